@@ -1,0 +1,110 @@
+"""Checkpoints: safetensors with the model's spec in the metadata, readable by both trees.
+
+Parameters stand under upstream's names ("encoder.head.0.weight"); the optimizer's moments ride along
+under "optimizer.<moment>.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress.
+Upstream's .pth files are read by liif_core.upstream_checkpoint.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from liif_core import upstream_checkpoint
+from liif_core.config import ROOT
+from liif_core.engine import State
+from liif_core.errors import UserError
+from liif_core.files import write_atomically
+
+FORMAT = "liif-1"
+OPTIMIZER = "optimizer."
+
+
+@dataclass
+class Checkpoint:
+    """A model and, for a run to go on, where its training is.
+
+    model, optimizer: specs. data_norm: as in the config. progress: liif_core.training's; empty for bare weights.
+    """
+
+    model: dict
+    state: State
+    data_norm: dict | None = None
+    optimizer: dict | None = None
+    progress: dict = field(default_factory=dict)
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: the file under `path` is the old one or the new one, never a part.
+
+    Raises UserError when the disk is full or the folder cannot be written.
+    """
+    tensors = dict(checkpoint.state.parameters)
+    tensors |= {OPTIMIZER + name: array for name, array in checkpoint.state.optimizer.items()}
+    content = {
+        "model": checkpoint.model,
+        "data_norm": checkpoint.data_norm,
+        "optimizer": checkpoint.optimizer,
+        "progress": checkpoint.progress,
+    }
+    metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in content.items()}
+    tensors = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
+    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+
+
+def locate(path: str | Path) -> Path:
+    """The checkpoint file as given, or from the repository root."""
+    for place in (Path(path), ROOT / path):
+        if place.is_file():
+            return place
+    raise UserError(f"no checkpoint '{path}': a .safetensors of this project or a .pth of upstream LIIF is wanted")
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of either kind. Raises UserError for a damaged or foreign file."""
+    path = locate(path)
+    if path.suffix != ".safetensors":
+        model, parameters = upstream_checkpoint.read(path)
+        # Upstream keeps the normalisation in its configs; all of them, and its demo.py, use this one.
+        half = {"sub": [0.5], "div": [0.5]}
+        return Checkpoint(model, State(parameters), {"inp": half, "gt": half})
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a whole safetensors file (cut short or damaged): {error}") from None
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path} is a safetensors file, but not a checkpoint of this project (no '{FORMAT}' in it)")
+    try:
+        content = {key: json.loads(metadata[key]) for key in ("model", "data_norm", "optimizer", "progress")}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: its metadata is damaged: {error}") from None
+    moments = {name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)}
+    parameters = {
+        # float16 weights are a way to store them, not to compute with them
+        name: array.astype(np.float32) for name, array in tensors.items() if not name.startswith(OPTIMIZER)
+    }
+    return Checkpoint(state=State(parameters, moments), **content)
+
+
+def restore(engine, state: State, source: str | Path) -> None:
+    """Give a checkpoint's state to an engine. Raises UserError naming the parameters that differ."""
+    wanted = {name: array.shape for name, array in engine.state().parameters.items()}
+    found = {name: array.shape for name, array in state.parameters.items()}
+    differing = [
+        f"{name} ({_shape(found.get(name))} in the file, {_shape(wanted.get(name))} in the model)"
+        for name in sorted(set(wanted) | set(found))
+        if wanted.get(name) != found.get(name)
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise UserError(f"{source} holds another model: {', '.join(differing[:3])}{more}")
+    engine.load_state(state)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else "x".join(map(str, shape)) or "scalar"

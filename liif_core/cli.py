@@ -1,0 +1,157 @@
+"""The commands train, test and demo, once for both trees.
+
+Each tree's entry script passes its framework's name and a function that imports its engine and
+loader, which is called only after the device is chosen: frameworks read CUDA_VISIBLE_DEVICES when
+they are imported.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from liif_core import checkpoint, coords, data, environment, evaluation, imaging, training
+from liif_core import config as configs
+from liif_core.config import PRETRAINED, ROOT, DataNorm
+from liif_core.errors import UserError
+from liif_core.files import write_atomically
+from liif_core.normalisation import Normalisation
+
+GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
+
+
+def run(command: Callable, framework: str, load_tree: Callable) -> None:
+    """Run a command; a user's error becomes one sentence and exit status 2."""
+    try:
+        command(framework, load_tree)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def train(framework: str, load_tree: Callable) -> None:
+    """train.py"""
+    parser = argparse.ArgumentParser(description=f"Train a model in {framework} from a YAML config.")
+    parser.add_argument("--config", required=True, help="looked for here, in the repository and in configs/")
+    parser.add_argument("--name", help="run folder in --save-dir (default: config name and framework)")
+    parser.add_argument("--tag", help="appended to the name")
+    parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--resume", action="store_true", help="go on where the run folder stopped, if it exists")
+    parser.add_argument("--save-dir", default=ROOT / "save", type=Path, help="where run folders go (default: save/)")
+    arguments = parser.parse_args()
+    config = configs.load(arguments.config, "train")
+    name = arguments.name or f"{Path(arguments.config).stem}_{framework}"
+    folder = arguments.save_dir / (f"{name}_{arguments.tag}" if arguments.tag else name)
+    device = environment.prepare(framework, arguments.gpu)
+    engine_class, make_loader = load_tree()
+    specs = (spec.model_dump() for spec in (config.method, config.optimizer))
+    engine = engine_class(config.model.model_dump(), device.kind, *specs)
+    parameters = sum(array.size for array in engine.state().parameters.values())
+    note = f"{framework} on {device.kind} ({device.note}), {config.model.name}: {parameters:,} parameters"
+    training.train(engine, make_loader, config, folder, arguments.resume, note)
+
+
+def load_network(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, data_norm=None):
+    """A checkpoint as a predictor, and a sentence on where it runs. data_norm None: the checkpoint's own."""
+    found = checkpoint.load(path)
+    device = environment.prepare(framework, gpu)
+    engine_class, _ = load_tree()
+    engine = engine_class(found.model, device.kind)
+    checkpoint.restore(engine, found.state, path)
+    norm = data_norm or DataNorm.model_validate(found.data_norm or {})
+    return evaluation.Network(engine, Normalisation(norm)), f"{framework} on {device.kind} ({device.note})"
+
+
+def test(framework: str, load_tree: Callable) -> None:
+    """test.py"""
+    parser = argparse.ArgumentParser(description=f"PSNR and SSIM of a model in {framework} on a test set.")
+    parser.add_argument("--config", required=True, help="looked for here, in the repository and in configs/")
+    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, upstream's .pth) or 'bicubic'")
+    parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--json", type=Path, help="write the rows and their mean here")
+    arguments = parser.parse_args()
+    config = configs.load(arguments.config, "test")
+    test_set = data.make(config.test_dataset.model_dump(), seed=0, training=False)
+    if str(arguments.model) == "bicubic":
+        predict, place = evaluation.bicubic, "Pillow"
+    else:
+        given = config.data_norm if "data_norm" in config.model_fields_set else None
+        predict, place = load_network(arguments.model, framework, load_tree, arguments.gpu, given)
+    print(f"{arguments.model} on {arguments.config}, protocol {config.eval_type or 'RGB, no border'}, {place}")
+    rows = []
+    started = time.monotonic()
+    print(f"{'picture':24} {'size':>11} {'psnr':>8} {'ssim':>8}")
+    for row in tqdm(evaluation.test(predict, test_set, config), total=len(test_set), leave=False, disable=None):
+        rows.append(row)
+        tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {row.psnr:8.4f} {row.ssim:8.4f}")
+    psnr, ssim = evaluation.mean(rows)
+    print(f"{'mean':24} {len(rows):>11} {psnr:8.4f} {ssim:8.4f}   {time.monotonic() - started:.1f} s")
+    print(f"result: {psnr:.4f}")
+    if arguments.json:
+        report = {
+            "config": str(arguments.config),
+            "model": str(arguments.model),
+            "framework": framework,
+            "protocol": config.eval_type,
+            "psnr": psnr,
+            "ssim": ssim,
+            "rows": [asdict(row) for row in rows],
+        }
+        write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def output_size(image: np.ndarray, resolution: str | None, scale: float | None) -> tuple[int, int]:
+    """Height and width from "H,W" or a factor. Raises UserError for what is no picture."""
+    if resolution is not None:
+        parts = resolution.split(",")
+        if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+            raise UserError(f"--resolution '{resolution}': two whole numbers are wanted, height,width like 320,480")
+        height, width = map(int, parts)
+    elif scale is None:
+        raise UserError("how large? give --resolution H,W or --scale FACTOR")
+    elif not math.isfinite(scale) or scale <= 0:
+        raise UserError(f"--scale {scale}: a factor above 0 like 3.7 is wanted")
+    else:
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    coords.check_size(height, width)
+    if height * width > imaging.MAX_PIXELS:
+        raise UserError(f"output size {height}x{width}: at most {imaging.MAX_PIXELS:,} pixels are accepted")
+    return height, width
+
+
+def demo(framework: str, load_tree: Callable) -> None:
+    """demo.py"""
+    parser = argparse.ArgumentParser(description=f"Enlarge a picture with LIIF in {framework}.")
+    parser.add_argument("--input", "-i", required=True, type=Path)
+    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--resolution", help="output height,width in pixels")
+    size.add_argument("--scale", "-s", type=float, help="output size as a factor, any number above 0")
+    parser.add_argument("--output", "-o", default="output.png", type=Path)
+    parser.add_argument("--gpu", help=GPU_HELP)
+    arguments = parser.parse_args()
+    image = imaging.read_image(arguments.input)
+    height, width = output_size(image, arguments.resolution, arguments.scale)
+    imaging.check_writable(arguments.output)
+    network, place = load_network(arguments.model, framework, load_tree, arguments.gpu)
+    started = time.monotonic()
+    enlarged = np.empty((height, width, 3), dtype=np.uint8)
+    bar = tqdm(total=height, unit="row", leave=False, disable=None)
+    for band in network.bands(image, height, width):
+        enlarged[bar.n : bar.n + len(band)] = imaging.to_uint8(band)
+        bar.update(len(band))
+    bar.close()
+    imaging.write_image(arguments.output, enlarged)
+    seconds = time.monotonic() - started
+    print(f"{arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width} {arguments.output}")
+    print(f"{place}, {seconds:.2f} s")

@@ -1,0 +1,175 @@
+"""Find, read and validate a YAML config. Unknown keys are errors that name the known ones.
+
+The keys are upstream LIIF's, so its files run unmodified; `method`, `seed`, `num_workers`,
+`step_save` and `step_log` are ours.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from liif_core.errors import UserError
+from liif_core.registry import explain
+
+ROOT = Path(__file__).resolve().parents[1]
+PRETRAINED = ROOT / "pretrained" / "edsr-baseline-liif_bsds400.safetensors"
+
+
+class Strict(pydantic.BaseModel):
+    """A block of a config that knows its keys."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class Spec(Strict):
+    """A registered name and its arguments."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+
+class Data(Strict):
+    """A data set, what is made of its images, and how many make a batch."""
+
+    dataset: Spec
+    wrapper: Spec
+    batch_size: PositiveInt
+
+
+class Norm(Strict):
+    """(value - sub) / div, with one number or one per RGB channel; values are in [0, 1]."""
+
+    sub: list[float]
+    div: list[PositiveFloat]
+
+    @pydantic.field_validator("sub", "div")
+    @classmethod
+    def one_or_three(cls, value: list[float]) -> list[float]:
+        """A colour has one or three numbers."""
+        if len(value) not in (1, 3):
+            raise ValueError(f"{len(value)} numbers given; accepted is 1, or 3 for R, G, B")
+        return value
+
+
+class DataNorm(Strict):
+    """How the network sees its input and its target; the default leaves [0, 1] as it is."""
+
+    inp: Norm = Norm(sub=[0], div=[1])
+    gt: Norm = Norm(sub=[0], div=[1])
+
+
+class MultiStepLR(Strict):
+    """The learning rate is multiplied by gamma when a milestone (in epochs) has passed."""
+
+    milestones: list[PositiveInt]
+    gamma: PositiveFloat = 0.1
+
+
+class Evaluation(Strict):
+    """Keys that training's validation and `test.py` share.
+
+    eval_type: "div2k-S" or "benchmark-S" (see liif_core.metrics), None for plain RGB PSNR.
+    eval_bsize is accepted for upstream's sake: memory is bounded without it.
+    """
+
+    data_norm: DataNorm = DataNorm()
+    eval_type: str | None = pydantic.Field(default=None, pattern=r"^(div2k|benchmark)-[1-9]\d*$")
+    eval_bsize: PositiveInt | None = None
+
+
+class TestConfig(Evaluation):
+    """What test.py reads."""
+
+    test_dataset: Data
+
+
+class TrainConfig(Evaluation):
+    """What train.py reads.
+
+    epoch_val and epoch_save: validate and keep `epoch-N` every so many epochs. step_save: write
+    `epoch-last` every so many steps too, so that a killed run loses no more. step_log: fetch the
+    losses from the device and log them every so many steps. num_workers: processes that load
+    samples; None is 0 on the CPU and up to 8 on a GPU.
+    """
+
+    train_dataset: Data
+    val_dataset: Data | None = None
+    model: Spec
+    method: Spec = Spec(name="regression")
+    optimizer: Spec
+    epoch_max: PositiveInt
+    multi_step_lr: MultiStepLR | None = None
+    resume: str | None = None
+    epoch_val: PositiveInt | None = None
+    epoch_save: PositiveInt | None = None
+    step_save: PositiveInt | None = None
+    step_log: PositiveInt = 20
+    seed: NonNegativeInt = 0
+    num_workers: NonNegativeInt | None = None
+
+
+def find(path: str | Path) -> Path:
+    """The config file, looked for as given, from the repository root, then in configs/."""
+    places = [Path(path), ROOT / path, ROOT / "configs" / path]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = ", ".join(dict.fromkeys(str(place.parent) for place in places))
+    raise UserError(f"no config '{path}': looked for it in {looked}")
+
+
+def locate_data(path: str | Path) -> Path:
+    """A data folder or file named in a config, looked for as given, then from the repository root."""
+    for place in (Path(path), ROOT / path):
+        if place.exists():
+            return place
+    raise UserError(f"no folder or file '{path}' here or in {ROOT}: see 'Data' in README.md")
+
+
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values, this holds {type(content).__name__}")
+    return content
+
+
+def _keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
+    """The keys that `model` knows at a place like ("data_norm", "inp")."""
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, pydantic.BaseModel)]
+        if not nested:
+            break
+        model = nested[0]
+    return list(model.model_fields)
+
+
+def load(path: str | Path, kind: Literal["train", "test"]) -> TrainConfig | TestConfig:
+    """Read and check a config. Raises UserError with file, key and what would be accepted."""
+    model = {"train": TrainConfig, "test": TestConfig}[kind]
+    file = find(path)
+    content = read_yaml(file)
+    other = "test_dataset" if kind == "train" else "train_dataset"
+    if other in content:
+        raise UserError(f"{file} has the key '{other}': it is not a config for {kind}.py")
+    try:
+        return model.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise UserError(explain(error, lambda place: _keys_at(model, place), str(file))) from None
+
+
+def dump(config: TrainConfig) -> str:
+    """The config as YAML, defaults left out."""
+    return yaml.safe_dump(config.model_dump(exclude_unset=True), sort_keys=False)

@@ -1,0 +1,132 @@
+"""Folders of images as data sets: item i is a uint8 (h, w, 3) image, or a pair of them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from liif_core import imaging
+from liif_core.config import locate_data
+from liif_core.data import DATASETS
+from liif_core.errors import UserError
+
+
+@DATASETS.register("image-folder")
+class ImageFolder:
+    """The images of one folder, sorted by name, hidden files left out.
+
+    root_path: the folder. split_file, split_key: take the names listed under a key of a JSON file
+    instead. first_k: keep the first k. repeat: an epoch visits every image so many times. cache:
+    "none" decodes at every access, "in_memory" holds the uint8 images. skip_broken: leave out files
+    that do not decode, with a warning, instead of refusing the folder.
+    """
+
+    def __init__(
+        self,
+        root_path: str,
+        split_file: str | None = None,
+        split_key: str | None = None,
+        first_k: int | None = None,
+        repeat: int = 1,
+        cache: Literal["none", "in_memory"] = "none",
+        skip_broken: bool = False,
+    ):
+        self.repeat = repeat
+        self.root = locate_data(root_path)
+        names = self._listed(split_file, split_key) if split_file else self._found()
+        self.paths = [self.root / name for name in names[:first_k]]
+        self.paths = self._readable(skip_broken)
+        if not self.paths:
+            raise UserError(f"no images in {self.root}: put image files (png, jpg, ...) there")
+        self.images: list[np.ndarray] | None = None
+        if cache == "in_memory":
+            progress = tqdm(self.paths, desc=f"reading {root_path}", leave=False, disable=None)
+            self.images = [imaging.read_image(path) for path in progress]
+
+    def _found(self) -> list[str]:
+        return sorted(p.name for p in self.root.iterdir() if p.is_file() and not p.name.startswith("."))
+
+    def _listed(self, split_file: str, split_key: str | None) -> list[str]:
+        path = locate_data(split_file)
+        try:
+            split = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the split file {path}: {error}") from None
+        if split_key not in split:
+            raise UserError(f"{path} has no split '{split_key}': known: {', '.join(map(str, split))}")
+        return split[split_key]
+
+    def _readable(self, skip_broken: bool) -> list[Path]:
+        if not skip_broken:
+            for path in self.paths:
+                if not imaging.is_image(path):
+                    raise UserError(
+                        f"{path} is not a readable image: remove it, or set skip_broken: true to leave it out"
+                    )
+            return self.paths
+        good = []
+        for path in tqdm(self.paths, desc=f"checking {self.root}", leave=False, disable=None):
+            try:
+                imaging.read_image(path)
+                good.append(path)
+            except UserError as error:
+                tqdm.write(f"warning: left out: {error}")
+        return good
+
+    def name(self, index: int) -> str:
+        """File name, without its ending, of item `index`."""
+        return self.paths[index % len(self.paths)].stem
+
+    def __len__(self) -> int:
+        return len(self.paths) * self.repeat
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        position = index % len(self.paths)
+        if self.images is not None:
+            return self.images[position]
+        return imaging.read_image(self.paths[position])
+
+
+@DATASETS.register("paired-image-folders")
+class PairedImageFolders:
+    """Low-resolution images of one folder beside the high-resolution ones of another.
+
+    Names pair up in order and must be equal apart from a scale suffix (baby.png, babyx4.png).
+    The other arguments are those of `image-folder` and hold for both folders.
+    """
+
+    def __init__(
+        self,
+        root_path_1: str,
+        root_path_2: str,
+        split_file: str | None = None,
+        split_key: str | None = None,
+        first_k: int | None = None,
+        repeat: int = 1,
+        cache: Literal["none", "in_memory"] = "none",
+    ):
+        same = dict(split_file=split_file, split_key=split_key, first_k=first_k, repeat=repeat, cache=cache)
+        self.low = ImageFolder(root_path_1, **same)
+        self.high = ImageFolder(root_path_2, **same)
+        low, high = (
+            {re.sub(r"x\d+$", "", p.stem): p.name for p in f.paths} for f in (self.low, self.high)
+        )
+        lonely = sorted({low.get(s) or high[s] for s in set(low) ^ set(high)})
+        if lonely or len(self.low.paths) != len(self.high.paths):
+            raise UserError(
+                f"{self.low.root} ({len(self.low.paths)} images) and {self.high.root} "
+                f"({len(self.high.paths)}) do not pair up: no partner for {', '.join(lonely[:3]) or 'some'}"
+            )
+
+    def name(self, index: int) -> str:
+        """File name, without its ending, of the high-resolution image of item `index`."""
+        return self.high.name(index)
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.low[index], self.high[index]

@@ -1,0 +1,64 @@
+"""The contract each tree fulfils: all that training and evaluation know of a framework.
+
+Arrays that cross this border are numpy. Letters: B batch, Q queries, H W low-resolution, h w output.
+Pictures are already normalised (liif_core.normalisation) and predictions come back as the network
+gives them; clamping and metrics are the core's business.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass
+class State:
+    """Everything an engine must get back to go on as if nothing had happened.
+
+    parameters: by upstream's names ("encoder.head.0.weight"). optimizer: moments under
+    "exp_avg.<parameter>" and so on, and the number of updates under "step"; the same in both trees.
+    """
+
+    parameters: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """One model on one device, with the means to train it and to ask it for pixels."""
+
+    def __init__(
+        self,
+        model_spec: dict,
+        device: str = "cpu",
+        method_spec: dict | None = None,
+        optimizer_spec: dict | None = None,
+    ):
+        """Build from specs; without method and optimizer it can only predict. device: "cpu" or "cuda"."""
+
+    def seed(self, seed: int) -> None:
+        """Set the initial parameters (liif_core.initial) and the framework's random state."""
+
+    def set_lr(self, learning_rate: float) -> None:
+        """The learning rate of the steps to come."""
+
+    def train_step(self, batch: dict[str, np.ndarray]) -> None:
+        """One optimisation step. The loss stays on the device: this does not wait for it.
+
+        batch: inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), all float32.
+        """
+
+    def read_losses(self) -> list[float]:
+        """The losses of the steps since the last call: the one place that waits for the device."""
+
+    def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """(B, Q, 3) float32 at the queries of (B, 3, H, W) pictures."""
+
+    def predict_image(self, inp: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+        """The picture (1, 3, H, W) at height x width, from top to bottom in bands (rows, width, 3)."""
+
+    def state(self) -> State:
+        """Parameters and optimizer state as numpy arrays."""
+
+    def load_state(self, state: State) -> None:
+        """Take them back; an empty `optimizer` leaves the optimizer as it is."""

@@ -1,0 +1,165 @@
+"""Choose the device and set the process up, before PyTorch or Jittor is imported.
+
+Both frameworks read their environment once, at import: `CUDA_VISIBLE_DEVICES`, Jittor's `nvcc_path`
+and `log_silent`, the C library's malloc settings. An entry script therefore calls `prepare` first and
+imports its framework afterwards. Nothing here imports a framework or starts CUDA, and nothing prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from liif_core import jittor_setup
+from liif_core.errors import UserError
+
+PACKAGES = {"torch": ("torch", "torchvision"), "jittor": ("jittor==1.3.11.0", "numpy<2")}
+
+# mallopt's parameter numbers, from glibc's malloc.h
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the framework will run, and one sentence that tells the user so."""
+
+    kind: Literal["cpu", "cuda"]
+    note: str
+
+
+def prepare(framework: str, gpu: str | None) -> Device:
+    """Set the environment variables for `framework` and return the device to use.
+
+    Args:
+        framework: "torch" or "jittor".
+        gpu: the value of `--gpu`: None (the first GPU if there is one), "cpu" or "" (the CPU),
+            or GPU numbers such as "0" and "0,1". Where no GPU exists, "0" means the CPU too,
+            since published commands carry it.
+
+    Errors: UserError for a GPU that does not exist or a value that is not understood, and when the
+    framework or something it needs is not installed; ValueError for an unknown framework.
+    """
+    if framework not in PACKAGES:
+        raise ValueError(f"unknown framework {framework!r}: expected one of {sorted(PACKAGES)}")
+    if importlib.util.find_spec(framework) is None:
+        command = jittor_setup.pip_install(*PACKAGES[framework])
+        raise UserError(f"the Python package {framework!r} is not installed: run `{command}`")
+    device = choose_device(gpu)
+    if framework == "jittor":
+        device = prepare_jittor(device)
+    elif device.kind == "cuda" and torch_lacks_cuda():
+        device = Device("cpu", "the installed PyTorch is built without CUDA: running on the CPU")
+    if device.kind == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        keep_freed_pages()
+    return device
+
+
+def choose_device(gpu: str | None) -> Device:
+    """Turn the value of `--gpu` into a device and set CUDA_VISIBLE_DEVICES to match (see `prepare`)."""
+    if gpu is not None:
+        return _requested_device(gpu)
+    if count_gpus() == 0:
+        return Device("cpu", "no GPU found: running on the CPU")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return Device("cpu", f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU: running on the CPU")
+    if visible is None:
+        visible = os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+    return Device("cuda", f"running on GPU {visible}")
+
+
+def _requested_device(gpu: str) -> Device:
+    numbers = [part.strip() for part in gpu.split(",")]
+    if gpu.strip().lower() in ("", "cpu"):
+        return Device("cpu", "running on the CPU, as asked")
+    understood = all(re.fullmatch("[0-9]{1,4}", number) for number in numbers)
+    if not understood or len({int(number) for number in numbers}) < len(numbers):
+        raise UserError(f"--gpu {gpu!r} is not understood: give GPU numbers such as 0 or 0,1, or --gpu cpu")
+    wanted = [int(number) for number in numbers]
+    count = count_gpus()
+    if count == 0 and wanted == [0]:
+        return Device("cpu", "no GPU found: running on the CPU instead of GPU 0")
+    if any(number >= count for number in wanted):
+        existing = "no GPU at all" if count == 0 else "only GPU " + ", ".join(map(str, range(count)))
+        raise UserError(f"--gpu {gpu}: this machine has {existing}; --gpu cpu is accepted everywhere")
+    visible = os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, wanted))
+    return Device("cuda", f"running on GPU {visible}")
+
+
+def count_gpus() -> int:
+    """Number of NVIDIA GPUs of this machine, 0 without a driver.
+
+    NVML answers without starting CUDA, which would freeze the visible devices for this process.
+    """
+    for name in ("libnvidia-ml.so.1", "nvml.dll"):
+        with contextlib.suppress(OSError, AttributeError):
+            nvml = ctypes.CDLL(name)
+            if nvml.nvmlInit_v2() != 0:
+                continue
+            count = ctypes.c_uint(0)
+            status = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+            nvml.nvmlShutdown()
+            return count.value if status == 0 else 0
+    return 0
+
+
+def torch_lacks_cuda() -> bool:
+    """Whether the installed PyTorch is a CPU build, read from its version file without importing it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    with contextlib.suppress(OSError):
+        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+        return re.search(r"^cuda\b.*=\s*None\s*$", text, re.MULTILINE) is not None
+    return False
+
+
+def prepare_jittor(device: Device) -> Device:
+    """Check what Jittor compiles with, link oneDNN and set Jittor's own variables; see `prepare`."""
+    jittor_setup.require_old_numpy()
+    jittor_setup.require_compiler()
+    jittor_setup.require_python_headers()
+    home = jittor_setup.jittor_home()
+    nvcc = ""
+    if device.kind == "cuda":
+        nvcc, problem = jittor_setup.find_cuda_toolkit(home)
+        if not nvcc:
+            device = Device("cpu", f"Jittor cannot use the GPU, since {problem}: running on the CPU")
+    # An empty nvcc_path also keeps Jittor from trying whatever nvcc is on the PATH, or downloading one.
+    os.environ["nvcc_path"] = nvcc
+    os.environ.setdefault("log_silent", "1")
+    # Unset, Jittor names its cache after the git branch around it, and compiles again on every branch.
+    os.environ.setdefault("cache_name", "default")
+    jittor_setup.link_onednn(home)
+    if not jittor_setup.core_is_compiled(home, bool(nvcc)):
+        compiling = "Jittor now compiles its core, once, which takes one to five minutes"
+        device = Device(device.kind, f"{device.note}; {compiling}")
+    return device
+
+
+def keep_freed_pages() -> bool:
+    """Let glibc keep freed memory for the next tensor; True if it does, False (harmless) elsewhere.
+
+    By default glibc returns every large block to the system, and the page faults of taking it back
+    double the time of a training step on the CPU. The price is up to 1 GB more resident memory.
+    A user's own MALLOC_* settings win.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        return False
+    try:
+        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+            return False
+        mallopt = ctypes.CDLL(None).mallopt
+        # Older glibc refuses more than 32 MiB here; mallopt returns 1 for success.
+        unmapped = any(mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (1 << 30, 32 << 20))
+        return mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1 and unmapped
+    except (AttributeError, OSError, TypeError, ValueError):
+        return False

@@ -1,0 +1,84 @@
+"""From a data set to one row per picture and their mean."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from liif_core import imaging, metrics
+from liif_core.config import TestConfig, TrainConfig
+from liif_core.data.batching import Batches, checked
+from liif_core.normalisation import Normalisation
+
+
+@dataclass
+class Row:
+    """The score of one picture; size is that of the target."""
+
+    name: str
+    height: int
+    width: int
+    psnr: float
+    ssim: float
+
+
+class Network:
+    """Enlarges a uint8 picture with an engine."""
+
+    def __init__(self, engine: Any, normalisation: Normalisation):
+        self.engine = engine
+        self.normalisation = normalisation
+
+    def bands(self, image: np.ndarray, height: int, width: int):
+        """float32 RGB (rows, width, 3) in [0, 1], from top to bottom."""
+        for band in self.engine.predict_image(self.normalisation.inp(image), height, width):
+            yield self.normalisation.rgb(band)
+
+    def __call__(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]."""
+        return np.concatenate(list(self.bands(image, height, width)))
+
+
+def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's bicubic with the same signature as a network, rounded to 8 bits."""
+    return imaging.to_float(imaging.resize(image, height, width))
+
+
+def test(predict, test_set, config: TestConfig):
+    """Yield one Row per picture. predict(uint8 low, h, w) -> float32 (h, w, 3) in [0, 1]."""
+    for index in range(len(test_set)):
+        low, high = test_set.pair(index)
+        height, width = high.shape[:2]
+        prediction, target = predict(low, height, width), imaging.to_float(high)
+        scores = (metric(prediction, target, config.eval_type) for metric in (metrics.psnr, metrics.ssim))
+        yield Row(test_set.name(index), height, width, *scores)
+
+
+def mean(rows: list[Row]) -> tuple[float, float]:
+    """Mean PSNR in dB and mean SSIM over pictures."""
+    return float(np.mean([row.psnr for row in rows])), float(np.mean([row.ssim for row in rows]))
+
+
+def validate(engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation) -> float:
+    """Validation PSNR in dB as upstream counts it: of a batch's queries, averaged over batches by their size.
+
+    With an eval_type in the config, of whole pictures under that protocol.
+    """
+    assert config.val_dataset is not None
+    if config.eval_type is not None:
+        network = Network(engine, normalisation)
+        pairs = (val_set.pair(index) for index in range(len(val_set)))
+        scores = [
+            metrics.psnr(network(low, *high.shape[:2]), imaging.to_float(high), config.eval_type)
+            for low, high in tqdm(pairs, total=len(val_set), desc="val", leave=False, disable=None)
+        ]
+        return float(np.mean(scores))
+    batches = Batches(val_set, config.val_dataset.batch_size)
+    total = 0.0
+    loader = make_loader(batches, config.num_workers or 0)
+    for batch in tqdm(checked(loader), total=len(batches), desc="val", leave=False, disable=None):
+        prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
+        score = metrics.psnr(normalisation.rgb(prediction), imaging.to_float(batch["gt"]))
+        total += score * len(prediction)
+    return total / len(val_set)

@@ -1,0 +1,96 @@
+"""Pictures in and out, and the one resize: the only place where (h, w) meets Pillow's (w, h).
+
+An image is uint8 (h, w, 3) RGB everywhere in the core.
+"""
+
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from liif_core.errors import UserError
+from liif_core.files import write_atomically
+
+# Pillow warns above 89 and refuses above 179 megapixels; a 2 GB picture is where memory gets tight.
+MAX_PIXELS = 700_000_000
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice this value
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """uint8 (h, w, 3) RGB of an image file, EXIF orientation applied.
+
+    Raises UserError for a missing, truncated or non-image file and for one above MAX_PIXELS.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):  # convert("RGB") would clip 16 bits at 255
+                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            return np.array(image.convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"no such image: {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; an image file is wanted here") from None
+    except PermissionError:
+        raise UserError(f"no permission to read {path}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path} claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
+    except Exception as error:  # Pillow's plugins raise whatever a broken file provokes
+        raise UserError(f"cannot read {path} as an image (truncated or not an image): {error}") from None
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether the file starts like an image (its header is read, its pixels are not)."""
+    try:
+        with Image.open(path):
+            return True
+    except Exception:
+        return False
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError before the work starts if `write_image` could not write there."""
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"cannot tell an image format from '{path.name}': end it in .png, .jpg, .webp or .tif")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-"):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file")
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write uint8 (h, w, 3) under the format of the name's ending.
+
+    The file appears under its name only when it is whole. Raises UserError when the ending is
+    unknown or the place cannot be written.
+    """
+    path = Path(path)
+    check_writable(path)
+    content = io.BytesIO()
+    try:
+        Image.fromarray(image).save(content, Image.registered_extensions()[path.suffix.lower()])
+    except (OSError, ValueError) as error:  # a format that cannot hold such a picture
+        raise UserError(f"cannot write {path}: {error}") from None
+    write_atomically(path, content.getvalue())
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's antialiased bicubic (a = -0.5), uint8 (h, w, 3) -> uint8 (height, width, 3)."""
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 [0, 255] -> float32 [0, 1]."""
+    return image.astype(np.float32) / np.float32(255)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """float [0, 1] -> uint8 [0, 255], rounded to the nearest level, not truncated."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

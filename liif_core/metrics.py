@@ -1,0 +1,82 @@
+"""PSNR and SSIM under the protocols of the super-resolution literature, in numpy float64.
+
+`div2k-S`      RGB, a border of S + 6 pixels cut (upstream LIIF, after EDSR's evaluation on DIV2K).
+`benchmark-S`  luma Y = (65.738 R + 129.057 G + 25.064 B) / 256 (ITU-R BT.601, studio range), a border
+               of S pixels cut (Set5, Set14, B100, Urban100).
+none           RGB, all pixels.
+
+Predictions are compared as they come, clamped to [0, 1] but not rounded to 8 bits, as upstream does.
+"""
+
+import math
+
+import numpy as np
+
+from liif_core.errors import UserError
+
+LUMA = np.array([65.738, 129.057, 25.064]) / 256
+
+
+def border(eval_type: str | None) -> int:
+    """How many pixels a protocol cuts from every side."""
+    if eval_type is None:
+        return 0
+    name, scale = eval_type.split("-")
+    return int(scale) + {"div2k": 6, "benchmark": 0}[name]
+
+
+def _cut(image: np.ndarray, width: int) -> np.ndarray:
+    if min(image.shape[:2]) <= 2 * width:
+        raise UserError(
+            f"a picture of {image.shape[0]}x{image.shape[1]} has no pixels left when a border of {width} is cut"
+        )
+    return image[width : image.shape[0] - width, width : image.shape[1] - width]
+
+
+def psnr(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
+    """Peak signal-to-noise ratio in dB; arrays (..., 3) or, with a protocol, (h, w, 3), values in [0, 1].
+
+    Infinite when the two are equal. The peak is 1, also for Y, as in upstream LIIF and EDSR.
+    """
+    difference = prediction.astype(np.float64) - target.astype(np.float64)
+    if eval_type is not None:
+        difference = _cut(difference, border(eval_type))
+        if eval_type.startswith("benchmark"):
+            difference = difference @ LUMA
+    error = float(np.mean(difference**2))
+    return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """(h, w) Y in [16, 235] of RGB (h, w, 3) in [0, 1]; MATLAB's rgb2ycbcr without its rounding."""
+    return image.astype(np.float64) @ (LUMA * 255) + 16
+
+
+def _blur(image: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Separable filter of (h, w), only where the window fits: (h - 10, w - 10) for 11 taps."""
+    taps = len(window)
+    rows = sum(
+        weight * image[i : image.shape[0] - taps + 1 + i] for i, weight in enumerate(window)
+    )
+    return sum(weight * rows[:, i : rows.shape[1] - taps + 1 + i] for i, weight in enumerate(window))
+
+
+def ssim(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
+    """Structural similarity (Wang et al., 2004) of Y; RGB (h, w, 3) in [0, 1] in, mean in [-1, 1] out.
+
+    11x11 Gaussian window with sigma 1.5, K1 = 0.01, K2 = 0.03, dynamic range 255, the protocol's
+    border cut first, averaged where the window fits, as in the authors' MATLAB code.
+    """
+    x, y = (_cut(luma(image), border(eval_type)) for image in (prediction, target))
+    if min(x.shape) < 11:
+        raise UserError(f"SSIM needs 11x11 pixels after the border is cut; {x.shape[0]}x{x.shape[1]} are left")
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    mean_x, mean_y = _blur(x, window), _blur(y, window)
+    variance_x = _blur(x * x, window) - mean_x**2
+    variance_y = _blur(y * y, window) - mean_y**2
+    covariance = _blur(x * y, window) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return float(np.mean(numerator / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))))

@@ -1,0 +1,35 @@
+"""Between uint8 pictures and what a network sees: (value / 255 - sub) / div, and back."""
+
+import numpy as np
+
+from liif_core import imaging
+from liif_core.config import DataNorm
+
+
+class Normalisation:
+    """The `data_norm` of a config, applied the same way for both frameworks."""
+
+    def __init__(self, data_norm: DataNorm):
+        self.inp_sub, self.inp_div, self.gt_sub, self.gt_div = (
+            np.asarray(numbers, dtype=np.float32)
+            for norm in (data_norm.inp, data_norm.gt)
+            for numbers in (norm.sub, norm.div)
+        )
+
+    def inp(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, 3) or (H, W, 3) -> float32 (B, 3, H, W), B = 1 for a single picture."""
+        images = images[None] if images.ndim == 3 else images
+        values = (imaging.to_float(images) - self.inp_sub) / self.inp_div
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+    def gt(self, colours: np.ndarray) -> np.ndarray:
+        """uint8 (..., 3) -> float32 (..., 3)."""
+        return (imaging.to_float(colours) - self.gt_sub) / self.gt_div
+
+    def batch(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A batch of samples as the engine's `train_step` takes it."""
+        return {**batch, "inp": self.inp(batch["inp"]), "gt": self.gt(batch["gt"])}
+
+    def rgb(self, prediction: np.ndarray) -> np.ndarray:
+        """What the network gives (..., 3) -> float32 RGB clamped to [0, 1]."""
+        return np.clip(prediction * self.gt_div + self.gt_sub, 0, 1)

@@ -1,0 +1,87 @@
+"""Names in a config, objects in the code: `{name, args}` specs and the table that builds them.
+
+The arguments of a spec are checked against the signature and annotations of what is built, so
+that a misspelt key or a string where a number belongs is one sentence, not a traceback.
+"""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pydantic
+
+from liif_core.errors import UserError
+
+
+def nearest_known(name: str, known) -> str:
+    """What to say about an unknown `name`: the nearest known one, then all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
+
+
+def explain(error: pydantic.ValidationError, known_at: Callable[[tuple], list[str]], where: str) -> str:
+    """The first complaint of pydantic as one sentence; `known_at(path)` lists the keys allowed there."""
+    complaint = error.errors()[0]
+    path = tuple(complaint["loc"])
+    key = ".".join(str(part) for part in path)
+    if complaint["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}': {nearest_known(path[-1], known_at(path[:-1]))}"
+    if complaint["type"] == "missing":
+        return f"{where}: key '{key}' is missing"
+    value = complaint["input"]
+    return f"{where}: '{key}' is {value!r}: {complaint['msg'][0].lower()}{complaint['msg'][1:]}"
+
+
+@functools.cache
+def _arguments_of(target: Callable) -> type[pydantic.BaseModel]:
+    """A pydantic model with one field per parameter of `target`."""
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(target).parameters.values():
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (annotation, default)
+    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return pydantic.create_model("Arguments", __config__=config, **fields)
+
+
+class Registry:
+    """What a spec's `name` may be, for one kind of thing ("model", "data set", "optimizer")."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.entries: dict[str, Callable] = {}
+
+    def register(self, name: str) -> Callable[[Callable], Callable]:
+        """Decorator that puts a class or function under `name`; a name can be taken once."""
+
+        def add(target: Callable) -> Callable:
+            if name in self.entries:
+                raise ValueError(f"{self.kind} '{name}' is registered twice")
+            self.entries[name] = target
+            return target
+
+        return add
+
+    def make(self, spec: dict, **extra: Any) -> Any:
+        """Build what `spec` describes: `{"name": ..., "args": {...}}`; `extra` joins its arguments.
+
+        Raises UserError for an unknown name, an unknown or missing argument or a wrong type.
+        """
+        unknown = set(spec) - {"name", "args"}
+        if unknown or "name" not in spec:
+            raise UserError(f"a {self.kind} is given as {{name, args}}, not with the keys {sorted(spec)}")
+        name = spec["name"]
+        if name not in self.entries:
+            raise UserError(f"unknown {self.kind} '{name}': {nearest_known(name, self.entries)}")
+        target = self.entries[name]
+        model = _arguments_of(target)
+        try:
+            checked = model(**{**(spec.get("args") or {}), **extra})
+        except pydantic.ValidationError as error:
+            known = [field for field in model.model_fields if field not in extra]
+            raise UserError(explain(error, lambda path: known, f"{self.kind} '{name}'")) from None
+        return target(**{field: getattr(checked, field) for field in model.model_fields})

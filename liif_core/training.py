@@ -1,0 +1,176 @@
+"""The training loop: epochs, validation, best, resume. It knows nothing of models or methods."""
+
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from liif_core import checkpoint, data, evaluation, schedule
+from liif_core import config as configs
+from liif_core.checkpoint import Checkpoint
+from liif_core.config import TrainConfig
+from liif_core.data.batching import Batches, checked
+from liif_core.errors import UserError
+from liif_core.normalisation import Normalisation
+from liif_core.runlog import RunLog
+
+
+@dataclass
+class Progress:
+    """Where training is: the epoch under way (from 1), its batches done, all steps done, its losses, the best PSNR."""
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_psnr: float | None = None
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM ask for a stop after the current step instead of breaking into it."""
+
+    def __init__(self):
+        self.requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+
+    def _request(self, number, frame):
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+
+class Run:
+    """A training run: what is trained, its folder, and where it is."""
+
+    def __init__(self, engine, config: TrainConfig, folder: Path, progress: Progress):
+        self.engine, self.config, self.folder, self.progress = engine, config, folder, progress
+        self.log = RunLog(folder, progress.step, progress.epoch)
+
+    def fetch_losses(self) -> None:
+        """Get the losses of the last steps from the device and log them."""
+        losses = self.engine.read_losses()
+        first = self.progress.step - len(losses) + 1
+        self.log.record(
+            [{"step": first + i, "epoch": self.progress.epoch, "loss": loss} for i, loss in enumerate(losses)]
+        )
+        for loss in losses:
+            self.progress.loss_sum += loss
+
+    def save(self, *names: str) -> None:
+        """Write the state under names like "epoch-last"."""
+        self.fetch_losses()
+        content = Checkpoint(
+            model=self.config.model.model_dump(),
+            state=self.engine.state(),
+            data_norm=self.config.data_norm.model_dump(),
+            optimizer=self.config.optimizer.model_dump(),
+            progress=asdict(self.progress) | {"seed": self.config.seed},
+        )
+        for name in names:
+            checkpoint.save(self.folder / f"{name}.safetensors", content)
+
+
+def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
+    """Make a new run folder, or check that an old one can go on; nothing in it is ever deleted."""
+    written = folder / "config.yaml"
+    if not folder.exists() or not any(folder.iterdir()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            written.write_text(configs.dump(config))
+        except OSError as error:
+            raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
+        return
+    if not resume:
+        raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
+    before, now = configs.load(written, "train").model_dump(), config.model_dump()
+    free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers"}
+    changed = [key for key in now if before[key] != now[key] and key not in free]
+    if changed:
+        raise UserError(f"{written} and the given config differ in {', '.join(changed)}: use another --name")
+
+
+def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
+    """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` names."""
+    engine.seed(config.seed)
+    last = folder / "epoch-last.safetensors"
+    source = last if last.exists() else config.resume
+    if source is None:
+        return Progress()
+    found = checkpoint.load(source)
+    checkpoint.restore(engine, found.state, source)
+    return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__})
+
+
+def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, note: str) -> None:
+    """Train until config.epoch_max; `make_loader(batches, num_workers)` is the tree's own loader.
+
+    Checkpoints in `folder`: epoch-last (every epoch and every step_save steps), epoch-best (validation
+    PSNR), epoch-N (every epoch_save epochs). A killed run goes on from epoch-last and gives the same bits.
+    """
+    train_set = data.make(config.train_dataset.model_dump(), config.seed, training=True)
+    val_set = config.val_dataset and data.make(config.val_dataset.model_dump(), config.seed, training=False)
+    open_folder(folder, config, resume)
+    progress = starting_point(engine, config, folder)
+    normalisation = Normalisation(config.data_norm)
+    workers = config.num_workers or 0
+    run = Run(engine, config, folder, progress)
+    log = run.log
+    log.text(note if progress.step == 0 else f"{note}, resumed at epoch {progress.epoch}, step {progress.step}")
+    log.text(f"train: {len(train_set)} samples, val: {len(val_set) if val_set else 0}, seed {config.seed}")
+    stop, base = StopRequest(), float(config.optimizer.args["lr"])
+    started, first_epoch = time.monotonic(), progress.epoch
+
+    while progress.epoch <= config.epoch_max:
+        epoch, epoch_started = progress.epoch, time.monotonic()
+        learning_rate = schedule.learning_rate(base, epoch, config.multi_step_lr)
+        engine.set_lr(learning_rate)
+        batches = Batches(train_set, config.train_dataset.batch_size, config.seed, epoch, progress.batch)
+        steps = progress.batch + len(batches)
+        bar = tqdm(total=steps, initial=progress.batch, desc=f"epoch {epoch}/{config.epoch_max}", leave=False, disable=None)
+        for batch in checked(make_loader(batches, workers)):
+            engine.train_step(normalisation.batch(batch))
+            progress.step += 1
+            progress.batch += 1
+            bar.update()
+            if progress.step % config.step_log == 0:
+                run.fetch_losses()
+                bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.4f}")
+            if config.step_save and progress.step % config.step_save == 0:
+                run.save("epoch-last")
+            if stop.requested:
+                run.save("epoch-last")
+                raise UserError(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+        bar.close()
+        run.fetch_losses()
+
+        train_loss = progress.loss_sum / max(progress.batch, 1)
+        record = {"step": progress.step, "epoch": epoch, "lr": learning_rate, "train_loss": train_loss}
+        line = [f"epoch {epoch}/{config.epoch_max}", f"train: loss={train_loss:.4f}"]
+        names = ["epoch-last"]
+        if config.epoch_save and epoch % config.epoch_save == 0:
+            names.append(f"epoch-{epoch}")
+        if val_set and config.epoch_val and epoch % config.epoch_val == 0:
+            psnr = evaluation.validate(engine, make_loader, val_set, config, normalisation)
+            record["val_psnr"] = psnr
+            line.append(f"val: psnr={psnr:.4f}")
+            if progress.best_psnr is None or psnr > progress.best_psnr:
+                progress.best_psnr = psnr
+                names.append("epoch-best")
+        elapsed = time.monotonic() - started
+        total = elapsed / (epoch - first_epoch + 1) * (config.epoch_max - first_epoch + 1)
+        line.append(f"{duration(time.monotonic() - epoch_started)} {duration(elapsed)}/{duration(total)}")
+        log.text(", ".join(line))
+        log.record([record])
+        progress.epoch, progress.batch, progress.loss_sum = epoch + 1, 0, 0.0
+        run.save(*names)
+    log.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 12.3s, 4.5m or 6.7h."""
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{seconds:.1f}s"

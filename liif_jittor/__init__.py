@@ -1,0 +1,1 @@
+"""LIIF in Jittor."""

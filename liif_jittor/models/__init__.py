@@ -1,0 +1,8 @@
+"""Models and encoders by the names that configs use."""
+
+from liif_core.registry import Registry
+
+models = Registry("model")
+make = models.make
+
+from liif_jittor.models import edsr, liif, mlp  # noqa: E402, F401  (they register themselves)

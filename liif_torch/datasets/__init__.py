@@ -1,0 +1,20 @@
+"""PyTorch's own loader over liif_core.data."""
+
+from collections.abc import Iterable
+
+from torch.utils.data import DataLoader
+
+from liif_core.data import make
+from liif_core.data.batching import Batches
+
+__all__ = ["make", "make_loader"]
+
+
+def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
+    """The batches of an epoch in order, as numpy arrays, fetched by `num_workers` processes (0: in this one)."""
+    return DataLoader(batches, batch_size=None, num_workers=num_workers, collate_fn=unchanged)
+
+
+def unchanged(batch: dict) -> dict:
+    """Batches come whole and stay in numpy."""
+    return batch

@@ -1,0 +1,78 @@
+"""liif_core.engine's contract in PyTorch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from liif_core.engine import State
+from liif_core.initial import initial_parameters
+from liif_torch import methods, models, optim
+
+# PyTorch: cuDNN would round float32 convolutions to TF32, three decimal digits.
+torch.backends.cudnn.allow_tf32 = False
+
+
+class Engine:
+    """One model on one device. Images travel channels last, which is how oneDNN and cuDNN like them."""
+
+    def __init__(
+        self,
+        model_spec: dict,
+        device: str = "cpu",
+        method_spec: dict | None = None,
+        optimizer_spec: dict | None = None,
+    ):
+        self.device = torch.device(device)
+        self.model = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
+        self.names = [name for name, _ in self.model.named_parameters()]
+        self.losses: list[torch.Tensor] = []
+        if optimizer_spec is not None:
+            self.optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
+            self.method = methods.make(method_spec, model=self.model, optimizer=self.optimizer)
+
+    def seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
+        self.load_state(State(initial_parameters(shapes, seed)))
+
+    def set_lr(self, learning_rate: float) -> None:
+        optim.set_lr(self.optimizer, learning_rate)
+
+    def train_step(self, batch: dict[str, np.ndarray]) -> None:
+        self.model.train()
+        on_device = {"inp": self._images(batch["inp"]), "gt": self._tensor(batch["gt"])}
+        self.losses.append(self.method.step({**batch, **on_device}))
+
+    def read_losses(self) -> list[float]:
+        losses, self.losses = self.losses, []
+        return torch.stack(losses).tolist() if losses else []
+
+    @torch.no_grad()
+    def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        self.model.eval()
+        return self.model(self._images(inp), coord, cell).cpu().numpy()
+
+    @torch.no_grad()
+    def predict_image(self, inp: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+        self.model.eval()
+        feat = self.model.encoder(self._images(inp))
+        for band in self.model.decode_image(feat, height, width):
+            yield band.cpu().numpy()
+
+    def state(self) -> State:
+        parameters = {name: np.array(p.detach().cpu()) for name, p in self.model.named_parameters()}
+        return State(parameters, optim.state(self.optimizer, self.names))
+
+    def load_state(self, state: State) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(torch.tensor(state.parameters[name]))
+        if state.optimizer:
+            optim.load_state(self.optimizer, self.names, state.optimizer)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def _images(self, array: np.ndarray) -> torch.Tensor:
+        return self._tensor(array).contiguous(memory_format=torch.channels_last)

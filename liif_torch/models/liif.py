@@ -1,0 +1,130 @@
+"""LIIF: a picture as a continuous function of the coordinate (Chen et al., CVPR 2021, arXiv 2012.09161).
+
+    s(x) = sum_t  S_t / S * f(z_t, x - v_t, c)          (equations 4 and 5)
+
+x is the query, z_t the feature vectors at its t = 4 neighbours v_t, S_t the area opposite of t, c the cell.
+
+Letters: B batch, Q queries, C feature channels, D width of the first layer, H W low-resolution,
+h w output, S neighbours (4, or 1 without local ensemble).
+
+The first layer of f is linear, so it is taken apart: its columns for the features, unfolded 3x3
+(equation 3), are a 3x3 convolution K over the feature map, computed once per low-resolution pixel; its
+columns for relative coordinate and cell stay with the query. On a regular grid they separate too: one
+vector per output row and one per output column. tests/plain.py has the equations as they are printed.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from liif_core import coords
+from liif_torch.models import make, models
+
+# Queries decoded at a time: what fits the caches of a CPU, or fills a GPU without filling its memory.
+TILE = {"cpu": 4096, "cuda": 1 << 17}
+TILE_COLUMNS = 1024
+
+
+@models.register("liif")
+class LIIF(nn.Module):
+    """encoder_spec: the encoder E. imnet_spec: the decoding function f; None reads the feature map as RGB.
+
+    local_ensemble, feat_unfold, cell_decode: the parts that the ablations -e, -u and -c leave out.
+    """
+
+    def __init__(
+        self,
+        encoder_spec: dict,
+        imnet_spec: dict | None = None,
+        local_ensemble: bool = True,
+        feat_unfold: bool = True,
+        cell_decode: bool = True,
+    ):
+        super().__init__()
+        self.local_ensemble = local_ensemble
+        self.feat_unfold = feat_unfold
+        self.cell_decode = cell_decode
+        self.encoder = make(encoder_spec)
+        self.imnet = None
+        self.corners = 4 if local_ensemble and imnet_spec is not None else 1  # S
+        if imnet_spec is not None:
+            in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
+            self.imnet = make(imnet_spec, in_dim=in_dim)
+
+    def forward(self, inp: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
+        """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
+        return self.query_rgb(self.encoder(inp), coord, cell)
+
+    def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
+        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
+        index, position, weight = self.locate(coord, cell, feat.shape[2:])
+        index, position, weight = (torch.from_numpy(a).to(feat.device) for a in (index, position, weight))
+        if self.imnet is None:
+            return rows_of(feat).index_select(0, index.flatten()).view(*index.shape[1:], -1)
+        kernel, on_position, bias = self.first_layer()
+        first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
+        x = first.index_select(0, index.flatten())  # (S * B * Q, D)
+        x = torch.addmm(x, position.flatten(0, 2), on_position.T)
+        rgb = self.imnet.after_first(x.view(-1, coord.shape[1], x.shape[-1])).view(*index.shape, -1)
+        return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
+
+    def decode_image(self, feat: Tensor, height: int, width: int) -> Iterator[Tensor]:
+        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom."""
+        size = feat.shape[2:]
+        down, relative_down = coords.grid_axis(height, size[0], self.corners)  # (s, h)
+        right, relative_right = coords.grid_axis(width, size[1], self.corners)  # (s, w)
+        columns = min(width, TILE_COLUMNS)
+        rows = max(1, TILE[feat.device.type] // (columns * self.corners))
+        if self.imnet is not None:
+            kernel, on_position, bias = self.first_layer()
+            cell = coords.make_cell((height, width)) * np.float32(size)
+            if self.cell_decode:  # the same for all pixels of a regular grid
+                bias = bias + on_position[:, 2:] @ torch.from_numpy(cell).to(feat.device)
+            first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (H * W, D)
+            on_down, on_right = (  # what the relative coordinates add to it: (s, h, D) and (s, w, D)
+                torch.from_numpy(relative).to(feat.device).unsqueeze(-1) * on_position[:, axis]
+                for axis, relative in enumerate((relative_down, relative_right))
+            )
+        for top in range(0, height, rows):
+            band = []
+            for left in range(0, width, columns):
+                y, x = slice(top, top + rows), slice(left, left + columns)
+                index = down[:, None, y, None] * size[1] + right[None, :, None, x]  # (s, s, rows, columns)
+                index = torch.from_numpy(index).to(feat.device)
+                if self.imnet is None:
+                    band.append(rows_of(feat)[index[0, 0]])
+                    continue
+                weight = coords.grid_weights(relative_down[:, y], relative_right[:, x])  # (S, rows, columns)
+                weight = torch.from_numpy(weight).to(feat.device)
+                hidden = first.index_select(0, index.flatten()).view(*index.shape, -1)
+                hidden += on_down[:, None, y, None] + on_right[None, :, None, x]  # (s, s, rows, columns, D)
+                rgb = self.imnet.after_first(hidden.flatten(0, 2)).view(*weight.shape, -1)
+                band.append((rgb * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+            yield torch.cat(band, dim=1)
+
+    def locate(self, coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """Neighbours of the queries: index (S, B, Q), position (S, B, Q, 2 or 4), weight (S, B, Q).
+
+        position is the relative coordinate and, with cell decoding, the cell, both in feature pixels.
+        """
+        index, position, weight = coords.neighbours(coord, size, self.corners)
+        if self.cell_decode:
+            relative_cell = (cell * np.float32(size))[:, None]  # (B, 1, 2)
+            position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
+        return index, position, weight
+
+    def first_layer(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""
+        layer = self.imnet.layers[0]
+        side = 3 if self.feat_unfold else 1
+        n_feat = self.encoder.out_dim * side * side
+        kernel = layer.weight[:, :n_feat].reshape(-1, self.encoder.out_dim, side, side)
+        return kernel, layer.weight[:, n_feat:], layer.bias
+
+
+def rows_of(feat: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B * H * W, C), one row per pixel."""
+    return feat.permute(0, 2, 3, 1).reshape(-1, feat.shape[1])

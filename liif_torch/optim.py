@@ -1,0 +1,57 @@
+"""Optimisers by the names that configs use, and their state under names that both trees read."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from liif_core.registry import Registry
+
+optimizers = Registry("optimizer")
+make = optimizers.make
+
+
+@optimizers.register("adam")
+def adam(
+    params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0
+) -> torch.optim.Adam:
+    """Adam (Kingma and Ba, 2015); weight_decay is added to the gradient."""
+    return torch.optim.Adam(params, lr, betas, eps, weight_decay)
+
+
+@optimizers.register("sgd")
+def sgd(
+    params: Any, lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with momentum; weight_decay is added to the gradient."""
+    return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """The learning rate of the steps to come."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def state(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, np.ndarray]:
+    """"step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
+    arrays = {}
+    for number, moments in optimizer.state_dict()["state"].items():
+        for key, value in moments.items():
+            if value is not None:  # SGD without momentum keeps an empty buffer
+                arrays["step" if key == "step" else f"{key}.{names[number]}"] = np.array(value.cpu())
+    return arrays
+
+
+def load_state(optimizer: torch.optim.Optimizer, names: list[str], arrays: dict[str, np.ndarray]) -> None:
+    """Take back what `state` gave."""
+    current = optimizer.state_dict()
+    for number, name in enumerate(names):
+        moments = {
+            key.split(".")[0]: torch.tensor(value) for key, value in arrays.items() if key.partition(".")[2] == name
+        }
+        if moments and "step" in arrays:
+            moments["step"] = torch.tensor(float(arrays["step"]))
+        if moments:
+            current["state"][number] = moments
+    optimizer.load_state_dict(current)

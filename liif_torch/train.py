@@ -1,0 +1,21 @@
+"""Train a model from a YAML config: python liif_torch/train.py --help"""
+
+import sys
+from pathlib import Path
+
+# The repository root instead of this folder, so that nothing has to be installed.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from liif_core import cli  # noqa: E402
+
+
+def load_tree():
+    """Engine and loader, imported once the device is chosen."""
+    from liif_torch.datasets import make_loader
+    from liif_torch.engine import Engine
+
+    return Engine, make_loader
+
+
+if __name__ == "__main__":
+    cli.run(cli.train, "torch", load_tree)
