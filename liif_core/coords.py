@@ -9,6 +9,8 @@ The neighbours are looked up here, in numpy float32, and not in the frameworks: 
 depend on how a float is rounded, and both frameworks must pick the same pixel.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from liif_core.errors import UserError
@@ -97,23 +99,42 @@ def neighbours(
     return index.astype(np.int32), relative, weight
 
 
-def grid_axis(n_output: int, n_feature: int, corners: int) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest_pixel` for one axis of a regular output grid, where rows and columns separate.
+# Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
+TILE = {"cpu": 4096, "cuda": 1 << 17}
+TILE_COLUMNS = 512
 
-    Returns index (s, n_output) int64 and relative_coord (s, n_output) float32, with s = 2 shifts for 4
-    corners and 1 for the nearest pixel.
+
+class Grid:
+    """The queries of a whole picture, where rows and columns separate: one value per axis, not per pixel.
+
+    output: (h, w). size: (H, W) of the feature map. corners: S, as in `neighbours`, and in its order.
+    relative_down (S, h) and relative_right (S, w) are relative coordinates, float32.
     """
-    pairs = [nearest_pixel(pixel_centres(n_output), n_feature, shift) for shift in SHIFTS[corners]]
-    return np.stack([index for index, _ in pairs]), np.stack([relative for _, relative in pairs])
 
+    def __init__(self, output: tuple[int, int], size: tuple[int, int], corners: int):
+        self.output, self.size, self.corners = output, size, corners
+        down = [nearest_pixel(pixel_centres(output[0]), size[0], shift) for shift in SHIFTS[corners]]
+        right = [nearest_pixel(pixel_centres(output[1]), size[1], shift) for shift in SHIFTS[corners]]
+        pairs = [(row, column) for row in down for column in right]
+        self.row, self.relative_down = (np.stack([row[i] for row, _ in pairs]) for i in (0, 1))
+        self.column, self.relative_right = (np.stack([column[i] for _, column in pairs]) for i in (0, 1))
 
-def grid_weights(relative_down: np.ndarray, relative_right: np.ndarray) -> np.ndarray:
-    """Ensemble weights of a block of a regular grid.
+    def tiles(self, queries: int) -> Iterator[tuple[slice, list[slice]]]:
+        """Bands of rows from top to bottom, each with its columns, of about `queries` feature vectors a tile."""
+        height, width = self.output
+        columns = min(width, TILE_COLUMNS)
+        rows = max(1, queries // (columns * self.corners))
+        across = [slice(left, min(left + columns, width)) for left in range(0, width, columns)]
+        for top in range(0, height, rows):
+            yield slice(top, min(top + rows, height)), across
 
-    relative_down (s, h), relative_right (s, w) from `grid_axis`. Returns (s * s, h, w) float32 in the
-    order of `neighbours`. The area stays the product of equation 4: a separable version loses the
-    1e-9 and differs by 7e-3 where a query lies on a pixel centre.
-    """
-    area = np.abs(relative_down[:, None, :, None] * relative_right[None, :, None, :]) + MIN_AREA
-    area = area.reshape(-1, relative_down.shape[1], relative_right.shape[1])
-    return area[::-1] / area.sum(axis=0)
+    def neighbours(self, y: slice, x: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Of the pixels in rows y and columns x: index (S, rows, columns) int32 into the H * W feature
+        vectors and weight (S, rows, columns) float32, as in the function `neighbours`.
+
+        The area stays the product of equation 4: a separable version loses the 1e-9 and differs by
+        7e-3 where a query lies on a pixel centre.
+        """
+        index = self.row[:, y, None] * self.size[1] + self.column[:, None, x]
+        area = np.abs(self.relative_down[:, y, None] * self.relative_right[:, None, x]) + MIN_AREA
+        return index.astype(np.int32), area[::-1] / area.sum(axis=0)

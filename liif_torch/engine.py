@@ -27,6 +27,7 @@ class Engine:
         self.model = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[torch.Tensor] = []
+        self.optimizer = None
         if optimizer_spec is not None:
             self.optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
             self.method = methods.make(method_spec, model=self.model, optimizer=self.optimizer)
@@ -62,7 +63,7 @@ class Engine:
 
     def state(self) -> State:
         parameters = {name: np.array(p.detach().cpu()) for name, p in self.model.named_parameters()}
-        return State(parameters, optim.state(self.optimizer, self.names))
+        return State(parameters, optim.state(self.optimizer, self.names) if self.optimizer else {})
 
     def load_state(self, state: State) -> None:
         with torch.no_grad():

@@ -12,9 +12,9 @@ __all__ = ["make", "make_loader"]
 
 def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
     """The batches of an epoch in order, as numpy arrays, fetched by `num_workers` processes (0: in this one)."""
-    return DataLoader(batches, batch_size=None, num_workers=num_workers, collate_fn=unchanged)
+    return DataLoader(batches, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
 
 
-def unchanged(batch: dict) -> dict:
+def _unchanged(batch: dict) -> dict:
     """Batches come whole and stay in numpy."""
     return batch

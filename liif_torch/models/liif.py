@@ -23,10 +23,6 @@ from torch import Tensor, nn
 from liif_core import coords
 from liif_torch.models import make, models
 
-# Queries decoded at a time: what fits the caches of a CPU, or fills a GPU without filling its memory.
-TILE = {"cpu": 4096, "cuda": 1 << 17}
-TILE_COLUMNS = 1024
-
 
 @models.register("liif")
 class LIIF(nn.Module):
@@ -73,37 +69,35 @@ class LIIF(nn.Module):
 
     def decode_image(self, feat: Tensor, height: int, width: int) -> Iterator[Tensor]:
         """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom."""
-        size = feat.shape[2:]
-        down, relative_down = coords.grid_axis(height, size[0], self.corners)  # (s, h)
-        right, relative_right = coords.grid_axis(width, size[1], self.corners)  # (s, w)
-        columns = min(width, TILE_COLUMNS)
-        rows = max(1, TILE[feat.device.type] // (columns * self.corners))
+        grid = coords.Grid((height, width), tuple(feat.shape[2:]), self.corners)
+        first = rows_of(feat)  # (H * W, C)
         if self.imnet is not None:
-            kernel, on_position, bias = self.first_layer()
-            cell = coords.make_cell((height, width)) * np.float32(size)
-            if self.cell_decode:  # the same for all pixels of a regular grid
-                bias = bias + on_position[:, 2:] @ torch.from_numpy(cell).to(feat.device)
-            first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (H * W, D)
-            on_down, on_right = (  # what the relative coordinates add to it: (s, h, D) and (s, w, D)
-                torch.from_numpy(relative).to(feat.device).unsqueeze(-1) * on_position[:, axis]
-                for axis, relative in enumerate((relative_down, relative_right))
-            )
-        for top in range(0, height, rows):
+            first, on_down, on_right = self.first_layer_on_grid(feat, grid)  # (H * W, D), (S, h, D), (S, w, D)
+        for rows, across in grid.tiles(coords.TILE[feat.device.type]):
             band = []
-            for left in range(0, width, columns):
-                y, x = slice(top, top + rows), slice(left, left + columns)
-                index = down[:, None, y, None] * size[1] + right[None, :, None, x]  # (s, s, rows, columns)
-                index = torch.from_numpy(index).to(feat.device)
-                if self.imnet is None:
-                    band.append(rows_of(feat)[index[0, 0]])
-                    continue
-                weight = coords.grid_weights(relative_down[:, y], relative_right[:, x])  # (S, rows, columns)
-                weight = torch.from_numpy(weight).to(feat.device)
-                hidden = first.index_select(0, index.flatten()).view(*index.shape, -1)
-                hidden += on_down[:, None, y, None] + on_right[None, :, None, x]  # (s, s, rows, columns, D)
-                rgb = self.imnet.after_first(hidden.flatten(0, 2)).view(*weight.shape, -1)
-                band.append((rgb * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+            for columns in across:
+                index, weight = (torch.from_numpy(a).to(feat.device) for a in grid.neighbours(rows, columns))
+                x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
+                if self.imnet is not None:
+                    x += on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
+                    x = self.imnet.after_first(x.flatten(0, 1)).view(*index.shape, -1)
+                band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
             yield torch.cat(band, dim=1)
+
+    def first_layer_on_grid(self, feat: Tensor, grid: coords.Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """The first layer's parts on a regular grid, to be added for each query: what the feature vector
+        contributes (H * W, D), with the bias and the cell, which is the same for all; what the relative
+        coordinate contributes, down (S, h, D) and right (S, w, D)."""
+        kernel, on_position, bias = self.first_layer()
+        if self.cell_decode:
+            relative_cell = coords.make_cell(grid.output) * np.float32(grid.size)
+            bias = bias + on_position[:, 2:] @ torch.from_numpy(relative_cell).to(feat.device)
+        first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
+        on_down, on_right = (
+            torch.from_numpy(relative).to(feat.device).unsqueeze(-1) * on_position[:, axis]
+            for axis, relative in enumerate((grid.relative_down, grid.relative_right))
+        )
+        return first, on_down, on_right
 
     def locate(self, coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
         """Neighbours of the queries: index (S, B, Q), position (S, B, Q, 2 or 4), weight (S, B, Q).

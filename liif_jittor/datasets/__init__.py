@@ -1,0 +1,41 @@
+"""Jittor's own loader over liif_core.data."""
+
+from collections.abc import Iterable
+
+from jittor.dataset import Dataset
+
+from liif_core.data import make
+from liif_core.data.batching import Batches
+
+__all__ = ["make", "make_loader"]
+
+
+def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
+    """The batches of an epoch in order, as numpy arrays, fetched by `num_workers` processes (0: in this one)."""
+    return _in_order(_BatchDataset(batches, num_workers)) if len(batches) else []
+
+
+class _BatchDataset(Dataset):
+    """Batches come whole, with their number, and stay in numpy."""
+
+    def __init__(self, batches: Batches, num_workers: int):
+        super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True)
+        self.total_len = len(batches)
+        self.batches = batches
+
+    def __getitem__(self, k: int) -> tuple[int, dict]:
+        return int(k), self.batches[int(k)]
+
+    def collate_batch(self, items: list) -> tuple[int, dict]:
+        return items[0]
+
+
+def _in_order(loader: _BatchDataset) -> Iterable[dict]:
+    """Jittor: with several workers a batch can overtake another; it waits here for its turn."""
+    waiting: dict[int, dict] = {}
+    due = 0
+    for k, batch in loader:
+        waiting[int(k)] = batch
+        while due in waiting:
+            yield waiting.pop(due)
+            due += 1

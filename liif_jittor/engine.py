@@ -1,0 +1,80 @@
+"""liif_core.engine's contract in Jittor."""
+
+from collections.abc import Iterator
+
+import jittor as jt
+import numpy as np
+
+from liif_core.engine import State
+from liif_core.initial import initial_parameters
+from liif_jittor import methods, models, optim
+
+
+class Engine:
+    """One model on one device."""
+
+    def __init__(
+        self,
+        model_spec: dict,
+        device: str = "cpu",
+        method_spec: dict | None = None,
+        optimizer_spec: dict | None = None,
+    ):
+        # Jittor: one device for the whole process, not one per variable.
+        jt.flags.use_cuda = int(device == "cuda")
+        self.model = models.make(model_spec)
+        self.names = [name for name, _ in self.model.named_parameters()]
+        self.losses: list[jt.Var] = []
+        self.optimizer = None
+        if optimizer_spec is not None:
+            self.optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
+            self.method = methods.make(method_spec, model=self.model, optimizer=self.optimizer)
+
+    def seed(self, seed: int) -> None:
+        jt.set_global_seed(seed)
+        shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
+        self.load_state(State(initial_parameters(shapes, seed)))
+
+    def set_lr(self, learning_rate: float) -> None:
+        optim.set_lr(self.optimizer, learning_rate)
+
+    def train_step(self, batch: dict[str, np.ndarray]) -> None:
+        on_device = {"inp": self._images(batch["inp"]), "gt": self._tensor(batch["gt"])}
+        self.losses.append(self.method.step({**batch, **on_device}))
+
+    def read_losses(self) -> list[float]:
+        losses, self.losses = self.losses, []
+        return [loss.item() for loss in losses]
+
+    def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        with jt.no_grad():
+            return self.model(self._images(inp), coord, cell).numpy()
+
+    def predict_image(self, inp: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+        with jt.no_grad():
+            feat = self.model.encoder(self._images(inp))
+            bands = self.model.decode_image(feat, height, width)
+        while True:
+            # Jittor: no_grad is a global flag and must not stay set while the caller has the band.
+            with jt.no_grad():
+                band = next(bands, None)
+                if band is None:
+                    return
+                array = band.numpy()
+            yield array
+
+    def state(self) -> State:
+        parameters = {name: p.numpy() for name, p in self.model.named_parameters()}
+        return State(parameters, optim.state(self.optimizer, self.names) if self.optimizer else {})
+
+    def load_state(self, state: State) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.assign(jt.array(state.parameters[name]))
+        if state.optimizer:
+            optim.load_state(self.optimizer, self.names, state.optimizer)
+
+    def _tensor(self, array: np.ndarray) -> jt.Var:
+        return jt.array(array)
+
+    def _images(self, array: np.ndarray) -> jt.Var:
+        return self._tensor(array)

@@ -1,0 +1,79 @@
+"""EDSR (Lim et al., CVPR workshops 2017, arXiv 1707.02921): residual blocks without batch norm.
+
+Letters: B batch, C channels, H W low-resolution. As an encoder (no_upsampling) it ends at the
+feature map; otherwise a pixel shuffle enlarges it by a fixed factor.
+"""
+
+import math
+
+from jittor import Var, nn
+
+from liif_core.errors import UserError
+from liif_jittor.models import models
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """3x3 convolution that keeps height and width."""
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+class ResBlock(nn.Module):
+    """x + res_scale * conv(relu(conv(x)))  (figure 2c)."""
+
+    def __init__(self, n_feats: int, res_scale: float):
+        super().__init__()
+        self.body = nn.Sequential(conv3x3(n_feats, n_feats), nn.ReLU(), conv3x3(n_feats, n_feats))
+        self.res_scale = res_scale
+
+    def execute(self, x: Var) -> Var:
+        """(B, C, H, W) -> (B, C, H, W)"""
+        residual = self.body(x)
+        return x + (residual if self.res_scale == 1 else residual * self.res_scale)
+
+
+def upsampler(scale: int, n_feats: int) -> nn.Sequential:
+    """Convolutions and pixel shuffles for a factor of 3 or a power of two (Shi et al., 2016)."""
+    if scale == 3:
+        return nn.Sequential(conv3x3(n_feats, 9 * n_feats), nn.PixelShuffle(3))
+    if scale < 1 or scale & (scale - 1):
+        raise UserError(f"EDSR's scale is {scale}: accepted is 3 or a power of two")
+    layers = []
+    for _ in range(int(math.log2(scale))):
+        layers += [conv3x3(n_feats, 4 * n_feats), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers)
+
+
+class EDSR(nn.Module):
+    """Head, residual body with a long skip connection, and a tail unless no_upsampling.
+
+    out_dim: channels of the output, n_feats as an encoder, 3 otherwise.
+    """
+
+    def __init__(self, n_resblocks: int, n_feats: int, res_scale: float, scale: int, no_upsampling: bool):
+        super().__init__()
+        self.head = nn.Sequential(conv3x3(3, n_feats))
+        blocks = [ResBlock(n_feats, res_scale) for _ in range(n_resblocks)]
+        self.body = nn.Sequential(*blocks, conv3x3(n_feats, n_feats))
+        self.no_upsampling = no_upsampling
+        self.out_dim = n_feats if no_upsampling else 3
+        if not no_upsampling:
+            self.tail = nn.Sequential(upsampler(scale, n_feats), conv3x3(n_feats, 3))
+
+    def execute(self, x: Var) -> Var:
+        """(B, 3, H, W) -> (B, out_dim, H, W), or (B, 3, scale * H, scale * W) with a tail."""
+        x = self.head(x)
+        x = x + self.body(x)
+        return x if self.no_upsampling else self.tail(x)
+
+
+@models.register("edsr-baseline")
+def make_edsr_baseline(
+    n_resblocks: int = 16,
+    n_feats: int = 64,
+    res_scale: float = 1,
+    scale: int = 2,
+    no_upsampling: bool = False,
+    rgb_range: float = 1,
+) -> EDSR:
+    """EDSR-baseline: 16 blocks of 64 channels. rgb_range is upstream's and has no effect."""
+    return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling)

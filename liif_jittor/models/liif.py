@@ -1,0 +1,125 @@
+"""LIIF: a picture as a continuous function of the coordinate (Chen et al., CVPR 2021, arXiv 2012.09161).
+
+    s(x) = sum_t  S_t / S * f(z_t, x - v_t, c)          (equations 4 and 5)
+
+x is the query, z_t the feature vectors at its t = 4 neighbours v_t, S_t the area opposite of t, c the cell.
+
+Letters: B batch, Q queries, C feature channels, D width of the first layer, H W low-resolution,
+h w output, S neighbours (4, or 1 without local ensemble).
+
+The first layer of f is linear, so it is taken apart: its columns for the features, unfolded 3x3
+(equation 3), are a 3x3 convolution K over the feature map, computed once per low-resolution pixel; its
+columns for relative coordinate and cell stay with the query. On a regular grid they separate too: one
+vector per output row and one per output column. tests/plain.py has the equations as they are printed.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import jittor as jt
+from jittor import Var, nn
+
+from liif_core import coords
+from liif_jittor.models import make, models
+
+
+@models.register("liif")
+class LIIF(nn.Module):
+    """encoder_spec: the encoder E. imnet_spec: the decoding function f; None reads the feature map as RGB.
+
+    local_ensemble, feat_unfold, cell_decode: the parts that the ablations -e, -u and -c leave out.
+    """
+
+    def __init__(
+        self,
+        encoder_spec: dict,
+        imnet_spec: dict | None = None,
+        local_ensemble: bool = True,
+        feat_unfold: bool = True,
+        cell_decode: bool = True,
+    ):
+        super().__init__()
+        self.local_ensemble = local_ensemble
+        self.feat_unfold = feat_unfold
+        self.cell_decode = cell_decode
+        self.encoder = make(encoder_spec)
+        self.imnet = None
+        self.corners = 4 if local_ensemble and imnet_spec is not None else 1  # S
+        if imnet_spec is not None:
+            in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
+            self.imnet = make(imnet_spec, in_dim=in_dim)
+
+    def execute(self, inp: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+        """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
+        return self.query_rgb(self.encoder(inp), coord, cell)
+
+    def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
+        index, position, weight = self.locate(coord, cell, feat.shape[2:])
+        index, position, weight = (jt.array(a) for a in (index, position, weight))
+        if self.imnet is None:
+            return rows_of(feat)[index.flatten()].reshape(*index.shape[1:], -1)
+        kernel, on_position, bias = self.first_layer()
+        first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
+        x = first[index.flatten()]  # (S * B * Q, D)
+        x = x + nn.matmul_transpose(position.reshape(-1, position.shape[-1]), on_position)
+        rgb = self.imnet.after_first(x.reshape(-1, coord.shape[1], x.shape[-1])).reshape(*index.shape, -1)
+        return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
+
+    def decode_image(self, feat: Var, height: int, width: int) -> Iterator[Var]:
+        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom."""
+        grid = coords.Grid((height, width), tuple(feat.shape[2:]), self.corners)
+        first = rows_of(feat)  # (H * W, C)
+        if self.imnet is not None:
+            first, on_down, on_right = self.first_layer_on_grid(feat, grid)  # (H * W, D), (S, h, D), (S, w, D)
+        for rows, across in grid.tiles(coords.TILE["cuda" if jt.flags.use_cuda else "cpu"]):
+            band = []
+            for columns in across:
+                index, weight = (jt.array(a) for a in grid.neighbours(rows, columns))
+                x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
+                if self.imnet is not None:
+                    x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
+                    x = self.imnet.after_first(x.reshape(-1, *x.shape[2:])).reshape(*index.shape, -1)
+                band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+            yield jt.concat(band, dim=1)
+
+    def first_layer_on_grid(self, feat: Var, grid: coords.Grid) -> tuple[Var, Var, Var]:
+        """The first layer's parts on a regular grid, to be added for each query: what the feature vector
+        contributes (H * W, D), with the bias and the cell, which is the same for all; what the relative
+        coordinate contributes, down (S, h, D) and right (S, w, D)."""
+        kernel, on_position, bias = self.first_layer()
+        if self.cell_decode:
+            relative_cell = coords.make_cell(grid.output) * np.float32(grid.size)
+            bias = bias + (on_position[:, 2:] * jt.array(relative_cell)).sum(dim=1)
+        first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
+        on_down, on_right = (
+            jt.array(relative).unsqueeze(-1) * on_position[:, axis]
+            for axis, relative in enumerate((grid.relative_down, grid.relative_right))
+        )
+        # Jittor: evaluated here, or every tile would evaluate them again.
+        jt.sync([first, on_down, on_right])
+        return first, on_down, on_right
+
+    def locate(self, coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """Neighbours of the queries: index (S, B, Q), position (S, B, Q, 2 or 4), weight (S, B, Q).
+
+        position is the relative coordinate and, with cell decoding, the cell, both in feature pixels.
+        """
+        index, position, weight = coords.neighbours(coord, size, self.corners)
+        if self.cell_decode:
+            relative_cell = (cell * np.float32(size))[:, None]  # (B, 1, 2)
+            position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
+        return index, position, weight
+
+    def first_layer(self) -> tuple[Var, Var, Var]:
+        """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""
+        layer = self.imnet.layers[0]
+        side = 3 if self.feat_unfold else 1
+        n_feat = self.encoder.out_dim * side * side
+        kernel = layer.weight[:, :n_feat].reshape(-1, self.encoder.out_dim, side, side)
+        return kernel, layer.weight[:, n_feat:], layer.bias
+
+
+def rows_of(feat: Var) -> Var:
+    """(B, C, H, W) -> (B * H * W, C), one row per pixel."""
+    return feat.permute(0, 2, 3, 1).reshape(-1, feat.shape[1])

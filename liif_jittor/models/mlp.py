@@ -1,0 +1,37 @@
+"""The decoding function f of LIIF: a multilayer perceptron with ReLU (section 3.1)."""
+
+import jittor as jt
+from jittor import Var, nn
+
+from liif_jittor.models import models
+
+
+@models.register("mlp")
+class MLP(nn.Module):
+    """in_dim -> hidden_list[0] -> ... -> out_dim, on the last axis."""
+
+    def __init__(self, in_dim: int, out_dim: int, hidden_list: list[int]):
+        super().__init__()
+        layers = []
+        width = in_dim
+        for hidden in hidden_list:
+            layers += [nn.Linear(width, hidden), nn.ReLU()]
+            width = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(width, out_dim))
+
+    def execute(self, x: Var) -> Var:
+        """(A, M, in_dim) -> (A, M, out_dim)"""
+        return self.after_first(linear(self.layers[0], x))
+
+    def after_first(self, x: Var) -> Var:
+        """The rest, given what the first linear layer gives: (A, M, hidden) -> (A, M, out_dim)."""
+        for layer in self.layers[1:]:
+            # Jittor: maximum fuses into one pass on the CPU, nn.ReLU's ternary operator is slower.
+            x = linear(layer, x) if isinstance(layer, nn.Linear) else jt.maximum(x, 0.0)
+        return x
+
+
+def linear(layer: nn.Linear, x: Var) -> Var:
+    """A linear layer on (A, M, in) -> (A, M, out)."""
+    # Jittor: its matrix products go to oneDNN as they are.
+    return layer(x.reshape(-1, x.shape[-1])).reshape(x.shape[0], x.shape[1], -1)
