@@ -19,7 +19,7 @@ from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.files import write_atomically
 
-FORMAT = "liif-1"
+FORMAT = "liif-checkpoint-1"
 OPTIMIZER = "optimizer."
 
 
@@ -50,7 +50,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "progress": checkpoint.progress,
     }
-    metadata = {"format": FORMAT} | {key: json.dumps(value) for key, value in content.items()}
+    # One entry, because safetensors writes several in random order and equal checkpoints shall be equal files.
+    metadata = {FORMAT: json.dumps(content)}
     tensors = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     write_atomically(path, safetensors.numpy.save(tensors, metadata))
 
@@ -77,11 +78,12 @@ def load(path: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a whole safetensors file (cut short or damaged): {error}") from None
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise UserError(f"{path} is a safetensors file, but not a checkpoint of this project (no '{FORMAT}' in it)")
     try:
-        content = {key: json.loads(metadata[key]) for key in ("model", "data_norm", "optimizer", "progress")}
-    except (KeyError, ValueError) as error:
+        content = json.loads(metadata[FORMAT])
+        content = {key: content[key] for key in ("model", "data_norm", "optimizer", "progress")}
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is damaged: {error}") from None
     moments = {name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)}
     parameters = {

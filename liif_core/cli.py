@@ -147,8 +147,10 @@ def demo(framework: str, load_tree: Callable) -> None:
     started = time.monotonic()
     enlarged = np.empty((height, width, 3), dtype=np.uint8)
     bar = tqdm(total=height, unit="row", leave=False, disable=None)
+    top = 0
     for band in network.bands(image, height, width):
-        enlarged[bar.n : bar.n + len(band)] = imaging.to_uint8(band)
+        enlarged[top : top + len(band)] = imaging.to_uint8(band)
+        top += len(band)
         bar.update(len(band))
     bar.close()
     imaging.write_image(arguments.output, enlarged)

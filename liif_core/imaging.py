@@ -53,7 +53,7 @@ def is_image(path: str | Path) -> bool:
 
 def check_writable(path: Path) -> None:
     """Raise UserError before the work starts if `write_image` could not write there."""
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(f"cannot tell an image format from '{path.name}': end it in .png, .jpg, .webp or .tif")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

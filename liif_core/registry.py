@@ -25,7 +25,9 @@ def nearest_known(name: str, known) -> str:
 
 def explain(error: pydantic.ValidationError, known_at: Callable[[tuple], list[str]], where: str) -> str:
     """The first complaint of pydantic as one sentence; `known_at(path)` lists the keys allowed there."""
-    complaint = error.errors()[0]
+    complaints = error.errors()
+    # A misspelt key is also a missing one; the misspelling says more.
+    complaint = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])
     path = tuple(complaint["loc"])
     key = ".".join(str(part) for part in path)
     if complaint["type"] == "extra_forbidden":
@@ -71,17 +73,19 @@ class Registry:
 
         Raises UserError for an unknown name, an unknown or missing argument or a wrong type.
         """
-        unknown = set(spec) - {"name", "args"}
-        if unknown or "name" not in spec:
-            raise UserError(f"a {self.kind} is given as {{name, args}}, not with the keys {sorted(spec)}")
-        name = spec["name"]
+        name, given = spec.get("name"), spec.get("args") or {}
+        if set(spec) - {"name", "args"} or not isinstance(name, str) or not isinstance(given, dict):
+            raise UserError(f"a {self.kind} is given as {{name: a name, args: {{...}}}}, not as {spec}")
         if name not in self.entries:
             raise UserError(f"unknown {self.kind} '{name}': {nearest_known(name, self.entries)}")
         target = self.entries[name]
         model = _arguments_of(target)
+        known = [field for field in model.model_fields if field not in extra]
+        for key in extra:
+            if key in given:
+                raise UserError(f"{self.kind} '{name}': unknown key '{key}': {nearest_known(key, known)}")
         try:
-            checked = model(**{**(spec.get("args") or {}), **extra})
+            checked = model.model_validate({**given, **extra})
         except pydantic.ValidationError as error:
-            known = [field for field in model.model_fields if field not in extra]
             raise UserError(explain(error, lambda path: known, f"{self.kind} '{name}'")) from None
         return target(**{field: getattr(checked, field) for field in model.model_fields})

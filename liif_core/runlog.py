@@ -5,12 +5,22 @@ metrics.jsonl is the truth: one JSON object a line, {"step", "epoch", "loss"} fo
 """
 
 import json
+import sys
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from liif_core.errors import UserError
 from liif_core.files import write_atomically
+
+# tensorboardX imports PyTorch where it is installed, which has no place in the core and costs two seconds.
+_hidden = {} if "torch" in sys.modules else {"torch": None}
+sys.modules.update(_hidden)  # type: ignore[arg-type]
+try:
+    from tensorboardX import SummaryWriter
+finally:
+    for _name in _hidden:
+        del sys.modules[_name]
 
 
 class RunLog:
@@ -37,17 +47,22 @@ class RunLog:
     def text(self, line: str) -> None:
         """A line on the screen and in log.txt."""
         tqdm.write(line)
-        with open(self.folder / "log.txt", "a") as file:
-            print(line, file=file)
+        self._append(self.folder / "log.txt", line + "\n")
 
     def record(self, records: list[dict]) -> None:
         """Lines in metrics.jsonl, written at once, and their numbers in tensorboard."""
-        with open(self.metrics, "a") as file:
-            file.write("".join(json.dumps(record) + "\n" for record in records))
+        self._append(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
         for record in records:
             for key, value in record.items():
                 if key not in ("step", "epoch"):
                     self.writer.add_scalar(key, value, record["step"])
+
+    def _append(self, path: Path, text: str) -> None:
+        try:
+            with open(path, "a") as file:
+                file.write(text)
+        except OSError as error:
+            raise UserError(f"cannot write {path} ({error.strerror}); checkpoints are untouched") from None
 
     def close(self) -> None:
         """Flush tensorboard."""

@@ -1,5 +1,6 @@
 """The training loop: epochs, validation, best, resume. It knows nothing of models or methods."""
 
+import os
 import signal
 import time
 from dataclasses import asdict, dataclass
@@ -33,10 +34,13 @@ class StopRequest:
 
     def __init__(self):
         self.requested = False
+        self.process = os.getpid()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request)
 
     def _request(self, number, frame):
+        if os.getpid() != self.process:  # a loader's worker inherits this handler: SIGTERM ends it, Ctrl-C does not
+            return os._exit(1) if number == signal.SIGTERM else None
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
 

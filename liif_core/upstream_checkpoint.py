@@ -36,8 +36,8 @@ class _Refused(Exception):
 
 def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
     """A tensor as (offset, size, stride) over its storage, checked to stay inside it."""
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if 0 not in size else offset
-    if min(offset, *size, *stride, 0) < 0 or last >= max(len(storage), 1):
+    numbers = 0 if 0 in size else 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if min(offset, *size, *stride, 0) < 0 or offset + numbers > len(storage):
         raise _Refused("a tensor outside its storage")
     steps = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy()

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import PositiveInt
 from tqdm import tqdm
 
 from liif_core import imaging
 from liif_core.config import locate_data
 from liif_core.data import DATASETS
 from liif_core.errors import UserError
+
+
+def _unscaled(name: str) -> str:
+    """The name without its ending and without a scale suffix: baby of babyx4.png."""
+    return re.sub(r"x\d+$", "", Path(name).stem)
 
 
 @DATASETS.register("image-folder")
@@ -29,8 +35,8 @@ class ImageFolder:
         root_path: str,
         split_file: str | None = None,
         split_key: str | None = None,
-        first_k: int | None = None,
-        repeat: int = 1,
+        first_k: PositiveInt | None = None,
+        repeat: PositiveInt = 1,
         cache: Literal["none", "in_memory"] = "none",
         skip_broken: bool = False,
     ):
@@ -47,7 +53,11 @@ class ImageFolder:
             self.images = [imaging.read_image(path) for path in progress]
 
     def _found(self) -> list[str]:
-        return sorted(p.name for p in self.root.iterdir() if p.is_file() and not p.name.startswith("."))
+        if not self.root.is_dir():
+            raise UserError(f"{self.root} is not a folder: a folder of images is wanted here")
+        names = [p.name for p in self.root.iterdir() if p.is_file() and not p.name.startswith(".")]
+        # Without the scale suffix, or 10x4.png would come before 1x4.png where 1.png comes before 10.png.
+        return sorted(names, key=lambda name: (_unscaled(name), name))
 
     def _listed(self, split_file: str, split_key: str | None) -> list[str]:
         path = locate_data(split_file)
@@ -94,7 +104,7 @@ class ImageFolder:
 class PairedImageFolders:
     """Low-resolution images of one folder beside the high-resolution ones of another.
 
-    Names pair up in order and must be equal apart from a scale suffix (baby.png, babyx4.png).
+    Names pair up in order and are equal apart from a scale suffix (baby.png, babyx4.png).
     The other arguments are those of `image-folder` and hold for both folders.
     """
 
@@ -104,16 +114,14 @@ class PairedImageFolders:
         root_path_2: str,
         split_file: str | None = None,
         split_key: str | None = None,
-        first_k: int | None = None,
-        repeat: int = 1,
+        first_k: PositiveInt | None = None,
+        repeat: PositiveInt = 1,
         cache: Literal["none", "in_memory"] = "none",
     ):
         same = dict(split_file=split_file, split_key=split_key, first_k=first_k, repeat=repeat, cache=cache)
         self.low = ImageFolder(root_path_1, **same)
         self.high = ImageFolder(root_path_2, **same)
-        low, high = (
-            {re.sub(r"x\d+$", "", p.stem): p.name for p in f.paths} for f in (self.low, self.high)
-        )
+        low, high = ({_unscaled(p.name): p.name for p in f.paths} for f in (self.low, self.high))
         lonely = sorted({low.get(s) or high[s] for s in set(low) ^ set(high)})
         if lonely or len(self.low.paths) != len(self.high.paths):
             raise UserError(

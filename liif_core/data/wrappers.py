@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from pydantic import PositiveInt
 
 from liif_core import coords, imaging
 from liif_core.data import WRAPPERS, sampling
@@ -81,9 +82,9 @@ class ImplicitPaired(Wrapper):
     def __init__(
         self,
         dataset: Any,
-        inp_size: int | None = None,
+        inp_size: PositiveInt | None = None,
         augment: bool = False,
-        sample_q: int | None = None,
+        sample_q: PositiveInt | None = None,
         seed: int = 0,
         training: bool = False,
     ):
@@ -120,11 +121,11 @@ class ImplicitDownsampled(Wrapper):
     def __init__(
         self,
         dataset: Any,
-        inp_size: int | None = None,
+        inp_size: PositiveInt | None = None,
         scale_min: float = 1,
         scale_max: float | None = None,
         augment: bool = False,
-        sample_q: int | None = None,
+        sample_q: PositiveInt | None = None,
         seed: int = 0,
         training: bool = False,
     ):

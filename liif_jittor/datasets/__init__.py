@@ -19,7 +19,8 @@ class _BatchDataset(Dataset):
     """Batches come whole, with their number, and stay in numpy."""
 
     def __init__(self, batches: Batches, num_workers: int):
-        super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True)
+        # Jittor: each worker gets a ring buffer, of 512 MB unless told; a batch is a few megabytes.
+        super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True, buffer_size=1 << 26)
         self.total_len = len(batches)
         self.batches = batches
 
@@ -34,8 +35,11 @@ def _in_order(loader: _BatchDataset) -> Iterable[dict]:
     """Jittor: with several workers a batch can overtake another; it waits here for its turn."""
     waiting: dict[int, dict] = {}
     due = 0
-    for k, batch in loader:
-        waiting[int(k)] = batch
-        while due in waiting:
-            yield waiting.pop(due)
-            due += 1
+    try:
+        for k, batch in loader:
+            waiting[int(k)] = batch
+            while due in waiting:
+                yield waiting.pop(due)
+                due += 1
+    finally:
+        loader.terminate()  # Jittor: an epoch's workers would live on

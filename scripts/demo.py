@@ -1,0 +1,92 @@
+"""What LIIF does, in one minute: shrink a picture, enlarge it by 3.7 in both frameworks, compare.
+
+    python scripts/demo.py        (or: make demo, which installs everything first)
+
+Writes into demo_out/: the small picture, what each framework makes of it, and sheet.png, all side by
+side. The enlarging is done by the commands that the README shows.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from liif_core import imaging, metrics  # noqa: E402
+
+PICTURE = ROOT / "examples" / "chelsea.png"
+FACTOR = 3.7
+OUT = ROOT / "demo_out"
+DETAIL = (72, 115, 80, 120)  # top, left, height, width: an eye
+
+
+def psnr(picture: np.ndarray, original: np.ndarray) -> float:
+    """RGB PSNR in dB of two uint8 pictures, a border of 4 pixels cut."""
+    return metrics.psnr(*(imaging.to_float(image[4:-4, 4:-4]) for image in (picture, original)))
+
+
+def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
+    """Run the framework's demo.py as a user would."""
+    output = OUT / f"{framework}.png"
+    command = [sys.executable, f"liif_{framework}/demo.py", "--input", low.relative_to(ROOT)]
+    command += ["--resolution", f"{height},{width}", "--output", output.relative_to(ROOT)]
+    print("$ python", *command[1:], flush=True)
+    if subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit(f"the demo stopped: {framework} failed; `python -m liif_core.doctor` says what is missing")
+    return imaging.read_image(output)
+
+
+def sheet(columns: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Pictures beside each other under their captions, with an enlarged detail below each."""
+    height, width = columns[0][1].shape[:2]
+    top, left, detail_height, detail_width = DETAIL
+    zoom = width / detail_width
+    caption, gap = 26, 8
+    total = (width + gap) * len(columns) - gap
+    page = Image.new("RGB", (total, caption + height + gap + round(detail_height * zoom)), "white")
+    font = ImageFont.load_default(size=17)
+    for number, (text, picture) in enumerate(columns):
+        x = number * (width + gap)
+        ImageDraw.Draw(page).text((x + 2, 2), text, fill="black", font=font)
+        page.paste(Image.fromarray(picture), (x, caption))
+        part = Image.fromarray(picture[top : top + detail_height, left : left + detail_width])
+        part = part.resize((width, round(detail_height * zoom)), Image.Resampling.NEAREST)
+        page.paste(part, (x, caption + height + gap))
+    return np.array(page)
+
+
+def main() -> None:
+    """Shrink, enlarge, measure, draw."""
+    OUT.mkdir(exist_ok=True)
+    original = imaging.read_image(PICTURE)
+    height, width = original.shape[:2]
+    low = imaging.resize(original, round(height / FACTOR), round(width / FACTOR))
+    imaging.write_image(OUT / "low.png", low)
+    print(f"{PICTURE.relative_to(ROOT)} {height}x{width} shrunk to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
+    results = {name: enlarge(name, OUT / "low.png", height, width) for name in ("torch", "jittor")}
+    bicubic = imaging.resize(low, height, width)
+    imaging.write_image(OUT / "bicubic.png", bicubic)
+
+    scores = {"bicubic": psnr(bicubic, original)} | {name: psnr(image, original) for name, image in results.items()}
+    print("\nPSNR against the original (RGB, border of 4 pixels cut)")
+    for name, score in scores.items():
+        print(f"  {name:8} {score:.3f} dB")
+    difference = np.abs(results["torch"].astype(int) - results["jittor"].astype(int))
+    print(f"PyTorch and Jittor differ by at most {difference.max()} of 255 levels, in {np.mean(difference > 0):.4%} of values")
+    columns = [
+        ("input, pixels repeated", np.array(Image.fromarray(low).resize((width, height), Image.Resampling.NEAREST))),
+        (f"bicubic {scores['bicubic']:.2f} dB", bicubic),
+        (f"LIIF, PyTorch {scores['torch']:.2f} dB", results["torch"]),
+        (f"LIIF, Jittor {scores['jittor']:.2f} dB", results["jittor"]),
+        ("original", original),
+    ]
+    imaging.write_image(OUT / "sheet.png", sheet(columns))
+    print(f"look at {(OUT / 'sheet.png').relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""liif_core.coords against definitions: centres and cells in exact fractions, neighbours by trying every pixel."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from pictures import picture
+
+from liif_core import coords
+from liif_core.errors import UserError
+
+# Odd and non-square. With an odd number of feature pixels on an axis no query of a regular grid lies half-way between
+# two of them (that takes (2 i + 1) n = 2 j h), so "the nearest" is one pixel whatever the rounding.
+SIZE = (7, 11)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 48, 1001])
+def test_pixel_centres_are_the_middles_of_equal_parts(n):
+    exact = [float(Fraction(2 * i + 1, n) - 1) for i in range(n)]
+    found = coords.pixel_centres(n)
+    assert found.dtype == np.float32
+    # Two roundings to float32 of numbers below 2, on the constant and on the product.
+    np.testing.assert_allclose(found, exact, rtol=0, atol=3 * 2.0**-24)
+
+
+def test_coordinates_run_row_by_row_down_first():
+    grid = coords.make_coord((2, 3))
+    np.testing.assert_allclose(grid[:, 0], [-0.5, -0.5, -0.5, 0.5, 0.5, 0.5])
+    np.testing.assert_allclose(grid[:, 1], [-2 / 3, 0, 2 / 3] * 2, atol=2.0**-23)
+
+
+def test_a_cell_is_one_pixel_high_and_wide():
+    np.testing.assert_array_equal(coords.make_cell((4, 16)), np.float32([0.5, 0.125]))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5)])
+def test_sizes_without_pixels_are_refused(size):
+    with pytest.raises(UserError, match=f"{size[0]}x{size[1]}"):
+        coords.check_size(*size)
+
+
+def test_a_picture_of_one_pixel_has_its_centre_in_the_middle():
+    np.testing.assert_array_equal(coords.make_coord((1, 1)), [[0, 0]])
+    coords.check_size(1, 1)
+
+
+def test_pixel_samples_pair_each_colour_with_its_place():
+    image = picture(5, 9)
+    coord, colours = coords.to_pixel_samples(image)
+    np.testing.assert_array_equal(coord, coords.make_coord((5, 9)))
+    np.testing.assert_array_equal(colours, image.reshape(-1, 3))
+    which = np.array([44, 0, 13, 9])
+    some_coord, some_colours = coords.to_pixel_samples(image, which)
+    np.testing.assert_array_equal(some_coord, coord[which])
+    np.testing.assert_array_equal(some_colours, colours[which])
+
+
+def neighbours_by_trial(coord: np.ndarray, size: tuple[int, int], corners: int):
+    """Index, relative coordinate and weight of one query (2,), in float64, by the distance to every pixel."""
+    shifts = [(-1, -1), (-1, 1), (1, -1), (1, 1)] if corners == 4 else [(0, 0)]
+    indices, relatives = [], []
+    for shift in shifts:
+        pixel, relative = [], []
+        for axis in (0, 1):
+            n = size[axis]
+            centres = np.array([(2 * i + 1) / n - 1 for i in range(n)])
+            wanted = coord[axis] + shift[axis] * (1 / n) + (1e-6 if shift[axis] else 0)
+            pixel.append(int(np.argmin(np.abs(centres - wanted))))
+            relative.append((coord[axis] - centres[pixel[-1]]) * n)
+        indices.append(pixel[0] * size[1] + pixel[1])
+        relatives.append(relative)
+    areas = [abs(down * right) + 1e-9 for down, right in relatives]
+    weights = [area / sum(areas) for area in areas[::-1]]
+    return indices, relatives, weights
+
+
+@pytest.mark.parametrize("corners", [1, 4])
+def test_neighbours_are_the_nearest_pixels(corners):
+    coord = np.random.default_rng(0).uniform(-1, 1, (2, 60, 2)).astype(np.float32)
+    index, relative, weight = coords.neighbours(coord, SIZE, corners)
+    assert (index.dtype, relative.dtype, weight.dtype) == (np.int32, np.float32, np.float32)
+    for batch in range(2):
+        for query in range(60):
+            wanted = neighbours_by_trial(coord[batch, query].astype(np.float64), SIZE, corners)
+            assert (index[:, batch, query] - batch * SIZE[0] * SIZE[1]).tolist() == wanted[0]
+            # A float32 rounding of 2^-24 in a coordinate, times 11 feature pixels; the quotient of areas doubles it.
+            np.testing.assert_allclose(relative[:, batch, query], wanted[1], rtol=0, atol=3e-6)
+            np.testing.assert_allclose(weight[:, batch, query], wanted[2], rtol=0, atol=6e-6)
+
+
+def test_the_nearer_corner_weighs_more():
+    # A quarter pixel up and left of the common corner of the first four pixels: 0.75 * 0.75 of the cell is the
+    # rectangle on the far side, which is the weight of the pixel the query lies in.
+    down, right = coords.pixel_centres(SIZE[0])[0], coords.pixel_centres(SIZE[1])[0]
+    coord = np.array([[[down + 0.5 / SIZE[0], right + 0.5 / SIZE[1]]]], dtype=np.float32)
+    index, _, weight = coords.neighbours(coord, SIZE, 4)
+    assert index[:, 0, 0].tolist() == [0, 1, SIZE[1], SIZE[1] + 1]
+    np.testing.assert_allclose(weight[:, 0, 0], [0.5625, 0.1875, 0.1875, 0.0625], atol=6e-6)
+
+
+def test_weights_sum_to_one_and_stay_finite_everywhere():
+    lines = np.linspace(-1, 1, 45, dtype=np.float32)  # with both ends, which no pixel centre reaches
+    coord = np.stack(np.meshgrid(lines, lines, indexing="ij"), axis=-1).reshape(1, -1, 2)
+    index, relative, weight = coords.neighbours(coord, SIZE, 4)
+    assert index.min() >= 0 and index.max() < SIZE[0] * SIZE[1]
+    assert np.isfinite(relative).all() and (np.abs(relative) <= 2 + 1e-5).all()
+    np.testing.assert_allclose(weight.sum(axis=0), 1, atol=4 * 2.0**-23)  # four quotients, each rounded once
+
+
+def test_a_query_on_a_pixel_centre_belongs_to_that_pixel_alone():
+    # Inside the picture: along its border two areas are 1e-9 plus rounding, as the printed equation has it.
+    coord = coords.make_coord(SIZE).reshape(*SIZE, 2)[1:-1, 1:-1].reshape(1, -1, 2)
+    index, _, weight = coords.neighbours(coord, SIZE, 4)
+    own = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)[1:-1, 1:-1].reshape(-1)
+    share = (weight * (index == own[None, None])).sum(axis=0)
+    np.testing.assert_allclose(share, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("corners", [1, 4])
+@pytest.mark.parametrize("output", [(7, 11), (13, 40), (5, 3), (61, 1000)])  # the last is wider than one tile
+def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
+    grid = coords.Grid(output, SIZE, corners)
+    index = np.full((corners, *output), -1)
+    weight = np.zeros((corners, *output), dtype=np.float32)
+    seen = np.zeros(output, dtype=int)
+    for y, across in grid.tiles(4096):
+        for x in across:
+            index[:, y, x], weight[:, y, x] = grid.neighbours(y, x)
+            seen[y, x] += 1
+    assert (seen == 1).all()
+    wanted = coords.neighbours(coords.make_coord(output)[None], SIZE, corners)
+    np.testing.assert_array_equal(index.reshape(corners, 1, -1), wanted[0])
+    np.testing.assert_array_equal(weight.reshape(corners, 1, -1), wanted[2])
+    relative = np.stack(
+        [
+            np.broadcast_to(grid.relative_down[:, :, None], index.shape),
+            np.broadcast_to(grid.relative_right[:, None], index.shape),
+        ],
+        axis=-1,
+    )
+    np.testing.assert_array_equal(relative.reshape(wanted[1].shape), wanted[1])
+
+
+@pytest.mark.parametrize("queries", [1, 4096, 1 << 17])
+def test_tiles_stay_near_the_size_asked_for(queries):
+    grid = coords.Grid((70, 1300), SIZE, 4)
+    for y, across in grid.tiles(queries):
+        rows = y.stop - y.start
+        for x in across:
+            assert rows == 1 or rows * (x.stop - x.start) * 4 <= queries

@@ -1,0 +1,79 @@
+"""Learning rate and initial parameters: pure functions that both frameworks start from."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from liif_core.config import MultiStepLR
+from liif_core.initial import initial_parameters
+from liif_core.schedule import learning_rate
+
+
+def test_the_paper_recipe_by_hand():
+    steps = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)
+    rates = {epoch: learning_rate(1e-4, epoch, steps) for epoch in (1, 200, 201, 400, 401, 801, 1000)}
+    assert rates == {1: 1e-4, 200: 1e-4, 201: 5e-5, 400: 5e-5, 401: 2.5e-5, 801: 6.25e-6, 1000: 6.25e-6}
+
+
+def test_no_milestones_no_decay():
+    assert learning_rate(3e-4, 10**6, None) == 3e-4
+
+
+def test_the_order_of_milestones_does_not_matter():
+    steps = MultiStepLR(milestones=[9, 3], gamma=0.1)
+    assert [learning_rate(1.0, epoch, steps) for epoch in (3, 4, 9, 10)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
+def test_equals_the_scheduler_that_steps_when_an_epoch_ends():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[2, 3, 7], gamma=0.5)
+    ours = MultiStepLR(milestones=[2, 3, 7], gamma=0.5)
+    for epoch in range(1, 11):
+        assert learning_rate(1e-3, epoch, ours) == optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+
+
+SHAPES = {
+    "head.weight": (64, 3, 3, 3),
+    "head.bias": (64,),
+    "imnet.layers.0.weight": (256, 580),
+    "imnet.layers.0.bias": (256,),
+}
+
+
+def test_initial_parameters_are_a_pure_function_of_seed_and_name():
+    first, again, other = (initial_parameters(SHAPES, seed) for seed in (7, 7, 8))
+    for name in SHAPES:
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).all()
+
+
+def test_a_parameter_does_not_depend_on_the_others():
+    # So the encoders of two experiments with different MLPs start equal.
+    alone = initial_parameters({name: SHAPES[name] for name in ("head.weight", "head.bias")}, 7)
+    for name, array in alone.items():
+        np.testing.assert_array_equal(array, initial_parameters(SHAPES, 7)[name])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_distribution_is_uniform_within_one_over_root_fan_in(name):
+    array = initial_parameters(SHAPES, 0)[name]
+    bound = 1 / math.sqrt(27 if name.startswith("head") else 580)
+    assert array.dtype == np.float32 and array.shape == SHAPES[name]
+    assert np.abs(array).max() <= bound
+    # The standard deviation of a uniform distribution is bound / sqrt(3); four standard errors around it.
+    deviation = bound / math.sqrt(3)
+    assert abs(array.mean()) < 4 * deviation / math.sqrt(array.size)
+    assert abs(array.std() / deviation - 1) < 4 / math.sqrt(array.size)
+
+
+def test_bounds_are_those_of_pytorch():
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 512, 3)
+    ours = initial_parameters({"c.weight": (512, 3, 3, 3), "c.bias": (512,)}, 0)
+    # The largest of n uniform numbers misses the bound by about bound / n.
+    assert convolution.weight.detach().abs().max().item() == pytest.approx(np.abs(ours["c.weight"]).max(), rel=1e-3)
+    assert convolution.bias.detach().abs().max().item() == pytest.approx(np.abs(ours["c.bias"]).max(), rel=2e-2)
