@@ -119,7 +119,7 @@ def output_size(image: np.ndarray, resolution: str | None, scale: float | None) 
         height, width = map(int, parts)
     elif scale is None:
         raise UserError("how large? give --resolution H,W or --scale FACTOR")
-    elif not math.isfinite(scale) or scale <= 0:
+    elif not 0 < scale * max(image.shape[:2]) < math.inf:
         raise UserError(f"--scale {scale}: a factor above 0 like 3.7 is wanted")
     else:
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])

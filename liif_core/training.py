@@ -14,6 +14,7 @@ from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.errors import UserError
+from liif_core.files import write_atomically
 from liif_core.normalisation import Normalisation
 from liif_core.runlog import RunLog
 
@@ -79,12 +80,14 @@ class Run:
 def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
     """Make a new run folder, or check that an old one can go on; nothing in it is ever deleted."""
     written = folder / "config.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"the run folder {folder} is a file: choose another --name")
     if not folder.exists() or not any(folder.iterdir()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            written.write_text(configs.dump(config))
         except OSError as error:
             raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
+        write_atomically(written, configs.dump(config).encode())
         return
     if not resume:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
@@ -103,6 +106,10 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
     if source is None:
         return Progress()
     found = checkpoint.load(source)
+    if found.optimizer and found.optimizer["name"] != config.optimizer.name:
+        raise UserError(
+            f"{source} was trained with '{found.optimizer['name']}', the config says '{config.optimizer.name}': use the same"
+        )
     checkpoint.restore(engine, found.state, source)
     return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__})
 

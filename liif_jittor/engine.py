@@ -70,7 +70,7 @@ class Engine:
     def load_state(self, state: State) -> None:
         for name, parameter in self.model.named_parameters():
             parameter.assign(jt.array(state.parameters[name]))
-        if state.optimizer:
+        if state.optimizer and self.optimizer:
             optim.load_state(self.optimizer, self.names, state.optimizer)
 
     def _tensor(self, array: np.ndarray) -> jt.Var:

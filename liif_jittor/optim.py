@@ -51,15 +51,18 @@ def set_lr(optimizer: jt.optim.Optimizer, learning_rate: float) -> None:
 
 
 # Jittor: where its optimisers keep what PyTorch calls by these names.
-MOMENTS = {_Adam: {"exp_avg": "m", "exp_avg_sq": "values"}, jt.optim.SGD: {"momentum_buffer": "values"}}
+def _moments(optimizer: jt.optim.Optimizer) -> dict[str, str]:
+    if isinstance(optimizer, _Adam):
+        return {"exp_avg": "m", "exp_avg_sq": "values"}
+    return {"momentum_buffer": "values"} if optimizer.momentum else {}
 
 
 def state(optimizer: jt.optim.Optimizer, names: list[str]) -> dict[str, np.ndarray]:
     """"step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
     if optimizer.n_step == 0:
         return {}
-    arrays = {"step": np.array(optimizer.n_step, dtype=np.float32)}
-    for moment, key in MOMENTS[type(optimizer)].items():
+    arrays = {"step": np.array(optimizer.n_step, dtype=np.float32)} if isinstance(optimizer, _Adam) else {}
+    for moment, key in _moments(optimizer).items():
         for name, value in zip(names, optimizer.param_groups[0][key], strict=True):
             arrays[f"{moment}.{name}"] = value.numpy()
     return arrays
@@ -67,8 +70,8 @@ def state(optimizer: jt.optim.Optimizer, names: list[str]) -> dict[str, np.ndarr
 
 def load_state(optimizer: jt.optim.Optimizer, names: list[str], arrays: dict[str, np.ndarray]) -> None:
     """Take back what `state` gave."""
-    optimizer.n_step = int(arrays.get("step", 0))
-    for moment, key in MOMENTS[type(optimizer)].items():
+    optimizer.n_step = int(arrays.get("step", 1))  # SGD does not count; any number says that it has begun
+    for moment, key in _moments(optimizer).items():
         for name, value in zip(names, optimizer.param_groups[0][key], strict=True):
             if f"{moment}.{name}" in arrays:
                 value.assign(jt.array(arrays[f"{moment}.{name}"]))

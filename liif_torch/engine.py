@@ -69,7 +69,7 @@ class Engine:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(torch.tensor(state.parameters[name]))
-        if state.optimizer:
+        if state.optimizer and self.optimizer:
             optim.load_state(self.optimizer, self.names, state.optimizer)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
