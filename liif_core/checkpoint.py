@@ -88,7 +88,9 @@ def load(path: str | Path) -> Checkpoint:
     moments = {name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)}
     parameters = {
         # float16 weights are a way to store them, not to compute with them
-        name: array.astype(np.float32) for name, array in tensors.items() if not name.startswith(OPTIMIZER)
+        name: array.astype(np.float32)
+        for name, array in tensors.items()
+        if not name.startswith(OPTIMIZER)
     }
     return Checkpoint(state=State(parameters, moments), **content)
 

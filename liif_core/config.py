@@ -5,7 +5,7 @@ The keys are upstream LIIF's, so its files run unmodified; `method`, `seed`, `nu
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pydantic
 import yaml
@@ -156,9 +156,13 @@ def _keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
     return list(model.model_fields)
 
 
+@overload
+def load(path: str | Path, kind: Literal["train"]) -> TrainConfig: ...
+@overload
+def load(path: str | Path, kind: Literal["test"]) -> TestConfig: ...
 def load(path: str | Path, kind: Literal["train", "test"]) -> TrainConfig | TestConfig:
     """Read and check a config. Raises UserError with file, key and what would be accepted."""
-    model = {"train": TrainConfig, "test": TestConfig}[kind]
+    model = TrainConfig if kind == "train" else TestConfig
     file = find(path)
     content = read_yaml(file)
     other = "test_dataset" if kind == "train" else "train_dataset"

@@ -75,9 +75,7 @@ def nearest_pixel(coord: np.ndarray, n: int, shift: int) -> tuple[np.ndarray, np
     return index, relative
 
 
-def neighbours(
-    coord: np.ndarray, size: tuple[int, int], corners: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def neighbours(coord: np.ndarray, size: tuple[int, int], corners: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The feature vectors a batch of queries is decoded from.
 
     coord: (B, Q, 2) float32 in [-1, 1]. size: (H, W) of the feature map. corners: S, 4 for the local

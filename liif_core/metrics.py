@@ -55,9 +55,7 @@ def luma(image: np.ndarray) -> np.ndarray:
 def _blur(image: np.ndarray, window: np.ndarray) -> np.ndarray:
     """Separable filter of (h, w), only where the window fits: (h - 10, w - 10) for 11 taps."""
     taps = len(window)
-    rows = sum(
-        weight * image[i : image.shape[0] - taps + 1 + i] for i, weight in enumerate(window)
-    )
+    rows = sum(weight * image[i : image.shape[0] - taps + 1 + i] for i, weight in enumerate(window))
     return sum(weight * rows[:, i : rows.shape[1] - taps + 1 + i] for i, weight in enumerate(window))
 
 

@@ -18,7 +18,7 @@ from liif_core.errors import UserError
 def nearest_known(name: str, known) -> str:
     """What to say about an unknown `name`: the nearest known one, then all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known: {', '.join(known)}"
 
@@ -31,7 +31,7 @@ def explain(error: pydantic.ValidationError, known_at: Callable[[tuple], list[st
     path = tuple(complaint["loc"])
     key = ".".join(str(part) for part in path)
     if complaint["type"] == "extra_forbidden":
-        return f"{where}: unknown key '{key}': {nearest_known(path[-1], known_at(path[:-1]))}"
+        return f"{where}: unknown key '{key}': {nearest_known(str(path[-1]), known_at(path[:-1]))}"
     if complaint["type"] == "missing":
         return f"{where}: key '{key}' is missing"
     value = complaint["input"]

@@ -107,9 +107,8 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
         return Progress()
     found = checkpoint.load(source)
     if found.optimizer and found.optimizer["name"] != config.optimizer.name:
-        raise UserError(
-            f"{source} was trained with '{found.optimizer['name']}', the config says '{config.optimizer.name}': use the same"
-        )
+        before, now = found.optimizer["name"], config.optimizer.name
+        raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")
     checkpoint.restore(engine, found.state, source)
     return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__})
 
@@ -139,7 +138,8 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         engine.set_lr(learning_rate)
         batches = Batches(train_set, config.train_dataset.batch_size, config.seed, epoch, progress.batch)
         steps = progress.batch + len(batches)
-        bar = tqdm(total=steps, initial=progress.batch, desc=f"epoch {epoch}/{config.epoch_max}", leave=False, disable=None)
+        title = f"epoch {epoch}/{config.epoch_max}"
+        bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=None)
         for batch in checked(make_loader(batches, workers)):
             engine.train_step(normalisation.batch(batch))
             progress.step += 1
@@ -158,7 +158,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
 
         train_loss = progress.loss_sum / max(progress.batch, 1)
         record = {"step": progress.step, "epoch": epoch, "lr": learning_rate, "train_loss": train_loss}
-        line = [f"epoch {epoch}/{config.epoch_max}", f"train: loss={train_loss:.4f}"]
+        line = [title, f"train: loss={train_loss:.4f}"]
         names = ["epoch-last"]
         if config.epoch_save and epoch % config.epoch_save == 0:
             names.append(f"epoch-{epoch}")

@@ -38,9 +38,7 @@ def adam(
 
 
 @optimizers.register("sgd")
-def sgd(
-    params: Any, lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
-) -> jt.optim.SGD:
+def sgd(params: Any, lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False) -> jt.optim.SGD:
     """Stochastic gradient descent with momentum; weight_decay is added to the gradient."""
     return jt.optim.SGD(params, lr, momentum, weight_decay, nesterov=nesterov)
 
@@ -58,7 +56,7 @@ def _moments(optimizer: jt.optim.Optimizer) -> dict[str, str]:
 
 
 def state(optimizer: jt.optim.Optimizer, names: list[str]) -> dict[str, np.ndarray]:
-    """"step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
+    """ "step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
     if optimizer.n_step == 0:
         return {}
     arrays = {"step": np.array(optimizer.n_step, dtype=np.float32)} if isinstance(optimizer, _Adam) else {}

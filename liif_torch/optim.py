@@ -34,7 +34,7 @@ def set_lr(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
 
 
 def state(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, np.ndarray]:
-    """"step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
+    """ "step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
     arrays = {}
     for number, moments in optimizer.state_dict()["state"].items():
         for key, value in moments.items():

@@ -76,7 +76,8 @@ def main() -> None:
     for name, score in scores.items():
         print(f"  {name:8} {score:.3f} dB")
     difference = np.abs(results["torch"].astype(int) - results["jittor"].astype(int))
-    print(f"PyTorch and Jittor differ by at most {difference.max()} of 255 levels, in {np.mean(difference > 0):.4%} of values")
+    share = np.mean(difference > 0)
+    print(f"PyTorch and Jittor differ by at most {difference.max()} of 255 levels, in {share:.4%} of the values")
     columns = [
         ("input, pixels repeated", np.array(Image.fromarray(low).resize((width, height), Image.Resampling.NEAREST))),
         (f"bicubic {scores['bicubic']:.2f} dB", bicubic),

@@ -102,9 +102,7 @@ def test_ssim_equals_skimage(eval_type, seed):
     cut = metrics.border(eval_type)
     luma = [(image.astype(np.float64) @ [65.738, 129.057, 25.064]) * 255 / 256 + 16 for image in (prediction, target)]
     x, y = (image[cut : image.shape[0] - cut, cut : image.shape[1] - cut] for image in luma)
-    wanted = structural_similarity(
-        x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-    )
+    wanted = structural_similarity(x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     # The same 11 taps (skimage cuts at 3.5 sigma, which is 5 pixels) and the same places, where the window fits.
     # Variances come from differences of squares of about 200^2 in float64: 200^2 * 2^-52, times a few roundings.
     assert metrics.ssim(prediction, target, eval_type) == pytest.approx(wanted, abs=1e-10)

@@ -41,6 +41,7 @@ SMALL = {
 }
 REGRESSION = {"name": "regression", "args": {}}
 ADAM = {"name": "adam", "args": {"lr": 1e-3}}
+SGD = {"name": "sgd", "args": {"lr": 1e-2, "momentum": 0.9, "weight_decay": 1e-3}}
 HALF = DataNorm.model_validate({"inp": {"sub": [0.5], "div": [0.5]}, "gt": {"sub": [0.5], "div": [0.5]}})
 
 
@@ -123,9 +124,7 @@ def test_every_ablation(flags):
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "optimizer", [ADAM, {"name": "sgd", "args": {"lr": 1e-2, "momentum": 0.9, "weight_decay": 1e-3}}], ids=["adam", "sgd"]
-)
+@pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=["adam", "sgd"])
 def test_loss_and_parameters_after_two_steps(optimizer):
     engines = both(SMALL, optimizer)
     before = engines[0].state().parameters

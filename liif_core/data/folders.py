@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -118,7 +118,8 @@ class PairedImageFolders:
         repeat: PositiveInt = 1,
         cache: Literal["none", "in_memory"] = "none",
     ):
-        same = dict(split_file=split_file, split_key=split_key, first_k=first_k, repeat=repeat, cache=cache)
+        same: dict[str, Any] = {"split_file": split_file, "split_key": split_key}
+        same |= {"first_k": first_k, "repeat": repeat, "cache": cache}
         self.low = ImageFolder(root_path_1, **same)
         self.high = ImageFolder(root_path_2, **same)
         low, high = ({_unscaled(p.name): p.name for p in f.paths} for f in (self.low, self.high))

@@ -6,6 +6,7 @@ A wrapper has
 both pure functions of (seed, epoch, index).
 """
 
+import abc
 import math
 from typing import Any
 
@@ -17,11 +18,8 @@ from liif_core.data import WRAPPERS, sampling
 from liif_core.errors import UserError
 
 
-class Wrapper:
-    """What all wrappers share: random numbers per sample, flips, queries.
-
-    A wrapper adds `_cut(index, rng)`: the low- and high-resolution crop of an item, before flips.
-    """
+class Wrapper(abc.ABC):
+    """What all wrappers share: random numbers per sample, flips, queries."""
 
     def __init__(self, dataset, inp_size, augment, sample_q, seed, training):
         self.dataset = dataset
@@ -37,6 +35,10 @@ class Wrapper:
     def name(self, index: int) -> str:
         """Name of the picture behind item `index`."""
         return self.dataset.name(index)
+
+    @abc.abstractmethod
+    def _cut(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Low- and high-resolution crop of item `index`, before flips."""
 
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         low, high = self._cut(index, rng)
@@ -62,12 +64,10 @@ class Wrapper:
         low, high = self._pair(index, rng)
         pixels = high.shape[0] * high.shape[1]
         if self.sample_q is not None and self.sample_q > pixels:
-            raise UserError(
-                f"sample_q is {self.sample_q}, but a crop of '{self.name(index)}' has only {pixels} pixels"
-            )
+            raise UserError(f"sample_q is {self.sample_q}, but a crop of '{self.name(index)}' has only {pixels} pixels")
         which = None if self.sample_q is None else sampling.pick(rng, pixels, self.sample_q)
         coord, colours = coords.to_pixel_samples(high, which)
-        cell = coords.make_cell(high.shape[:2])
+        cell = coords.make_cell((high.shape[0], high.shape[1]))
         return {"inp": np.ascontiguousarray(low), "coord": coord, "cell": cell, "gt": colours}
 
 
@@ -134,8 +134,7 @@ class ImplicitDownsampled(Wrapper):
         self.scale_max = scale_min if scale_max is None else scale_max
         if not 1 <= self.scale_min <= self.scale_max:
             raise UserError(
-                f"scale_min {self.scale_min} and scale_max {self.scale_max}: "
-                "accepted is 1 <= scale_min <= scale_max"
+                f"scale_min {self.scale_min} and scale_max {self.scale_max}: accepted is 1 <= scale_min <= scale_max"
             )
 
     def _cut(self, index, rng):

@@ -15,8 +15,8 @@ vector per output row and one per output column. tests/plain.py has the equation
 
 from collections.abc import Iterator
 
-import numpy as np
 import jittor as jt
+import numpy as np
 from jittor import Var, nn
 
 from liif_core import coords
