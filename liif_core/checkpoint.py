@@ -68,10 +68,12 @@ def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint of either kind. Raises UserError for a damaged or foreign file."""
     path = locate(path)
     if path.suffix != ".safetensors":
-        model, parameters = upstream_checkpoint.read(path)
+        found = upstream_checkpoint.read(path)
         # Upstream keeps the normalisation in its configs; all of them, and its demo.py, use this one.
         half = {"sub": [0.5], "div": [0.5]}
-        return Checkpoint(model, State(parameters), {"inp": half, "gt": half})
+        progress = {"epoch": found.epoch + 1, "step": int(found.moments.get("step", 0))}
+        state = State(found.parameters, found.moments)
+        return Checkpoint(found.model, state, {"inp": half, "gt": half}, found.optimizer, progress)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

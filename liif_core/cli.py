@@ -6,8 +6,10 @@ they are imported.
 """
 
 import argparse
+import functools
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -58,6 +60,10 @@ def train(framework: str, load_tree: Callable) -> None:
     engine = engine_class(config.model.model_dump(), device.kind, *specs)
     parameters = sum(array.size for array in engine.state().parameters.values())
     note = f"{framework} on {device.kind} ({device.note}), {config.model.name}: {parameters:,} parameters"
+    workers = config.num_workers
+    if workers is None:  # on the CPU a step takes a hundred times longer than its batch
+        workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
+    make_loader = functools.partial(make_loader, num_workers=workers)
     training.train(engine, make_loader, config, folder, arguments.resume, note)
 
 

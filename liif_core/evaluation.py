@@ -76,8 +76,7 @@ def validate(engine, make_loader, val_set, config: TrainConfig, normalisation: N
         return float(np.mean(scores))
     batches = Batches(val_set, config.val_dataset.batch_size)
     total = 0.0
-    loader = make_loader(batches, config.num_workers or 0)
-    for batch in tqdm(checked(loader), total=len(batches), desc="val", leave=False, disable=None):
+    for batch in tqdm(checked(make_loader(batches)), total=len(batches), desc="val", leave=False, disable=None):
         prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
         score = metrics.psnr(normalisation.rgb(prediction), imaging.to_float(batch["gt"]))
         total += score * len(prediction)

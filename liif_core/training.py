@@ -114,7 +114,7 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
 
 
 def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, note: str) -> None:
-    """Train until config.epoch_max; `make_loader(batches, num_workers)` is the tree's own loader.
+    """Train until config.epoch_max; `make_loader(batches)` is the tree's own loader.
 
     Checkpoints in `folder`: epoch-last (every epoch and every step_save steps), epoch-best (validation
     PSNR), epoch-N (every epoch_save epochs). A killed run goes on from epoch-last and gives the same bits.
@@ -124,7 +124,6 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
     open_folder(folder, config, resume)
     progress = starting_point(engine, config, folder)
     normalisation = Normalisation(config.data_norm)
-    workers = config.num_workers or 0
     run = Run(engine, config, folder, progress)
     log = run.log
     log.text(note if progress.step == 0 else f"{note}, resumed at epoch {progress.epoch}, step {progress.step}")
@@ -140,7 +139,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         steps = progress.batch + len(batches)
         title = f"epoch {epoch}/{config.epoch_max}"
         bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=None)
-        for batch in checked(make_loader(batches, workers)):
+        for batch in checked(make_loader(batches)):
             engine.train_step(normalisation.batch(batch))
             progress.step += 1
             progress.batch += 1

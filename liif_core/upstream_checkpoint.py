@@ -9,7 +9,9 @@ description needs and refuses every other name, so no code in the file can run.
 import pickle
 import zipfile
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +70,7 @@ class _TensorUnpickler(pickle.Unpickler):
         return self.read_storage(str(key), dtype, int(count))
 
 
-def _unpickle(path: Path) -> object:
+def _unpickle(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         prefix = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), None)
@@ -85,8 +87,19 @@ def _unpickle(path: Path) -> object:
             return _TensorUnpickler(file, read_storage).load()
 
 
-def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """Model spec {name, args} and float32 parameters of an upstream checkpoint.
+@dataclass
+class UpstreamCheckpoint:
+    """What a .pth holds, in this project's terms: specs {name, args}, arrays by name, epochs finished."""
+
+    model: dict
+    parameters: dict[str, np.ndarray]
+    optimizer: dict | None
+    moments: dict[str, np.ndarray]
+    epoch: int
+
+
+def read(path: Path) -> UpstreamCheckpoint:
+    """Read an upstream checkpoint.
 
     Raises UserError for a file that is damaged, not upstream's, or asks for more than tensors.
     """
@@ -103,9 +116,22 @@ def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not {"name", "args", "sd"} <= set(model):
         raise UserError(f"{path} is not a checkpoint of upstream LIIF: it has no model with name, args and sd")
-    parameters = {
-        name: np.asarray(array, dtype=np.float32)
-        for name, array in model["sd"].items()
-        if not any(unused in name for unused in UNUSED)
-    }
-    return {"name": model["name"], "args": dict(model["args"])}, parameters
+    used = {name: array for name, array in model["sd"].items() if not any(unused in name for unused in UNUSED)}
+    optimizer = content.get("optimizer")
+    return UpstreamCheckpoint(
+        model={"name": model["name"], "args": dict(model["args"])},
+        parameters={name: np.asarray(array, dtype=np.float32) for name, array in used.items()},
+        optimizer=optimizer and {"name": optimizer["name"], "args": dict(optimizer["args"])},
+        moments=_moments(optimizer, list(model["sd"])) if optimizer else {},
+        epoch=int(content.get("epoch", 0)),
+    )
+
+
+def _moments(optimizer: dict, names: list[str]) -> dict[str, np.ndarray]:
+    """PyTorch numbers an optimizer's parameters as the state dict orders them; give them their names back."""
+    moments = {}
+    for number, values in optimizer.get("sd", {}).get("state", {}).items():
+        for key, value in values.items():
+            if value is not None:
+                moments["step" if key == "step" else f"{key}.{names[number]}"] = np.asarray(value, dtype=np.float32)
+    return moments
