@@ -109,15 +109,19 @@ def read(path: Path) -> UpstreamCheckpoint:
         )
     try:
         content = _unpickle(path)
+        model = content.get("model") if isinstance(content, dict) else None
+        if isinstance(model, dict) and {"name", "args", "sd"} <= set(model):
+            return _translate(content)
     except _Refused as refusal:
         raise UserError(f"{path} is refused: it contains {refusal}, which weights do not need") from None
-    except Exception as error:  # a broken pickle can raise nearly anything
+    except Exception as error:  # a broken pickle can raise nearly anything, and so can what it holds
         raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from None
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or not {"name", "args", "sd"} <= set(model):
-        raise UserError(f"{path} is not a checkpoint of upstream LIIF: it has no model with name, args and sd")
+    raise UserError(f"{path} is not a checkpoint of upstream LIIF: it has no model with name, args and sd")
+
+
+def _translate(content: dict) -> UpstreamCheckpoint:
+    model, optimizer = content["model"], content.get("optimizer")
     used = {name: array for name, array in model["sd"].items() if not any(unused in name for unused in UNUSED)}
-    optimizer = content.get("optimizer")
     return UpstreamCheckpoint(
         model={"name": model["name"], "args": dict(model["args"])},
         parameters={name: np.asarray(array, dtype=np.float32) for name, array in used.items()},

@@ -27,7 +27,7 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
-from liif_core import checkpoint, cli, environment, imaging
+from liif_core import checkpoint, cli, environment, evaluation, imaging
 from liif_core.config import DataNorm
 from liif_core.normalisation import Normalisation
 
@@ -197,8 +197,11 @@ def test_a_run_leaves_what_it_promises(trained):
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_path):
-    """Killed before its first checkpoint, killed in the middle of an epoch, asked to stop, and finished."""
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    """Killed before its first checkpoint, killed in the middle of an epoch, asked to stop, and finished.
+
+    Its samples come from two workers, those of the uninterrupted run from the process itself.
+    """
+    config = write_yaml(tmp_path / "config.yaml", train_config(world, num_workers=2))
     arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path]
     folder = tmp_path / "run"
 
@@ -372,6 +375,19 @@ def test_a_finished_run_has_nothing_left_to_do(say, world, trained, tmp_path):
     assert status == 0 and f"resumed at epoch {EPOCHS + 1}" in out
     for name in ("epoch-last.safetensors", "metrics.jsonl"):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_the_best_is_kept_and_remembered_by_a_resumed_run(say, world, tmp_path, monkeypatch):
+    scores = iter([20.0, 30.0, 25.0, 29.0, 31.0])
+    monkeypatch.setattr(evaluation, "validate", lambda *_: next(scores))
+    best = []
+    for epoch_max in (1, 2, 3, 4, 5):
+        config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=epoch_max))
+        status, _, err = say("train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume")
+        assert status == 0, err
+        progress = progress_of(tmp_path / "run" / "epoch-best.safetensors")
+        best.append((progress["epoch"] - 1, progress["best_psnr"]))
+    assert best == [(1, 20.0), (2, 30.0), (2, 30.0), (2, 30.0), (5, 31.0)]
 
 
 def test_bicubic_needs_no_model(say, world, tmp_path):

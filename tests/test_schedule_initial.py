@@ -52,8 +52,8 @@ def test_initial_parameters_are_a_pure_function_of_seed_and_name():
 
 
 def test_a_parameter_does_not_depend_on_the_others():
-    # So the encoders of two experiments with different MLPs start equal.
-    alone = initial_parameters({name: SHAPES[name] for name in ("head.weight", "head.bias")}, 7)
+    # So the encoders of two experiments with different MLPs start equal, and the MLPs of two with different encoders.
+    alone = initial_parameters({name: SHAPES[name] for name in ("imnet.layers.0.bias", "imnet.layers.0.weight")}, 7)
     for name, array in alone.items():
         np.testing.assert_array_equal(array, initial_parameters(SHAPES, 7)[name])
 
