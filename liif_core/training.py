@@ -91,6 +91,9 @@ def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
+    if not (folder / "epoch-last.safetensors").exists():  # it stopped before there was anything to keep
+        write_atomically(written, configs.dump(config).encode())
+        return
     before, now = configs.load(written, "train").model_dump(), config.model_dump()
     free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers"}
     changed = [key for key in now if before[key] != now[key] and key not in free]
@@ -139,19 +142,23 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         steps = progress.batch + len(batches)
         title = f"epoch {epoch}/{config.epoch_max}"
         bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=None)
-        for batch in checked(make_loader(batches)):
-            engine.train_step(normalisation.batch(batch))
-            progress.step += 1
-            progress.batch += 1
-            bar.update()
-            if progress.step % config.step_log == 0:
-                run.fetch_losses()
-                bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.4f}")
-            if config.step_save and progress.step % config.step_save == 0:
+        try:
+            for batch in checked(make_loader(batches)):
+                engine.train_step(normalisation.batch(batch))
+                progress.step += 1
+                progress.batch += 1
+                bar.update()
+                if progress.step % config.step_log == 0:
+                    run.fetch_losses()
+                    bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.4f}")
+                if config.step_save and progress.step % config.step_save == 0:
+                    run.save("epoch-last")
+                if stop.requested:
+                    raise UserError(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+        except UserError:  # asked to stop, or a broken picture
+            if progress.step:
                 run.save("epoch-last")
-            if stop.requested:
-                run.save("epoch-last")
-                raise UserError(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+            raise
         bar.close()
         run.fetch_losses()
 

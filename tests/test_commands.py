@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import re
-import resource
 import shutil
 import signal
 import struct
@@ -31,7 +30,7 @@ from liif_core import checkpoint, cli, environment, evaluation, imaging
 from liif_core.config import DataNorm
 from liif_core.normalisation import Normalisation
 
-FRAMEWORKS = ["torch"]
+FRAMEWORKS = ["torch", "jittor"]
 
 STEPS = 6  # an epoch: 3 pictures, 4 times each, 2 a batch
 EPOCHS = 3
@@ -233,9 +232,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_pa
     assert (folder / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
 
 
-def limit_files_to(size: int):
-    """What a full disk looks like to a process: no file grows beyond `size` bytes."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+# A full disk as a process sees it: no file grows beyond `size` bytes. From the first checkpoint on, because Jittor
+# writes files of its own while it starts.
+FULL_DISK_RUN = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from liif_core import checkpoint, cli
+from liif_{framework} import train
+
+save = checkpoint.save
+
+def save_on_a_full_disk(*arguments):
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+    save(*arguments)
+
+checkpoint.save = save_on_a_full_disk
+cli.run(cli.train, {framework!r}, train.load_tree)
+"""
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(framework, world, trained, tmp_path):
@@ -243,10 +256,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint(framework, world, trained, t
     before = contents(tmp_path / "run")
     config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=EPOCHS + 2))
     size = len(before["epoch-last.safetensors"])
-    result = process(
-        framework, "train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume",
-        preexec_fn=limit_files_to(size // 2),
-    )  # fmt: skip
+    code = FULL_DISK_RUN.format(root=str(ROOT), framework=framework, size=size // 2)
+    arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path, "--resume", "--gpu", "cpu"]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 2
     assert result.stderr.startswith("error: cannot write") and "untouched" in result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr

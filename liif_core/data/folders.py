@@ -20,6 +20,9 @@ def _unscaled(name: str) -> str:
     return re.sub(r"x\d+$", "", Path(name).stem)
 
 
+SKIP = ", or let image-folder leave such files out with skip_broken: true"
+
+
 @DATASETS.register("image-folder")
 class ImageFolder:
     """The images of one folder, sorted by name, hidden files left out.
@@ -50,7 +53,7 @@ class ImageFolder:
         self.images: list[np.ndarray] | None = None
         if cache == "in_memory":
             progress = tqdm(self.paths, desc=f"reading {root_path}", leave=False, disable=None)
-            self.images = [imaging.read_image(path) for path in progress]
+            self.images = [self._read(path) for path in progress]
 
     def _found(self) -> list[str]:
         if not self.root.is_dir():
@@ -73,9 +76,7 @@ class ImageFolder:
         if not skip_broken:
             for path in self.paths:
                 if not imaging.is_image(path):
-                    raise UserError(
-                        f"{path} is not a readable image: remove it, or set skip_broken: true to leave it out"
-                    )
+                    raise UserError(f"{path} is not a readable image: remove it{SKIP}")
             return self.paths
         good = []
         for path in tqdm(self.paths, desc=f"checking {self.root}", leave=False, disable=None):
@@ -97,7 +98,13 @@ class ImageFolder:
         position = index % len(self.paths)
         if self.images is not None:
             return self.images[position]
-        return imaging.read_image(self.paths[position])
+        return self._read(self.paths[position])
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            return imaging.read_image(path)
+        except UserError as error:
+            raise UserError(f"{error}: remove it{SKIP}") from None
 
 
 @DATASETS.register("paired-image-folders")
