@@ -22,7 +22,7 @@ from tqdm import tqdm
 from liif_core import checkpoint, coords, data, environment, evaluation, imaging, training
 from liif_core import config as configs
 from liif_core.config import PRETRAINED, ROOT, DataNorm
-from liif_core.errors import UserError
+from liif_core.errors import Stopped, UserError
 from liif_core.files import write_atomically
 from liif_core.normalisation import Normalisation
 
@@ -30,14 +30,14 @@ GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 
 
 def run(command: Callable, framework: str, load_tree: Callable) -> None:
-    """Run a command; a user's error becomes one sentence and exit status 2."""
+    """Run a command; a user's error becomes one sentence and exit status 2, a stop 130."""
     try:
         command(framework, load_tree)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except (Stopped, KeyboardInterrupt) as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,7 +1,7 @@
 """Find, read and validate a YAML config. Unknown keys are errors that name the known ones.
 
 The keys are upstream LIIF's, so its files run unmodified; `method`, `seed`, `num_workers`,
-`step_save` and `step_log` are ours.
+`step_save`, `step_log` and, in image-folder, `skip_broken` are ours.
 """
 
 from pathlib import Path
@@ -117,8 +117,8 @@ def find(path: str | Path) -> Path:
     for place in places:
         if place.is_file():
             return place
-    looked = ", ".join(dict.fromkeys(str(place.parent) for place in places))
-    raise UserError(f"no config '{path}': looked for it in {looked}")
+    looked = ", ".join(dict.fromkeys(str(place) for place in places))
+    raise UserError(f"no config '{path}': looked for {looked}")
 
 
 def locate_data(path: str | Path) -> Path:

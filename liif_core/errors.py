@@ -1,9 +1,9 @@
-"""The one exception that means "the user can mend this".
-
-The command line prints its message as a single sentence and exits with status 2; everything
-else is a bug and keeps its traceback.
-"""
+"""Exceptions that end a command with one sentence; everything else is a bug and keeps its traceback."""
 
 
 class UserError(Exception):
-    """Bad input: the message names the file or value and says what would be accepted."""
+    """Bad input (exit status 2): the message names the file or value and says what would be accepted."""
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM (exit status 130): the message says where the work was saved."""

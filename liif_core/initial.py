@@ -19,6 +19,8 @@ def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[st
     parameters = {}
     for name, shape in shapes.items():
         weight = shapes[name.removesuffix("bias") + "weight"] if name.endswith("bias") else shape
+        if len(weight) < 2:
+            raise ValueError(f"'{name}': a norm layer's or PReLU's weight starts at a constant; say which one here")
         bound = 1 / math.sqrt(math.prod(weight[1:]))
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
         parameters[name] = rng.uniform(-bound, bound, shape).astype(np.float32)

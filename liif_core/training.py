@@ -13,7 +13,7 @@ from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches, checked
-from liif_core.errors import UserError
+from liif_core.errors import Stopped, UserError
 from liif_core.files import write_atomically
 from liif_core.normalisation import Normalisation
 from liif_core.runlog import RunLog
@@ -154,8 +154,8 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
                 if config.step_save and progress.step % config.step_save == 0:
                     run.save("epoch-last")
                 if stop.requested:
-                    raise UserError(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
-        except UserError:  # asked to stop, or a broken picture
+                    raise Stopped(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+        except (UserError, Stopped):  # a broken picture, or asked to
             if progress.step:
                 run.save("epoch-last")
             raise

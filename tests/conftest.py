@@ -1,8 +1,12 @@
-"""What all tests need before they import anything."""
+"""What all tests need before they import anything, and the fixtures of the command tests."""
 
 import os
+import re
+import signal
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -10,3 +14,81 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # OpenMP's threads wait asleep: spinning, they take the core from whatever else runs on the machine. Read at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pictures  # noqa: E402
+from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml  # noqa: E402
+
+from liif_core import cli, environment, imaging  # noqa: E402
+from liif_core.errors import UserError  # noqa: E402
+
+
+@pytest.fixture(scope="session", params=FRAMEWORKS)
+def framework(request):
+    try:
+        environment.prepare(request.param, "cpu")
+    except UserError as reason:
+        pytest.skip(f"{request.param} cannot run here: {reason}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """Pictures to train on, pairs to test on, none of them square."""
+    root = tmp_path_factory.mktemp("world")
+    pictures.folder(root / "train", {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)})
+    pictures.folder(root / "HR", {"a.png": (26, 38), "b.png": (30, 42)})
+    for path in (root / "HR").iterdir():
+        high = imaging.read_image(path)
+        low = imaging.resize(high, high.shape[0] // 2, high.shape[1] // 2)
+        imaging.write_image(root / "LR" / f"{path.stem}x2.png", low)
+    imaging.write_image(root / "input.png", pictures.picture(13, 19))
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(framework, world, tmp_path_factory) -> Path:
+    """The folder of an uninterrupted run."""
+    place = tmp_path_factory.mktemp(f"run_{framework}")
+    config = write_yaml(place / "config.yaml", train_config(world))
+    result = process(framework, "train", "--config", config, "--name", "run", "--tag", "a", "--save-dir", place)
+    assert result.returncode == 0, result.stderr
+    assert "1/3, train: loss=" in result.stdout and "val: psnr=" in result.stdout
+    return place / "run_a"
+
+
+@pytest.fixture
+def say(framework, monkeypatch, capsys):
+    """Call a command as typed; returns (exit status, stdout, stderr). The process is left as it was."""
+    environ, handlers = dict(os.environ), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(command, *arguments, gpu="cpu"):
+        monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments), "--gpu", gpu])
+        capsys.readouterr()
+        try:
+            cli.run(getattr(cli, command), framework, load_tree(framework))
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    yield call
+    os.environ.clear()
+    os.environ.update(environ)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def refused(say):
+    """Call a command that must fail with one sentence that matches `message`; returns it."""
+
+    def call(message, command, *arguments, **options):
+        status, out, err = say(command, *arguments, **options)
+        assert status in (1, 2), out + err
+        assert err.startswith("error: ") and len(err.splitlines()) == 1, err
+        assert "Traceback" not in out
+        assert re.search(message, err), err
+        return err
+
+    return call
