@@ -23,7 +23,7 @@ from liif_core import checkpoint, coords, data, environment, evaluation, imaging
 from liif_core import config as configs
 from liif_core.config import PRETRAINED, ROOT, DataNorm
 from liif_core.errors import Stopped, UserError
-from liif_core.files import write_atomically
+from liif_core.files import check_writable, write_atomically
 from liif_core.normalisation import Normalisation
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
@@ -87,6 +87,8 @@ def test(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--json", type=Path, help="write the rows and their mean here")
     arguments = parser.parse_args()
     config = configs.load(arguments.config, "test")
+    if arguments.json:
+        check_writable(arguments.json)
     test_set = data.make(config.test_dataset.model_dump(), seed=0, training=False)
     if str(arguments.model) == "bicubic":
         predict, place = evaluation.bicubic, "Pillow"
@@ -109,9 +111,9 @@ def test(framework: str, load_tree: Callable) -> None:
             "model": str(arguments.model),
             "framework": framework,
             "protocol": config.eval_type,
-            "psnr": psnr,
+            "psnr": psnr if math.isfinite(psnr) else None,  # JSON has no infinity
             "ssim": ssim,
-            "rows": [asdict(row) for row in rows],
+            "rows": [asdict(row) | {"psnr": row.psnr if math.isfinite(row.psnr) else None} for row in rows],
         }
         write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
 

@@ -97,6 +97,21 @@ def neighbours(coord: np.ndarray, size: tuple[int, int], corners: int) -> tuple[
     return index.astype(np.int32), relative, weight
 
 
+def locate(
+    coord: np.ndarray, cell: np.ndarray | None, size: tuple[int, int], corners: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`neighbours` with all that the decoding function is told of a query's place.
+
+    cell: (B, 2) float32, or None without cell decoding (equation 5). Returns index and weight as `neighbours` does,
+    and between them position (S, B, Q, 4 or 2): relative_coord and, with cells, the cell in the same unit.
+    """
+    index, position, weight = neighbours(coord, size, corners)
+    if cell is not None:
+        relative_cell = (cell * np.asarray(size, dtype=np.float32))[:, None]  # (B, 1, 2)
+        position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
+    return index, position, weight
+
+
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
 TILE = {"cpu": 4096, "cuda": 1 << 17}
 TILE_COLUMNS = 512
@@ -106,11 +121,13 @@ class Grid:
     """The queries of a whole picture, where rows and columns separate: one value per axis, not per pixel.
 
     output: (h, w). size: (H, W) of the feature map. corners: S, as in `neighbours`, and in its order.
-    relative_down (S, h) and relative_right (S, w) are relative coordinates, float32.
+    relative_down (S, h) and relative_right (S, w) are relative coordinates, relative_cell (2,) the cell in the same
+    unit, all float32.
     """
 
     def __init__(self, output: tuple[int, int], size: tuple[int, int], corners: int):
         self.output, self.size, self.corners = output, size, corners
+        self.relative_cell = make_cell(output) * np.asarray(size, dtype=np.float32)
         down = [nearest_pixel(pixel_centres(output[0]), size[0], shift) for shift in SHIFTS[corners]]
         right = [nearest_pixel(pixel_centres(output[1]), size[1], shift) for shift in SHIFTS[corners]]
         pairs = [(row, column) for row in down for column in right]

@@ -7,9 +7,11 @@ gives them; clamping and metrics are the core's business.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from liif_core.errors import UserError
 
 
 @dataclass
@@ -22,6 +24,12 @@ class State:
 
     parameters: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def require_decoder(model: Any, spec: dict) -> None:
+    """Raise UserError for a model that cannot be asked for pictures, such as an encoder alone."""
+    if not hasattr(model, "decode_image"):
+        raise UserError(f"model '{spec['name']}' gives features, not pictures: put it into the encoder_spec of 'liif'")
 
 
 class Engine(Protocol):

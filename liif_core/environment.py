@@ -90,8 +90,9 @@ def _requested_device(gpu: str) -> Device:
     if any(number >= count for number in wanted):
         existing = "no GPU at all" if count == 0 else "only GPU " + ", ".join(map(str, range(count)))
         raise UserError(f"--gpu {gpu}: this machine has {existing}; --gpu cpu is accepted everywhere")
-    visible = os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, wanted))
-    return Device("cuda", f"running on GPU {visible}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, wanted))
+    others = f" alone of {gpu}: several GPUs are not used yet" if len(wanted) > 1 else ""
+    return Device("cuda", f"running on GPU {wanted[0]}{others}")
 
 
 def count_gpus() -> int:
@@ -133,6 +134,9 @@ def prepare_jittor(device: Device) -> Device:
         nvcc, problem = jittor_setup.find_cuda_toolkit(home)
         if not nvcc:
             device = Device("cpu", f"Jittor cannot use the GPU, since {problem}: running on the CPU")
+    if device.kind == "cuda":
+        # Jittor: leaves cuDNN's default, which rounds float32 convolutions to TF32, three decimal digits.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     # An empty nvcc_path also keeps Jittor from trying whatever nvcc is on the PATH, or downloading one.
     os.environ["nvcc_path"] = nvcc
     os.environ.setdefault("log_silent", "1")

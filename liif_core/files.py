@@ -7,6 +7,18 @@ from pathlib import Path
 from liif_core.errors import UserError
 
 
+def check_writable(path: Path) -> None:
+    """Raise UserError before the work starts if `write_atomically` could not write there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-"):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a file beside, flush it to the disk, rename it into place.
 

@@ -4,14 +4,13 @@ An image is uint8 (h, w, 3) RGB everywhere in the core.
 """
 
 import io
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from liif_core import files
 from liif_core.errors import UserError
-from liif_core.files import write_atomically
 
 # Pillow warns above 89 and refuses above 179 megapixels; a 2 GB picture is where memory gets tight.
 MAX_PIXELS = 700_000_000
@@ -55,14 +54,7 @@ def check_writable(path: Path) -> None:
     """Raise UserError before the work starts if `write_image` could not write there."""
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise UserError(f"cannot tell an image format from '{path.name}': end it in .png, .jpg, .webp or .tif")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-"):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; name a file")
+    files.check_writable(path)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -78,7 +70,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(content, Image.registered_extensions()[path.suffix.lower()])
     except (OSError, ValueError) as error:  # a format that cannot hold such a picture
         raise UserError(f"cannot write {path}: {error}") from None
-    write_atomically(path, content.getvalue())
+    files.write_atomically(path, content.getvalue())
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def _cut(image: np.ndarray, width: int) -> np.ndarray:
 def psnr(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
     """Peak signal-to-noise ratio in dB; arrays (..., 3) or, with a protocol, (h, w, 3), values in [0, 1].
 
-    Infinite when the two are equal. The peak is 1, also for Y, as in upstream LIIF and EDSR.
+    Infinite when the two are equal, NaN when the prediction is NaN. The peak is 1, also for Y, as in upstream LIIF.
     """
     difference = prediction.astype(np.float64) - target.astype(np.float64)
     if eval_type is not None:
@@ -44,7 +44,7 @@ def psnr(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = Non
         if eval_type.startswith("benchmark"):
             difference = difference @ LUMA
     error = float(np.mean(difference**2))
-    return -10 * math.log10(error) if error > 0 else math.inf
+    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def luma(image: np.ndarray) -> np.ndarray:

@@ -31,15 +31,22 @@ class RunLog:
         self.metrics = folder / "metrics.jsonl"
         if self.metrics.exists():
             self._keep_until(step, epoch)
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self.writer: SummaryWriter | None = None
+        try:
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        except OSError as error:
+            tqdm.write(f"warning: no tensorboard files in {folder}: {error.strerror}")
 
     def _keep_until(self, step: int, epoch: int) -> None:
-        """Drop the steps after the checkpoint that training goes on from, and a line that a kill cut short."""
+        """Drop the steps after the checkpoint that training goes on from, and what a kill or power cut damaged."""
         kept = []
-        for line in self.metrics.read_text().splitlines(keepends=True):
-            if not line.endswith("\n"):
+        for line in self.metrics.read_text(errors="replace").splitlines(keepends=True):
+            try:
+                record = json.loads(line) if line.endswith("\n") else None
+            except ValueError:
+                record = None
+            if record is None:
                 break
-            record = json.loads(line)
             finished = record["step"] <= step if "loss" in record else record["epoch"] < epoch
             kept += [line] if finished else []
         write_atomically(self.metrics, "".join(kept).encode())
@@ -54,8 +61,15 @@ class RunLog:
         self._append(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
         for record in records:
             for key, value in record.items():
-                if key not in ("step", "epoch"):
-                    self.writer.add_scalar(key, value, record["step"])
+                if key not in ("step", "epoch") and self._tensorboard_lives():
+                    self.writer.add_scalar(key, value, record["step"])  # type: ignore[union-attr]
+
+    def _tensorboard_lives(self) -> bool:
+        # Its thread dies of a full disk, and then its queue blocks whoever writes; training matters more.
+        if self.writer is not None and not self.writer.file_writer.event_writer._worker.is_alive():
+            tqdm.write(f"warning: tensorboard could not write in {self.folder}; metrics.jsonl goes on")
+            self.writer = None
+        return self.writer is not None
 
     def _append(self, path: Path, text: str) -> None:
         try:
@@ -66,4 +80,5 @@ class RunLog:
 
     def close(self) -> None:
         """Flush tensorboard."""
-        self.writer.close()
+        if self._tensorboard_lives():
+            self.writer.close()  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
 """The training loop: epochs, validation, best, resume. It knows nothing of models or methods."""
 
+import math
 import os
 import signal
 import time
@@ -91,9 +92,16 @@ def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
-    if not (folder / "epoch-last.safetensors").exists():  # it stopped before there was anything to keep
+    for leftover in folder.glob(".epoch-*"):  # half a checkpoint, from a process that was killed while it wrote
+        leftover.unlink()
+    if not any(folder.glob("epoch-*")):  # it stopped before there was anything to keep
         write_atomically(written, configs.dump(config).encode())
         return
+    if last_checkpoint(folder) is None:
+        raise UserError(
+            f"{folder} holds no .safetensors to go on from: name its checkpoint under `resume` in the config, "
+            "and choose another --name"
+        )
     before, now = configs.load(written, "train").model_dump(), config.model_dump()
     free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers"}
     changed = [key for key in now if before[key] != now[key] and key not in free]
@@ -101,11 +109,21 @@ def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
         raise UserError(f"{written} and the given config differ in {', '.join(changed)}: use another --name")
 
 
+def last_checkpoint(folder: Path) -> Path | None:
+    """epoch-last, or the one furthest along where a kill came before the first epoch-last; None without any."""
+    last = folder / "epoch-last.safetensors"
+    if last.exists():
+        return last
+    return max(
+        folder.glob("epoch-*.safetensors"), key=lambda path: checkpoint.load(path).progress["step"], default=None
+    )
+
+
 def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
     """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` names."""
     engine.seed(config.seed)
-    last = folder / "epoch-last.safetensors"
-    source = last if last.exists() else config.resume
+    last = last_checkpoint(folder)
+    source = last or config.resume
     if source is None:
         return Progress()
     found = checkpoint.load(source)
@@ -113,7 +131,15 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
         before, now = found.optimizer["name"], config.optimizer.name
         raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")
     checkpoint.restore(engine, found.state, source)
-    return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__})
+    if found.model != config.model.model_dump():  # equal parameters, but another switch such as local_ensemble
+        raise UserError(f"{source} holds another model than the config: {found.model}")
+    if source == last:
+        return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__})
+    # Another run's checkpoint: its place in an epoch and its best PSNR belong to its own data.
+    progress = Progress(epoch=found.progress.get("epoch", 1), step=found.progress.get("step", 0))
+    if progress.epoch > config.epoch_max:
+        raise UserError(f"{source} has {progress.epoch - 1} epochs behind it; epoch_max {config.epoch_max} leaves none")
+    return progress
 
 
 def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, note: str) -> None:
@@ -165,14 +191,14 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         train_loss = progress.loss_sum / max(progress.batch, 1)
         record = {"step": progress.step, "epoch": epoch, "lr": learning_rate, "train_loss": train_loss}
         line = [title, f"train: loss={train_loss:.4f}"]
-        names = ["epoch-last"]
+        names = []
         if config.epoch_save and epoch % config.epoch_save == 0:
             names.append(f"epoch-{epoch}")
         if val_set and config.epoch_val and epoch % config.epoch_val == 0:
             psnr = evaluation.validate(engine, make_loader, val_set, config, normalisation)
             record["val_psnr"] = psnr
             line.append(f"val: psnr={psnr:.4f}")
-            if progress.best_psnr is None or psnr > progress.best_psnr:
+            if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
                 progress.best_psnr = psnr
                 names.append("epoch-best")
         elapsed = time.monotonic() - started
@@ -181,7 +207,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         log.text(", ".join(line))
         log.record([record])
         progress.epoch, progress.batch, progress.loss_sum = epoch + 1, 0, 0.0
-        run.save(*names)
+        run.save(*names, "epoch-last")  # last, for it says that the others are there
     log.close()
 
 

@@ -7,15 +7,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import cli  # noqa: E402
-
-
-def load_tree():
-    """Engine and loader, imported once the device is chosen."""
-    from liif_jittor.datasets import make_loader
-    from liif_jittor.engine import Engine
-
-    return Engine, make_loader
-
+from liif_jittor import load_tree  # noqa: E402
 
 if __name__ == "__main__":
     cli.run(cli.demo, "jittor", load_tree)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jittor as jt
 import numpy as np
 
-from liif_core.engine import State
+from liif_core.engine import State, require_decoder
 from liif_core.initial import initial_parameters
 from liif_jittor import methods, models, optim
 
@@ -23,6 +23,7 @@ class Engine:
         # Jittor: one device for the whole process, not one per variable.
         jt.flags.use_cuda = int(device == "cuda")
         self.model = models.make(model_spec)
+        require_decoder(self.model, model_spec)
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[jt.Var] = []
         self.optimizer = None
@@ -38,6 +39,8 @@ class Engine:
     def set_lr(self, learning_rate: float) -> None:
         optim.set_lr(self.optimizer, learning_rate)
 
+    # Jittor: no train() and eval() here. eval() stops the gradients of all parameters, and no layer of these models
+    # behaves differently in training.
     def train_step(self, batch: dict[str, np.ndarray]) -> None:
         on_device = {"inp": self._images(batch["inp"]), "gt": self._tensor(batch["gt"])}
         self.losses.append(self.method.step({**batch, **on_device}))

@@ -5,7 +5,9 @@ from typing import Any
 
 import jittor as jt
 import numpy as np
+from pydantic import NonNegativeFloat
 
+from liif_core.errors import UserError
 from liif_core.registry import Registry
 
 optimizers = Registry("optimizer")
@@ -31,15 +33,23 @@ class _Adam(jt.optim.Adam):
 
 @optimizers.register("adam")
 def adam(
-    params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0
+    params: Any,
+    lr: NonNegativeFloat,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
 ) -> jt.optim.Adam:
     """Adam (Kingma and Ba, 2015); weight_decay is added to the gradient."""
     return _Adam(params, lr, eps, betas, weight_decay)
 
 
 @optimizers.register("sgd")
-def sgd(params: Any, lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False) -> jt.optim.SGD:
+def sgd(
+    params: Any, lr: NonNegativeFloat, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
+) -> jt.optim.SGD:
     """Stochastic gradient descent with momentum; weight_decay is added to the gradient."""
+    if nesterov and momentum <= 0:
+        raise UserError(f"optimizer 'sgd': nesterov needs a momentum above 0, not {momentum}")
     return jt.optim.SGD(params, lr, momentum, weight_decay, nesterov=nesterov)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from liif_core.engine import State
+from liif_core.engine import State, require_decoder
 from liif_core.initial import initial_parameters
 from liif_torch import methods, models, optim
 
@@ -25,6 +25,7 @@ class Engine:
     ):
         self.device = torch.device(device)
         self.model = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
+        require_decoder(self.model, model_spec)
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[torch.Tensor] = []
         self.optimizer = None

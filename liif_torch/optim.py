@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat
 
+from liif_core.errors import UserError
 from liif_core.registry import Registry
 
 optimizers = Registry("optimizer")
@@ -13,7 +15,11 @@ make = optimizers.make
 
 @optimizers.register("adam")
 def adam(
-    params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0
+    params: Any,
+    lr: NonNegativeFloat,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
 ) -> torch.optim.Adam:
     """Adam (Kingma and Ba, 2015); weight_decay is added to the gradient."""
     return torch.optim.Adam(params, lr, betas, eps, weight_decay)
@@ -21,9 +27,11 @@ def adam(
 
 @optimizers.register("sgd")
 def sgd(
-    params: Any, lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
+    params: Any, lr: NonNegativeFloat, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
 ) -> torch.optim.SGD:
     """Stochastic gradient descent with momentum; weight_decay is added to the gradient."""
+    if nesterov and momentum <= 0:
+        raise UserError(f"optimizer 'sgd': nesterov needs a momentum above 0, not {momentum}")
     return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
@@ -45,13 +53,10 @@ def state(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, np.nd
 
 def load_state(optimizer: torch.optim.Optimizer, names: list[str], arrays: dict[str, np.ndarray]) -> None:
     """Take back what `state` gave."""
-    current = optimizer.state_dict()
-    for number, name in enumerate(names):
-        moments = {
-            key.split(".")[0]: torch.tensor(value) for key, value in arrays.items() if key.partition(".")[2] == name
-        }
-        if moments and "step" in arrays:
-            moments["step"] = torch.tensor(float(arrays["step"]))
-        if moments:
-            current["state"][number] = moments
-    optimizer.load_state_dict(current)
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        for key, value in arrays.items():
+            moment, _, owner = key.partition(".")
+            if owner == name:  # in the memory layout of the parameter, as the fused updates want it
+                optimizer.state[parameter][moment] = torch.empty_like(parameter).copy_(torch.from_numpy(value)).detach()
+        if "step" in arrays:
+            optimizer.state[parameter]["step"] = torch.tensor(float(arrays["step"]))

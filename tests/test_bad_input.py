@@ -40,6 +40,14 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
         good["optimizer"]["args"]["beta"] = 0.9
     elif kind == "no learning rate":
         good["optimizer"]["args"] = {}
+    elif kind == "negative learning rate":
+        good["optimizer"]["args"]["lr"] = -1
+    elif kind == "nesterov alone":
+        good["optimizer"] = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
+    elif kind == "features for pictures":
+        del good["model"]["args"]["imnet_spec"]
+    elif kind == "encoder for model":
+        good["model"] = good["model"]["args"]["encoder_spec"]
     elif kind == "wrong type":
         good["epoch_max"] = "many"
     elif kind == "wrong type inside":
@@ -75,6 +83,10 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
         ("unknown encoder", "unknown model 'edsr-baselin': did you mean 'edsr-baseline'"),
         ("unknown argument", "optimizer 'adam': unknown key 'beta': did you mean 'betas'"),
         ("no learning rate", "optimizer 'adam': key 'lr' is missing"),
+        ("negative learning rate", "optimizer 'adam': 'lr' is -1"),
+        ("nesterov alone", "nesterov needs a momentum above 0"),
+        ("features for pictures", "without imnet_spec the encoder must end in 3 channels, not 8"),
+        ("encoder for model", "'edsr-baseline' gives features, not pictures"),
         ("wrong type", "'epoch_max' is 'many'"),
         ("wrong type inside", "model 'mlp': 'hidden_list' is 'wide'"),
         ("syntax", "line 2: not valid YAML"),

@@ -393,6 +393,26 @@ def test_a_file_that_is_no_image_is_named_at_once_or_left_out(folder):
     assert len(image_folder(folder, skip_broken=True)) == 4
 
 
+@pytest.mark.parametrize("cache", ["none", "in_memory"])
+def test_a_broken_picture_takes_its_partner_along(tmp_path, cache):
+    low = pictures.folder(tmp_path / "low", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
+    high = pictures.folder(tmp_path / "high", {"a.png": (10, 14), "b.png": (12, 10), "c.png": (8, 18)})
+    truncate(low / "ax2.png")
+    truncate(high / "c.png")
+    dataset = paired_folders(low, high, cache=cache, skip_broken=True)
+    assert [dataset.name(i) for i in range(len(dataset))] == ["b"]
+    assert dataset[0][0].shape[:2] == (6, 5) and dataset[0][1].shape[:2] == (12, 10)
+
+
+def test_a_split_that_names_what_is_not_there(folder, tmp_path):
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["a.png", "zebra.png"], "val": 3}')
+    with pytest.raises(UserError, match="names zebra.png under 'train', which is not in"):
+        image_folder(folder, split_file=str(split), split_key="train")
+    with pytest.raises(UserError, match="'val' is not a list of file names"):
+        image_folder(folder, split_file=str(split), split_key="val")
+
+
 def test_a_folder_without_images_and_a_folder_that_is_none(tmp_path):
     with pytest.raises(UserError, match=f"no images in {tmp_path}"):
         image_folder(tmp_path)

@@ -166,3 +166,13 @@ def test_a_predictor_takes_a_training_checkpoint(tmp_path):
     assert predictor.state().optimizer == {}
     checkpoint.restore(predictor, engine.state(), "run")
     assert_same_bits(predictor.state().parameters, engine.state().parameters)
+
+
+def test_loaded_moments_lie_in_memory_as_their_parameters_do():
+    """Channels last, as the model is: other strides would keep a GPU from updating all parameters at once."""
+    engine, other = make_engine("adam", seed=1), make_engine("adam", seed=2)
+    engine.train_step(batch(0))
+    other.load_state(engine.state())
+    for parameter in other.model.parameters():
+        moments = other.optimizer.state[parameter]
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()

@@ -20,7 +20,7 @@ def _unscaled(name: str) -> str:
     return re.sub(r"x\d+$", "", Path(name).stem)
 
 
-SKIP = ", or let image-folder leave such files out with skip_broken: true"
+SKIP = ", or leave such files out with skip_broken: true"
 
 
 @DATASETS.register("image-folder")
@@ -47,6 +47,7 @@ class ImageFolder:
         self.root = locate_data(root_path)
         names = self._listed(split_file, split_key) if split_file else self._found()
         self.paths = [self.root / name for name in names[:first_k]]
+        self.broken: list[Path] = []
         self.paths = self._readable(skip_broken)
         if not self.paths:
             raise UserError(f"no images in {self.root}: put image files (png, jpg, ...) there")
@@ -70,6 +71,11 @@ class ImageFolder:
             raise UserError(f"cannot read the split file {path}: {error}") from None
         if split_key not in split:
             raise UserError(f"{path} has no split '{split_key}': known: {', '.join(map(str, split))}")
+        if not isinstance(split[split_key], list) or not all(isinstance(name, str) for name in split[split_key]):
+            raise UserError(f"{path}: the split '{split_key}' is not a list of file names")
+        missing = [name for name in split[split_key] if not (self.root / name).is_file()]
+        if missing:
+            raise UserError(f"{path} names {missing[0]} under '{split_key}', which is not in {self.root}")
         return split[split_key]
 
     def _readable(self, skip_broken: bool) -> list[Path]:
@@ -84,8 +90,16 @@ class ImageFolder:
                 imaging.read_image(path)
                 good.append(path)
             except UserError as error:
+                self.broken.append(path)
                 tqdm.write(f"warning: left out: {error}")
         return good
+
+    def leave_out(self, unscaled: set[str]) -> None:
+        """Drop the images of these names, given without scale suffix."""
+        kept = [number for number, path in enumerate(self.paths) if _unscaled(path.name) not in unscaled]
+        self.paths = [self.paths[number] for number in kept]
+        if self.images is not None:
+            self.images = [self.images[number] for number in kept]
 
     def name(self, index: int) -> str:
         """File name, without its ending, of item `index`."""
@@ -124,11 +138,15 @@ class PairedImageFolders:
         first_k: PositiveInt | None = None,
         repeat: PositiveInt = 1,
         cache: Literal["none", "in_memory"] = "none",
+        skip_broken: bool = False,
     ):
         same: dict[str, Any] = {"split_file": split_file, "split_key": split_key}
-        same |= {"first_k": first_k, "repeat": repeat, "cache": cache}
+        same |= {"first_k": first_k, "repeat": repeat, "cache": cache, "skip_broken": skip_broken}
         self.low = ImageFolder(root_path_1, **same)
         self.high = ImageFolder(root_path_2, **same)
+        broken = {_unscaled(path.name) for path in self.low.broken + self.high.broken}
+        self.low.leave_out(broken)
+        self.high.leave_out(broken)
         low, high = ({_unscaled(p.name): p.name for p in f.paths} for f in (self.low, self.high))
         lonely = sorted({low.get(s) or high[s] for s in set(low) ^ set(high)})
         if lonely or len(self.low.paths) != len(self.high.paths):

@@ -20,6 +20,7 @@ import numpy as np
 from jittor import Var, nn
 
 from liif_core import coords
+from liif_core.errors import UserError
 from liif_jittor.models import make, models
 
 
@@ -44,6 +45,11 @@ class LIIF(nn.Module):
         self.cell_decode = cell_decode
         self.encoder = make(encoder_spec)
         self.imnet = None
+        if imnet_spec is None and self.encoder.out_dim != 3:
+            raise UserError(
+                f"model 'liif': without imnet_spec the encoder must end in 3 channels, not {self.encoder.out_dim}: "
+                "give an imnet_spec, or an encoder without no_upsampling"
+            )
         self.corners = 4 if local_ensemble and imnet_spec is not None else 1  # S
         if imnet_spec is not None:
             in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
@@ -55,13 +61,14 @@ class LIIF(nn.Module):
 
     def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
-        index, position, weight = self.locate(coord, cell, feat.shape[2:])
-        index, position, weight = (jt.array(a) for a in (index, position, weight))
+        located = coords.locate(coord, cell if self.cell_decode else None, feat.shape[2:], self.corners)
+        index, position, weight = on_device_of(feat, *located)
         if self.imnet is None:
             return rows_of(feat)[index.flatten()].reshape(*index.shape[1:], -1)
         kernel, on_position, bias = self.first_layer()
         first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
         x = first[index.flatten()]  # (S * B * Q, D)
+        # Jittor: no addmm; this adds in the same pass as the ReLU
         x = x + nn.matmul_transpose(position.reshape(-1, position.shape[-1]), on_position)
         rgb = self.imnet.after_first(x.reshape(-1, coord.shape[1], x.shape[-1])).reshape(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
@@ -75,7 +82,7 @@ class LIIF(nn.Module):
         for rows, across in grid.tiles(coords.TILE["cuda" if jt.flags.use_cuda else "cpu"]):
             band = []
             for columns in across:
-                index, weight = (jt.array(a) for a in grid.neighbours(rows, columns))
+                index, weight = on_device_of(feat, *grid.neighbours(rows, columns))
                 x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
                 if self.imnet is not None:
                     x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
@@ -89,27 +96,16 @@ class LIIF(nn.Module):
         coordinate contributes, down (S, h, D) and right (S, w, D)."""
         kernel, on_position, bias = self.first_layer()
         if self.cell_decode:
-            relative_cell = coords.make_cell(grid.output) * np.float32(grid.size)
-            bias = bias + (on_position[:, 2:] * jt.array(relative_cell)).sum(dim=1)
+            (relative_cell,) = on_device_of(feat, grid.relative_cell)
+            bias = bias + (on_position[:, 2:] * relative_cell).sum(dim=1)  # Jittor: no matrix times vector
         first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
         on_down, on_right = (
-            jt.array(relative).unsqueeze(-1) * on_position[:, axis]
-            for axis, relative in enumerate((grid.relative_down, grid.relative_right))
+            relative.unsqueeze(-1) * on_position[:, axis]
+            for axis, relative in enumerate(on_device_of(feat, grid.relative_down, grid.relative_right))
         )
         # Jittor: evaluated here, or every tile would evaluate them again.
         jt.sync([first, on_down, on_right])
         return first, on_down, on_right
-
-    def locate(self, coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-        """Neighbours of the queries: index (S, B, Q), position (S, B, Q, 2 or 4), weight (S, B, Q).
-
-        position is the relative coordinate and, with cell decoding, the cell, both in feature pixels.
-        """
-        index, position, weight = coords.neighbours(coord, size, self.corners)
-        if self.cell_decode:
-            relative_cell = (cell * np.float32(size))[:, None]  # (B, 1, 2)
-            position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
-        return index, position, weight
 
     def first_layer(self) -> tuple[Var, Var, Var]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""
@@ -123,3 +119,8 @@ class LIIF(nn.Module):
 def rows_of(feat: Var) -> Var:
     """(B, C, H, W) -> (B * H * W, C), one row per pixel."""
     return feat.permute(0, 2, 3, 1).reshape(-1, feat.shape[1])
+
+
+def on_device_of(feat: Var, *arrays: np.ndarray) -> list[Var]:
+    """numpy arrays as variables beside the features."""
+    return [jt.array(array) for array in arrays]  # Jittor: one device for the whole process

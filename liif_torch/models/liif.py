@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liif_core import coords
+from liif_core.errors import UserError
 from liif_torch.models import make, models
 
 
@@ -45,6 +46,11 @@ class LIIF(nn.Module):
         self.cell_decode = cell_decode
         self.encoder = make(encoder_spec)
         self.imnet = None
+        if imnet_spec is None and self.encoder.out_dim != 3:
+            raise UserError(
+                f"model 'liif': without imnet_spec the encoder must end in 3 channels, not {self.encoder.out_dim}: "
+                "give an imnet_spec, or an encoder without no_upsampling"
+            )
         self.corners = 4 if local_ensemble and imnet_spec is not None else 1  # S
         if imnet_spec is not None:
             in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
@@ -56,8 +62,8 @@ class LIIF(nn.Module):
 
     def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
-        index, position, weight = self.locate(coord, cell, feat.shape[2:])
-        index, position, weight = (torch.from_numpy(a).to(feat.device) for a in (index, position, weight))
+        located = coords.locate(coord, cell if self.cell_decode else None, feat.shape[2:], self.corners)
+        index, position, weight = on_device_of(feat, *located)
         if self.imnet is None:
             return rows_of(feat).index_select(0, index.flatten()).view(*index.shape[1:], -1)
         kernel, on_position, bias = self.first_layer()
@@ -76,7 +82,7 @@ class LIIF(nn.Module):
         for rows, across in grid.tiles(coords.TILE[feat.device.type]):
             band = []
             for columns in across:
-                index, weight = (torch.from_numpy(a).to(feat.device) for a in grid.neighbours(rows, columns))
+                index, weight = on_device_of(feat, *grid.neighbours(rows, columns))
                 x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
                 if self.imnet is not None:
                     x += on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
@@ -90,25 +96,14 @@ class LIIF(nn.Module):
         coordinate contributes, down (S, h, D) and right (S, w, D)."""
         kernel, on_position, bias = self.first_layer()
         if self.cell_decode:
-            relative_cell = coords.make_cell(grid.output) * np.float32(grid.size)
-            bias = bias + on_position[:, 2:] @ torch.from_numpy(relative_cell).to(feat.device)
+            (relative_cell,) = on_device_of(feat, grid.relative_cell)
+            bias = bias + on_position[:, 2:] @ relative_cell
         first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
         on_down, on_right = (
-            torch.from_numpy(relative).to(feat.device).unsqueeze(-1) * on_position[:, axis]
-            for axis, relative in enumerate((grid.relative_down, grid.relative_right))
+            relative.unsqueeze(-1) * on_position[:, axis]
+            for axis, relative in enumerate(on_device_of(feat, grid.relative_down, grid.relative_right))
         )
         return first, on_down, on_right
-
-    def locate(self, coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-        """Neighbours of the queries: index (S, B, Q), position (S, B, Q, 2 or 4), weight (S, B, Q).
-
-        position is the relative coordinate and, with cell decoding, the cell, both in feature pixels.
-        """
-        index, position, weight = coords.neighbours(coord, size, self.corners)
-        if self.cell_decode:
-            relative_cell = (cell * np.float32(size))[:, None]  # (B, 1, 2)
-            position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
-        return index, position, weight
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""
@@ -122,3 +117,8 @@ class LIIF(nn.Module):
 def rows_of(feat: Tensor) -> Tensor:
     """(B, C, H, W) -> (B * H * W, C), one row per pixel."""
     return feat.permute(0, 2, 3, 1).reshape(-1, feat.shape[1])
+
+
+def on_device_of(feat: Tensor, *arrays: np.ndarray) -> list[Tensor]:
+    """numpy arrays as tensors beside the features; the copies do not hold up what is queued on a GPU."""
+    return [torch.from_numpy(array).to(feat.device, non_blocking=True) for array in arrays]

@@ -1,0 +1,172 @@
+"""The loop itself, with an engine that only counts: what is kept, in which order, and from where a run goes on."""
+
+import json
+import math
+import signal
+
+import numpy as np
+import pytest
+from small_run import EPOCHS, STEPS, train_config
+
+from liif_core import checkpoint, training
+from liif_core.checkpoint import Checkpoint
+from liif_core.config import TrainConfig
+from liif_core.engine import State
+from liif_core.errors import UserError
+
+
+class CountingEngine:
+    """One parameter, the number of steps; predictions are as many levels, or what `predicts` says."""
+
+    def __init__(self, predicts=None):
+        self.steps, self.predicts, self.unread = 0.0, predicts, []
+
+    def seed(self, seed):
+        self.steps = 0.0
+
+    def set_lr(self, learning_rate):
+        self.rate = learning_rate
+
+    def train_step(self, batch):
+        self.steps += 1
+        self.unread.append(1 / self.steps)
+
+    def read_losses(self):
+        losses, self.unread = self.unread, []
+        return losses
+
+    def predict_queries(self, inp, coord, cell):
+        value = self.steps / 255 if self.predicts is None else self.predicts
+        return np.full((*coord.shape[:2], 3), value, dtype=np.float32)
+
+    def state(self):
+        return State({"steps": np.array([self.steps], dtype=np.float32)})
+
+    def load_state(self, state):
+        self.steps = float(state.parameters["steps"][0])
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def run(world, tmp_path):
+    """Train with an engine and changes to the config; returns the run folder."""
+
+    def call(engine=None, name="run", go_on=False, **changes):
+        config = TrainConfig.model_validate(train_config(world, **changes))
+        training.train(engine or CountingEngine(), list, config, tmp_path / name, go_on, "counting")
+        return tmp_path / name
+
+    return call
+
+
+def records(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_nan_is_never_the_best(run):
+    folder = run(CountingEngine(predicts=math.nan))
+    assert not (folder / "epoch-best.safetensors").exists()
+    assert checkpoint.load(folder / "epoch-last.safetensors").progress["best_psnr"] is None
+
+
+def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
+    undisturbed = run(name="undisturbed")
+    save, written = checkpoint.save, []
+
+    def dies_at_the_second(path, content):
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        save(path, content)
+
+    monkeypatch.setattr(checkpoint, "save", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(step_save=None)
+    monkeypatch.setattr(checkpoint, "save", save)
+    folder = run(go_on=True, step_save=None)
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert (
+        names == sorted(path.name for path in undisturbed.glob("*.safetensors")) and "epoch-best.safetensors" in names
+    )
+    assert records(folder) == records(undisturbed)
+    for name in names:
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_resume_does_not_begin_again_over_what_is_there(run):
+    folder = run()
+    for path in folder.glob("*.safetensors"):
+        path.rename(path.with_suffix(".pth"))  # as a run folder of upstream looks
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="no .safetensors to go on from"):
+        run(go_on=True)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_folder_in_which_nothing_was_kept_can_begin_again(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("model: {name: misspelt}")
+    assert (run(go_on=True) / "epoch-last.safetensors").exists()
+
+
+def test_what_a_killed_save_left_behind_is_swept(run):
+    folder = run()
+    (folder / ".epoch-last.safetensors-abc").write_bytes(b"half")
+    run(go_on=True, epoch_max=EPOCHS + 1)
+    assert not list(folder.glob(".epoch-*"))
+
+
+def test_another_runs_checkpoint_gives_weights_and_epoch_but_not_its_best(run, tmp_path):
+    source = tmp_path / "source.safetensors"
+    progress = {"epoch": 3, "batch": 2, "step": 40, "loss_sum": 9.0, "best_psnr": 99.0}
+    model = train_config(tmp_path)["model"]
+    checkpoint.save(source, Checkpoint(model, State({"steps": np.array([40], dtype=np.float32)}), progress=progress))
+    folder = run(resume=str(source))
+    found = checkpoint.load(folder / "epoch-last.safetensors")
+    assert found.state.parameters["steps"] == 40 + STEPS  # the whole third epoch
+    assert (folder / "epoch-best.safetensors").exists() and found.progress["best_psnr"] < 99
+    with pytest.raises(UserError, match="2 epochs behind it; epoch_max 2 leaves none"):
+        run(name="another", resume=str(source), epoch_max=2)
+
+
+def test_another_switch_of_the_model_is_not_taken_for_the_same(run, tmp_path):
+    source = tmp_path / "source.safetensors"
+    model = train_config(tmp_path)["model"]
+    model["args"]["local_ensemble"] = False
+    checkpoint.save(source, Checkpoint(model, State({"steps": np.zeros(1, dtype=np.float32)})))
+    with pytest.raises(UserError, match="holds another model than the config.*'local_ensemble': False"):
+        run(resume=str(source))
+
+
+def test_damaged_log_lines_are_dropped_with_what_follows(run):
+    folder = run()
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_bytes(b"".join(lines[:3]) + b"\0\0\0\n" + lines[3])
+    run(go_on=True, epoch_max=EPOCHS + 1)
+    assert [record["step"] for record in records(folder)[:4]] == [1, 2, 3, EPOCHS * STEPS + 1]
+
+
+def test_training_goes_on_when_tensorboard_dies(run, monkeypatch, capsys):
+    """Its writer thread ends with the first error, and its queue of ten would then block for ever."""
+    from tensorboardX.event_file_writer import EventsWriter
+
+    write, written = EventsWriter.write_event, []
+
+    def full(self, event):
+        written.append(event)
+        if len(written) > 4:
+            raise OSError(28, "No space left on device")
+        write(self, event)
+
+    monkeypatch.setattr(EventsWriter, "write_event", full)
+    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
+    folder = run(step_log=1)
+    assert len(records(folder)) == EPOCHS * (STEPS + 1)
+    assert "tensorboard could not write" in capsys.readouterr().out
