@@ -41,6 +41,13 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
         sys.exit(130)
 
 
+def choose_device(framework: str, gpu: str | None) -> environment.Device:
+    """Prepare the process for a framework and say where it will run, before an import that may take minutes."""
+    device = environment.prepare(framework, gpu)
+    print(f"{framework}: {device.note}", flush=True)
+    return device
+
+
 def train(framework: str, load_tree: Callable) -> None:
     """train.py"""
     parser = argparse.ArgumentParser(description=f"Train a model in {framework} from a YAML config.")
@@ -54,12 +61,12 @@ def train(framework: str, load_tree: Callable) -> None:
     config = configs.load(arguments.config, "train")
     name = arguments.name or f"{Path(arguments.config).stem}_{framework}"
     folder = arguments.save_dir / (f"{name}_{arguments.tag}" if arguments.tag else name)
-    device = environment.prepare(framework, arguments.gpu)
+    device = choose_device(framework, arguments.gpu)
     engine_class, make_loader = load_tree()
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
     engine = engine_class(config.model.model_dump(), device.kind, *specs)
     parameters = sum(array.size for array in engine.state().parameters.values())
-    note = f"{framework} on {device.kind} ({device.note}), {config.model.name}: {parameters:,} parameters"
+    note = f"{framework} on {device.kind}, {config.model.name}: {parameters:,} parameters"
     workers = config.num_workers
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
@@ -68,14 +75,14 @@ def train(framework: str, load_tree: Callable) -> None:
 
 
 def load_network(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, data_norm=None):
-    """A checkpoint as a predictor, and a sentence on where it runs. data_norm None: the checkpoint's own."""
+    """A checkpoint as a predictor, and where it runs. data_norm None: the checkpoint's own."""
     found = checkpoint.load(path)
-    device = environment.prepare(framework, gpu)
+    device = choose_device(framework, gpu)
     engine_class, _ = load_tree()
     engine = engine_class(found.model, device.kind)
     checkpoint.restore(engine, found.state, path)
     norm = data_norm or DataNorm.model_validate(found.data_norm or {})
-    return evaluation.Network(engine, Normalisation(norm)), f"{framework} on {device.kind} ({device.note})"
+    return evaluation.Network(engine, Normalisation(norm)), f"{framework} on {device.kind}"
 
 
 def test(framework: str, load_tree: Callable) -> None:
