@@ -34,8 +34,8 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """A linear layer on (A, M, in) -> (A, M, out)."""
     if x.device.type != "cpu" or x.shape[1] == 1:
         return layer(x)
-    # PyTorch: on the CPU a 1x1 convolution goes to oneDNN, the same product in F.linear to MKL, which runs
-    # at half the rate on AMD processors (benchmarks/linear_layer.py).
+    # PyTorch: on the CPU a 1x1 convolution goes to oneDNN, the same product in F.linear to MKL, which is
+    # slower on AMD processors (benchmarks/linear_layer.py).
     x = x.unsqueeze(1).permute(0, 3, 1, 2)  # (A, in, 1, M), channels last in memory
     x = F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
     return x.permute(0, 2, 3, 1).squeeze(1)  # (A, M, out)
