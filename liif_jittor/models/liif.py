@@ -68,7 +68,7 @@ class LIIF(nn.Module):
         kernel, on_position, bias = self.first_layer()
         first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
         x = first[index.flatten()]  # (S * B * Q, D)
-        # Jittor: no addmm; this adds in the same pass as the ReLU
+        # Jittor: no addmm
         x = x + nn.matmul_transpose(position.reshape(-1, position.shape[-1]), on_position)
         rgb = self.imnet.after_first(x.reshape(-1, coord.shape[1], x.shape[-1])).reshape(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
@@ -97,7 +97,7 @@ class LIIF(nn.Module):
         kernel, on_position, bias = self.first_layer()
         if self.cell_decode:
             (relative_cell,) = on_device_of(feat, grid.relative_cell)
-            bias = bias + (on_position[:, 2:] * relative_cell).sum(dim=1)  # Jittor: no matrix times vector
+            bias = bias + on_position[:, 2:] @ relative_cell
         first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
         on_down, on_right = (
             relative.unsqueeze(-1) * on_position[:, axis]
