@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
-sys.path.append(str(ROOT / "tests"))
+sys.path += [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 EDSR_BASELINE_LIIF = {
     "name": "liif",
@@ -53,19 +53,3 @@ def describe_machine() -> str:
         platform.processor(),
     )
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, PyTorch {torch.__version__}"
-
-
-def upstream_liif(folder: Path, parameters: dict):
-    """Upstream's LIIF from the user's own clone, on the CPU, with the given parameters."""
-    import torch
-
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # upstream's decoder moves its coordinates to a GPU
-    sys.path.insert(0, str(folder))
-    import models
-
-    model = models.make(EDSR_BASELINE_LIIF)
-    missing, unexpected = torch.nn.Module.load_state_dict(
-        model, {name: torch.from_numpy(array) for name, array in parameters.items()}, strict=False
-    )
-    assert not unexpected and all("mean" in name for name in missing)
-    return model.eval()

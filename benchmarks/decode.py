@@ -43,7 +43,10 @@ def main() -> None:
 
     candidates = {}
     if arguments.upstream:
-        theirs = common.upstream_liif(arguments.upstream, engines["PyTorch"].state().parameters)
+        from compare_upstream import load_upstream
+
+        weights = engines["PyTorch"].state().parameters
+        theirs = load_upstream(arguments.upstream, common.EDSR_BASELINE_LIIF, weights)
         coord = torch.from_numpy(coords.make_coord((height, width)))[None]
         cell = torch.from_numpy(coords.make_cell((height, width))).expand_as(coord)
 

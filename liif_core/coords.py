@@ -112,6 +112,45 @@ def locate(
     return index, position, weight
 
 
+def cell_corner(coord: np.ndarray, cell: np.ndarray | float, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """MetaSR's view of a query along one axis (Hu et al., CVPR 2019, arXiv 1903.00875, section 3.2): the feature pixel
+    in which the query's own pixel begins, and where in it.
+
+    coord: any shape, float32, in [-1, 1]. cell: side of the query's pixel in the same unit, to be broadcast. n: number
+    of feature pixels along the axis.
+
+    Returns (index int64, offset float32), both of coord's shape; offset is in feature pixels, in [0, 1) but for
+    rounding.
+    """
+    corner = coord - np.float32(0.5) * np.asarray(cell, dtype=np.float32)
+    moved = np.clip(corner + np.float32(EPS_SHIFT), -INSIDE, INSIDE)
+    index = np.rint((moved + np.float32(1)) * np.float32(n / 2) - np.float32(0.5)).astype(np.int64)
+    offset = (corner - (pixel_centres(n)[index] - np.float32(1 / n))) * np.float32(n / 2)
+    return index, offset
+
+
+def locate_corner(coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`cell_corner` on both axes of a batch of queries.
+
+    coord: (B, Q, 2) float32 in [-1, 1]. cell: (B, 2) float32. size: (H, W) of the feature map. Returns index (B, Q)
+    int32 into the B * H * W feature vectors, and position (B, Q, 3) float32: offset down, offset right, and the cell's
+    height in feature pixels, which is 1 / scale.
+    """
+    height, width = size
+    row, down = cell_corner(coord[..., 0], cell[:, :1], height)
+    column, right = cell_corner(coord[..., 1], cell[:, 1:], width)
+    first = (np.arange(coord.shape[0]) * (height * width))[:, None]
+    relative_cell = np.broadcast_to(cell[:, :1] * np.float32(height / 2), down.shape)
+    return (first + row * width + column).astype(np.int32), np.stack([down, right, relative_cell], axis=-1)
+
+
+def stretches(index: np.ndarray) -> list[tuple[int, slice]]:
+    """Where a non-decreasing index (n,) keeps its value: [(value, slice), ...], in order."""
+    starts = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
+    ends = [*starts[1:], len(index)]
+    return [(int(index[start]), slice(int(start), int(end))) for start, end in zip(starts, ends, strict=True)]
+
+
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
 TILE = {"cpu": 4096, "cuda": 1 << 17}
 TILE_COLUMNS = 512

@@ -1,7 +1,9 @@
 """Is this LIIF upstream's LIIF?  python scripts/compare_upstream.py PATH, a clone of yinboc/liif
 
-Upstream's own code and both trees get the same random weights, through a .pth file as upstream writes it. Printed are
-the largest differences of the outputs on a 41x67 picture, and of loss and gradients on one training batch.
+Upstream's own code and both trees get the same random weights, through a .pth file as upstream writes it. Printed are,
+for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 picture, and of loss and
+gradients on one training batch. Where load/benchmark is, upstream's test.py and ours then count PSNR on the same
+pictures with the weights in pretrained/.
 """
 
 import argparse
@@ -14,30 +16,65 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, environment  # noqa: E402
+from liif_core import checkpoint, coords, data, environment, evaluation  # noqa: E402
+from liif_core.config import PRETRAINED, TestConfig  # noqa: E402
+from liif_core.normalisation import Normalisation  # noqa: E402
 
-SPEC = {
-    "name": "liif",
-    "args": {
-        "encoder_spec": {"name": "edsr-baseline", "args": {"no_upsampling": True}},
-        "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256, 256, 256, 256]}},
-    },
-}
 REGRESSION = {"name": "regression", "args": {}}
 STANDSTILL = {"name": "sgd", "args": {"lr": 0}}  # a step that computes gradients and changes nothing
 SCALES = (2, 3.7, 6)
+MLP = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256, 256, 256, 256]}}
 
 
-def upstream_model(folder: Path):
-    """Upstream's model with its own random weights; its decoder asks for a GPU, which the CPU stands in for."""
+def model_spec(encoder: str, decoder: str = "liif", **flags) -> dict:
+    """A decoder over an encoder that ends at its feature map."""
+    encoder_args = {"no_upsampling": True} | ({"RDNconfig": flags.pop("RDNconfig")} if "RDNconfig" in flags else {})
+    imnet = {"imnet_spec": MLP} if decoder == "liif" else {}
+    return {"name": decoder, "args": {"encoder_spec": {"name": encoder, "args": encoder_args}, **imnet, **flags}}
+
+
+def fixed_scale(encoder: str, scale: int) -> dict:
+    """An encoder that enlarges by itself, read at the nearest pixel."""
+    return {"name": "liif", "args": {"encoder_spec": {"name": encoder, "args": {"scale": scale}}}}
+
+
+SPECS = {
+    "edsr-baseline-liif": model_spec("edsr-baseline"),
+    "edsr-baseline-liif-c": model_spec("edsr-baseline", cell_decode=False),
+    "edsr-baseline-liif-u": model_spec("edsr-baseline", feat_unfold=False),
+    "edsr-baseline-liif-e": model_spec("edsr-baseline", local_ensemble=False),
+    "edsr-baseline-metasr": model_spec("edsr-baseline", "metasr"),
+    "edsr-liif": model_spec("edsr"),
+    "rdn-liif": model_spec("rdn"),
+    "rdn-A-liif": model_spec("rdn", RDNconfig="A"),
+    "rdn-metasr": model_spec("rdn", "metasr"),
+    "rcan-liif": model_spec("rcan"),
+    "edsr-baseline-x2": fixed_scale("edsr-baseline", 2),
+    "edsr-baseline-x3": fixed_scale("edsr-baseline", 3),
+    "edsr-baseline-x8": fixed_scale("edsr-baseline", 8),
+    "rdn-x2": fixed_scale("rdn", 2),
+    "rdn-x4": fixed_scale("rdn", 4),
+    "rcan-x2": fixed_scale("rcan", 2),
+}
+
+
+def load_upstream(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None):
+    """Upstream's model on the CPU, with its own random weights or the given ones."""
     import torch
 
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self
-    sys.path.insert(0, str(folder))
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # its decoder asks for a GPU
+    torch.nn.Module.cuda = lambda self, *args, **kwargs: self
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     import models
 
     torch.manual_seed(0)
-    return models.make(SPEC)
+    model = models.make(spec).eval()
+    if parameters is not None:
+        tensors = {name: torch.from_numpy(array) for name, array in parameters.items()}
+        missing, unexpected = torch.nn.Module.load_state_dict(model, tensors, strict=False)
+        assert not unexpected and all("_mean." in name for name in missing), (missing, unexpected)
+    return model
 
 
 def gradients(name: str, engine) -> dict[str, np.ndarray]:
@@ -61,7 +98,8 @@ def compare_pictures(theirs, engines: dict) -> None:
             wanted = theirs(torch.from_numpy(picture), coord, cell).view(height, width, 3).numpy()
         for name, engine in engines.items():
             found = np.concatenate(list(engine.predict_image(picture, height, width)))
-            print(f"x{scale} {height}x{width} {name}: largest difference {np.abs(found - wanted).max():.1e}")
+            worst, largest = np.abs(found - wanted).max(), np.abs(wanted).max()
+            print(f"  x{scale} {height}x{width} {name}: largest difference {worst:.1e}, outputs up to {largest:.2f}")
 
 
 def compare_training_step(theirs, engines: dict) -> None:
@@ -79,42 +117,92 @@ def compare_training_step(theirs, engines: dict) -> None:
     inp, coord, cell, gt = (torch.from_numpy(array) for array in batch.values())
     loss = torch.nn.functional.l1_loss(theirs(inp, coord, cell[:, None].expand_as(coord)), gt)
     loss.backward()
-    wanted = {key: parameter.grad.numpy() for key, parameter in theirs.named_parameters() if parameter.requires_grad}
+    wanted = {key: p.grad.numpy() for key, p in theirs.named_parameters() if "_mean." not in key}
     for name, engine in engines.items():
         engine.train_step(batch)
         difference = abs(engine.read_losses()[0] - loss.item()) / loss.item()
         found = gradients(name, engine)
         worst = max(np.linalg.norm(found[key] - wanted[key]) / np.linalg.norm(wanted[key]) for key in wanted)
-        print(f"training step {name}: loss differs by {difference:.1e}, gradients by at most {worst:.1e} (relative)")
+        print(f"  training step {name}: loss differs by {difference:.1e}, gradients by at most {worst:.1e} (relative)")
 
 
-def main() -> None:
+def compare_model(name: str, spec: dict, folder: Path) -> None:
     """Write upstream's weights as it does, read them in both trees, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("upstream", type=Path, help="a clone of yinboc/liif")
-    folder = parser.parse_args().upstream
-    for framework in ("torch", "jittor"):
-        environment.prepare(framework, "cpu")
     import torch
 
     from liif_jittor.engine import Engine as JittorEngine
     from liif_torch.engine import Engine as TorchEngine
 
-    theirs = upstream_model(folder)
+    theirs = load_upstream(folder, spec)
     engines = {
-        "torch": TorchEngine(SPEC, "cpu", REGRESSION, STANDSTILL),
-        "jittor": JittorEngine(SPEC, "cpu", REGRESSION, STANDSTILL),
+        framework: engine(spec, "cpu", REGRESSION, STANDSTILL)
+        for framework, engine in (("torch", TorchEngine), ("jittor", JittorEngine))
     }
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "epoch-last.pth"
-        torch.save({"model": {**SPEC, "sd": theirs.state_dict()}, "epoch": 1}, path)
+        torch.save({"model": {**spec, "sd": theirs.state_dict()}, "epoch": 1}, path)
         for engine in engines.values():
             checkpoint.restore(engine, checkpoint.load(path).state, path)
-    count = sum(parameter.numel() for parameter in theirs.parameters() if parameter.requires_grad)
-    ours = {name: sum(array.size for array in engine.state().parameters.values()) for name, engine in engines.items()}
-    print(f"parameters: upstream {count:,} (trainable), torch {ours['torch']:,}, jittor {ours['jittor']:,}")
+    count = sum(parameter.numel() for key, parameter in theirs.named_parameters() if "_mean." not in key)
+    ours = {key: sum(array.size for array in engine.state().parameters.values()) for key, engine in engines.items()}
+    print(f"{name}: parameters: upstream {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
     compare_pictures(theirs, engines)
     compare_training_step(theirs, engines)
+
+
+def compare_protocols(folder: Path, pictures: int) -> None:
+    """PSNR as upstream's test.py counts it and as ours does, in both trees, on the first pictures of B100."""
+    import torch
+
+    from liif_jittor.engine import Engine as JittorEngine
+    from liif_torch.engine import Engine as TorchEngine
+
+    weights = checkpoint.load(PRETRAINED)
+    theirs = load_upstream(folder, weights.model, weights.state.parameters)
+    import datasets
+    import test
+
+    half = {"sub": [0.5], "div": [0.5]}
+    engines = {"torch": TorchEngine(weights.model), "jittor": JittorEngine(weights.model)}
+    high = {"root_path": str(ROOT / "load/benchmark/B100/HR"), "first_k": pictures}
+    low_and_high = {"root_path_1": str(ROOT / "load/benchmark/B100/LR_bicubic/X2"), "root_path_2": high["root_path"]}
+    for protocol in ("div2k-2", "div2k-6", "benchmark-2", "benchmark-6"):
+        if protocol.endswith("2"):
+            dataset = {"name": "paired-image-folders", "args": {**low_and_high, "first_k": pictures}}
+            wrapper = {"name": "sr-implicit-paired", "args": {}}
+        else:
+            dataset = {"name": "image-folder", "args": high}
+            wrapper = {"name": "sr-implicit-downsampled", "args": {"scale_min": 6}}
+        loader = torch.utils.data.DataLoader(datasets.make(wrapper, args={"dataset": datasets.make(dataset)}))
+        norm = {"inp": half, "gt": half}
+        wanted = test.eval_psnr(loader, theirs, data_norm=norm, eval_type=protocol, eval_bsize=30000)
+        blocks = {"dataset": dataset, "wrapper": wrapper, "batch_size": 1}
+        config = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
+        test_set = data.make(blocks, seed=0, training=False)
+        for name, engine in engines.items():
+            checkpoint.restore(engine, weights.state, PRETRAINED)
+            rows = list(evaluation.test(evaluation.Network(engine, Normalisation(config.data_norm)), test_set, config))
+            found = evaluation.mean(rows)[0]
+            sizes = len({(row.height, row.width) for row in rows})
+            print(
+                f"{protocol}, {len(rows)} pictures of {sizes} sizes, {name}: {found:.5f} dB, "
+                f"upstream {wanted:.5f}, difference {found - wanted:+.1e}"
+            )
+
+
+def main() -> None:
+    """Models, then protocols."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("upstream", type=Path, help="a clone of yinboc/liif")
+    parser.add_argument("--models", nargs="*", choices=SPECS, default=list(SPECS), help="default: all")
+    parser.add_argument("--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)")
+    arguments = parser.parse_args()
+    for framework in ("torch", "jittor"):
+        environment.prepare(framework, "cpu")
+    for name in arguments.models:
+        compare_model(name, SPECS[name], arguments.upstream)
+    if arguments.pictures and (ROOT / "load/benchmark/B100").exists():
+        compare_protocols(arguments.upstream, arguments.pictures)
 
 
 if __name__ == "__main__":

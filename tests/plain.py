@@ -2,9 +2,9 @@
 
     s(x) = sum_t  S_t / S * f(z_t, x - v_t, c)        (Chen et al., CVPR 2021, equations 4 and 5)
 
-Nothing is taken apart, reordered or precomputed here: the feature map is unfolded, the four corners come one
-after the other, each looks its feature vector and that vector's place up with a nearest-neighbour sampler, and
-the whole MLP runs on every query. Nothing of liif_core is used.
+and MetaSR's (Hu et al., CVPR 2019). Nothing is taken apart, reordered or precomputed here: the feature map is unfolded,
+the four corners come one after the other, each looks its feature vector and that vector's place up with a
+nearest-neighbour sampler, and the whole MLP runs on every query. Nothing of liif_core is used.
 
 Letters: B batch, Q queries, C feature channels, H W low-resolution, N inputs of the MLP.
 """
@@ -57,8 +57,25 @@ def decode_image(model: nn.Module, feat: Tensor, height: int, width: int, dtype:
     """feat (1, C, H, W) -> (height, width, 3): `decode` at every pixel centre, 2^14 queries at a time."""
     coord = places(height, width).permute(0, 2, 3, 1).reshape(1, -1, 2)
     cell = torch.tensor([[2 / height, 2 / width]])
-    parts = [decode(model, feat, part, cell, dtype) for part in coord.split(1 << 14, dim=1)]
+    of_model = decode if hasattr(model, "local_ensemble") else decode_metasr
+    parts = [of_model(model, feat, part, cell, dtype) for part in coord.split(1 << 14, dim=1)]
     return torch.cat(parts, dim=1).view(height, width, 3)
+
+
+def decode_metasr(
+    model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """As `decode`, for a MetaSR: each query's own matrix (9 C, 3), and the unfolded features times it."""
+    height, width = feat.shape[2:]
+    size = torch.tensor([height, width], dtype=coord.dtype)
+    begin = coord - cell.unsqueeze(1) / 2  # where the query's own pixel begins
+    inside = (begin + SHIFT_OFF_BORDER).clamp(-INSIDE, INSIDE)
+    pixel_begin = at_nearest(places(height, width), inside) - 1 / size
+    offset = (begin - pixel_begin) * size / 2
+    one_over_scale = (cell[:, :1] * (height / 2)).unsqueeze(1).expand_as(offset[..., :1])
+    weights = perceptron(model.imnet, torch.cat([offset, one_over_scale], dim=-1).to(dtype))  # (B, Q, 9 C * 3)
+    features = at_nearest(unfold(feat.to(dtype)), inside)  # (B, Q, 9 C)
+    return (features.unsqueeze(-2) @ weights.unflatten(-1, (-1, 3))).squeeze(-2)
 
 
 def places(height: int, width: int) -> Tensor:

@@ -5,4 +5,4 @@ from liif_core.registry import Registry
 models = Registry("model")
 make = models.make
 
-from liif_jittor.models import edsr, liif, mlp  # noqa: E402, F401  (they register themselves)
+from liif_jittor.models import edsr, liif, metasr, mlp, rcan, rdn  # noqa: E402, F401  (they register themselves)

@@ -36,7 +36,7 @@ def upsampler(scale: int, n_feats: int) -> nn.Sequential:
     if scale == 3:
         return nn.Sequential(conv3x3(n_feats, 9 * n_feats), nn.PixelShuffle(3))
     if scale < 1 or scale & (scale - 1):
-        raise UserError(f"EDSR's scale is {scale}: accepted is 3 or a power of two")
+        raise UserError(f"the encoder's scale is {scale}: accepted is 3 or a power of two")
     layers = []
     for _ in range(int(math.log2(scale))):
         layers += [conv3x3(n_feats, 4 * n_feats), nn.PixelShuffle(2)]
@@ -76,4 +76,17 @@ def make_edsr_baseline(
     rgb_range: float = 1,
 ) -> EDSR:
     """EDSR-baseline: 16 blocks of 64 channels. rgb_range is upstream's and has no effect."""
+    return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling)
+
+
+@models.register("edsr")
+def make_edsr(
+    n_resblocks: int = 32,
+    n_feats: int = 256,
+    res_scale: float = 0.1,
+    scale: int = 2,
+    no_upsampling: bool = False,
+    rgb_range: float = 1,
+) -> EDSR:
+    """EDSR in full: 32 blocks of 256 channels, residuals scaled by 0.1 (section 3.3)."""
     return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling)

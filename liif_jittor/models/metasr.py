@@ -1,0 +1,103 @@
+"""MetaSR (Hu et al., CVPR 2019, arXiv 1903.00875) as LIIF's authors compare with it: a network that predicts, for each
+query, the weights by which the 3x3 feature vectors around it become a colour.
+
+    rgb(q) = F(q) W(q),   W(q) = A relu(B v(q) + b) + a        (equations 3 and 5)
+
+F(q) (9 C) are the features around the feature pixel in which q's own pixel begins, v(q) the offset in it and 1 / scale.
+
+Letters: B batch, Q queries, C feature channels, K width of the hidden layer, H W low-resolution, h w output.
+
+W(q) has 9 C x 3 numbers per query. It is never built: F(q) A is a 3x3 convolution over the feature map, computed once
+per low-resolution pixel, and the hidden vector (K) of the query is multiplied with that. tests/plain.py has the
+equations as they are printed.
+"""
+
+from collections.abc import Iterator
+
+import jittor as jt
+import numpy as np
+from jittor import Var, nn
+
+from liif_core import coords
+from liif_jittor.models import make, models
+from liif_jittor.models.liif import on_device_of, rows_of
+
+HIDDEN = 256  # K
+
+
+@models.register("metasr")
+class MetaSR(nn.Module):
+    """encoder_spec: the feature learning module. The network that predicts weights has one hidden layer of 256."""
+
+    def __init__(self, encoder_spec: dict):
+        super().__init__()
+        self.encoder = make(encoder_spec)
+        weights = self.encoder.out_dim * 9 * 3
+        self.imnet = make({"name": "mlp", "args": {"in_dim": 3, "out_dim": weights, "hidden_list": [HIDDEN]}})
+
+    def execute(self, inp: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+        """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
+        return self.query_rgb(self.encoder(inp), coord, cell)
+
+    def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
+        index, position = on_device_of(feat, *coords.locate_corner(coord, cell, tuple(feat.shape[2:])))
+        hidden = jt.maximum(self.imnet.layers[0](position.reshape(-1, 3)), 0.0)  # (B * Q, K)
+        table = rows_of(nn.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))
+        weight = table[index.flatten()].reshape(-1, 3, HIDDEN + 1)
+        # Jittor: no baddbmm; product and sum are one fused pass.
+        rgb = (weight[..., :HIDDEN] * hidden.unsqueeze(1)).sum(dim=-1) + weight[..., HIDDEN]  # (B * Q, 3)
+        return rgb.reshape(*index.shape, 3)
+
+    def decode_image(self, feat: Var, height: int, width: int) -> Iterator[Var]:
+        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom, each of the rows
+        that begin in one low-resolution row."""
+        kernel = self.kernel()
+        row, down = coords.cell_corner(coords.pixel_centres(height), 2 / height, feat.shape[2])
+        column, right = coords.cell_corner(coords.pixel_centres(width), 2 / width, feat.shape[3])
+        on_down, on_right = self.hidden_on_grid(feat, down, right, feat.shape[2] / height)  # (h, K), (w, K)
+        (column,) = on_device_of(feat, column)
+        tile = coords.TILE["cuda" if jt.flags.use_cuda else "cpu"]
+        n_rows, top, table = max(1, tile // feat.shape[3]), -tile, None
+        for low, rows in coords.stretches(row):
+            if low >= top + n_rows:
+                top, table = low, self.rows_of_weights(feat, kernel, low, low + n_rows)  # (n_rows, W, 3, K + 1)
+            band = []
+            step = max(1, tile // (rows.stop - rows.start))
+            for left in range(0, width, step):
+                weight = table[low - top][column[left : left + step]]  # (columns, 3, K + 1)
+                hidden = jt.maximum(
+                    on_right[left : left + step].unsqueeze(1) + on_down[rows], 0.0
+                )  # (columns, rows, K)
+                weight, bias = weight[..., :HIDDEN].transpose(1, 2), weight[..., HIDDEN].unsqueeze(1)
+                band.append((nn.bmm(hidden, weight) + bias).transpose(0, 1))  # (rows, columns, 3)
+            yield jt.concat(band, dim=1)
+
+    def hidden_on_grid(self, feat: Var, down: np.ndarray, right: np.ndarray, relative_cell: float) -> tuple[Var, Var]:
+        """The hidden layer before its ReLU on a regular grid, to be added for each query: what the offset down
+        contributes (h, K), and what the offset right, the cell and the bias contribute (w, K)."""
+        layer = self.imnet.layers[0]
+        down, right = on_device_of(feat, down, right)
+        bias = layer.bias + layer.weight[:, 2] * relative_cell
+        on_down, on_right = down.unsqueeze(1) * layer.weight[:, 0], right.unsqueeze(1) * layer.weight[:, 1] + bias
+        # Jittor: evaluated here, or every band would evaluate them again.
+        jt.sync([on_down, on_right])
+        return on_down, on_right
+
+    def rows_of_weights(self, feat: Var, kernel: Var, top: int, bottom: int) -> Var:
+        """Feature rows top to bottom (excluded), or to the last: feat (1, C, H, W) -> (rows, W, 3, K + 1)."""
+        height = feat.shape[2]
+        bottom = min(bottom, height)
+        rows = feat[:, :, max(top - 1, 0) : bottom + 1]
+        rows = nn.ConstantPad2d((1, 1, int(top == 0), int(bottom == height)), 0)(rows)
+        table = nn.conv2d(rows, kernel).permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
+        jt.sync([table])  # Jittor: as above
+        return table
+
+    def kernel(self) -> Var:
+        """A and a as a convolution (3 * (K + 1), C, 3, 3): for each colour what every hidden unit, and last the
+        bias, takes from the features."""
+        layer = self.imnet.layers[2]
+        weight = jt.concat([layer.weight, layer.bias.unsqueeze(1)], dim=1)  # (9 * C * 3, K + 1)
+        weight = weight.reshape(self.encoder.out_dim, 3, 3, 3, HIDDEN + 1)  # C, down, right, colour, hidden
+        return weight.permute(3, 4, 0, 1, 2).reshape(-1, self.encoder.out_dim, 3, 3)

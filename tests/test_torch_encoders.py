@@ -1,0 +1,95 @@
+"""EDSR, RDN and RCAN in PyTorch: numbers of parameters as upstream's, and layers against plain formulations."""
+
+import pytest
+import torch
+
+from liif_core.errors import UserError
+from liif_torch import models
+
+IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256] * 4}}
+
+
+def liif(encoder: str, **args) -> dict:
+    decoder = {"imnet_spec": IMNET} if args.get("no_upsampling") else {}
+    return {"name": "liif", "args": {"encoder_spec": {"name": encoder, "args": args}, **decoder}}
+
+
+def metasr(encoder: str) -> dict:
+    return {"name": "metasr", "args": {"encoder_spec": {"name": encoder, "args": {"no_upsampling": True}}}}
+
+
+# As upstream's code counts them without its unused mean shifts: python scripts/compare_upstream.py CLONE
+COUNTS = {
+    "edsr-baseline-liif": (liif("edsr-baseline", no_upsampling=True), 1_567_299),
+    "rdn-liif": (liif("rdn", no_upsampling=True), 22_320_835),
+    "edsr-baseline-metasr": (metasr("edsr-baseline"), 1_665_536),
+    "edsr-baseline-x2": (liif("edsr-baseline", scale=2), 1_369_859),
+    "edsr-baseline-x8": (liif("edsr-baseline", scale=8), 1_665_283),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_as_many_as_upstreams(name):
+    spec, count = COUNTS[name]
+    assert sum(parameter.numel() for parameter in models.make(spec).parameters()) == count
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", ["A", "B"])
+def test_rdn_fuses_its_blocks_as_their_concatenation(config):
+    """The sum of one 1x1 convolution per block is the 1x1 convolution over all of them, side by side. Sums of 160
+    products near 0.1 in another order: 1e-6 is ten times their rounding."""
+    model = models.make({"name": "rdn", "args": {"G0": 8, "RDNconfig": config, "no_upsampling": True}})
+    x = torch.randn(2, 3, 9, 13, generator=torch.Generator().manual_seed(0))
+    shallow = model.SFENet1(x)
+    features, outputs = model.SFENet2(shallow), []
+    for block in model.RDBs:
+        dense = features
+        for layer in block.convs:
+            dense = torch.cat([dense, layer.conv[0](dense).relu()], dim=1)
+        features = features + block.LFF(dense)
+        outputs.append(features)
+    wanted = model.GFF(torch.cat(outputs, dim=1)) + shallow
+    assert len(outputs) == {"A": 20, "B": 16}[config] and wanted.std() > 0.01
+    torch.testing.assert_close(model(x), wanted, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_rcan_weighs_its_channels():
+    model = models.make(
+        {
+            "name": "rcan",
+            "args": {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "no_upsampling": True},
+        }
+    )
+    x = torch.randn(2, 3, 9, 13, generator=torch.Generator().manual_seed(0))
+    head = model.head(x)
+    first, _, second, attention = model.body[0].body[0].body
+    down, _, up, _ = attention.conv_du
+    body = second(first(head).clamp(min=0))
+    means = body.flatten(2).mean(dim=2)
+    hidden = (means @ down.weight[:, :, 0, 0].T + down.bias).clamp(min=0)
+    weight = 1 / (1 + torch.exp(-(hidden @ up.weight[:, :, 0, 0].T + up.bias)))
+    group = head + model.body[0].body[1](head + body * weight[:, :, None, None])
+    torch.testing.assert_close(model(x), head + model.body[1](group), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "args"),
+    [("rdn", {"G0": 4, "RDNconfig": "A"}), ("rcan", {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 16})],
+)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_they_enlarge_by_their_factor(encoder, args, scale):
+    model = models.make({"name": encoder, "args": {**args, "scale": scale}})
+    assert model(torch.zeros(1, 3, 5, 9)).shape == (1, 3, 5 * scale, 9 * scale)
+
+
+@pytest.mark.parametrize(("encoder", "scale"), [("rdn", 8), ("rcan", 6), ("edsr", 5), ("edsr-baseline", 0)])
+def test_other_factors_are_refused(encoder, scale):
+    with pytest.raises(UserError, match=f"scale is {scale}: accepted is"):
+        models.make({"name": encoder, "args": {"scale": scale}})
+
+
+def test_a_configuration_that_rdn_does_not_have():
+    with pytest.raises(UserError, match="RDNconfig.*'A' or 'B'"):
+        models.make({"name": "rdn", "args": {"RDNconfig": "C"}})
