@@ -11,14 +11,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 sys.path += [str(ROOT / "tests"), str(ROOT / "scripts")]
 
-EDSR_BASELINE_LIIF = {
-    "name": "liif",
-    "args": {
-        "encoder_spec": {"name": "edsr-baseline", "args": {"no_upsampling": True}},
-        "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256, 256, 256, 256]}},
-    },
-}
-
 
 def paired(candidates: dict[str, Callable], runs: int) -> dict[str, list[float]]:
     """Seconds of each candidate: once to warm up, then in turn, so that a drifting machine drifts for all."""

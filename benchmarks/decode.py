@@ -9,6 +9,7 @@ from pathlib import Path
 
 import common
 import numpy as np
+from compare_upstream import SPECS, load_upstream
 
 from liif_core import coords, environment
 
@@ -18,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs=2, default=(96, 96), metavar=("H", "W"))
     parser.add_argument("--scale", type=float, default=4)
+    parser.add_argument("--model", choices=SPECS, default="edsr-baseline-liif")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--upstream", type=Path, help="a clone of yinboc/liif to measure as well")
     arguments = parser.parse_args()
@@ -29,7 +31,8 @@ def main() -> None:
     from liif_jittor.engine import Engine as JittorEngine
     from liif_torch.engine import Engine as TorchEngine
 
-    engines = {"PyTorch": TorchEngine(common.EDSR_BASELINE_LIIF), "Jittor": JittorEngine(common.EDSR_BASELINE_LIIF)}
+    spec = SPECS[arguments.model]
+    engines = {"PyTorch": TorchEngine(spec), "Jittor": JittorEngine(spec)}
     for engine in engines.values():
         engine.seed(0)
     picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, *arguments.size)).astype(np.float32)
@@ -43,10 +46,7 @@ def main() -> None:
 
     candidates = {}
     if arguments.upstream:
-        from compare_upstream import load_upstream
-
-        weights = engines["PyTorch"].state().parameters
-        theirs = load_upstream(arguments.upstream, common.EDSR_BASELINE_LIIF, weights)
+        theirs = load_upstream(arguments.upstream, spec, engines["PyTorch"].state().parameters)
         coord = torch.from_numpy(coords.make_coord((height, width)))[None]
         cell = torch.from_numpy(coords.make_cell((height, width))).expand_as(coord)
 
@@ -64,7 +64,7 @@ def main() -> None:
     pictures = [candidate() for candidate in candidates.values()]
     seconds = common.paired(candidates, arguments.runs)
     print(common.describe_machine())
-    title = f"{arguments.size[0]}x{arguments.size[1]} -> {height}x{width}, EDSR-baseline-LIIF, float32"
+    title = f"{arguments.size[0]}x{arguments.size[1]} -> {height}x{width}, {arguments.model}, float32"
     common.print_table(title, seconds)
     print("\nlargest difference from the first:", *(f"{np.abs(p - pictures[0]).max():.1e}" for p in pictures[1:]))
 

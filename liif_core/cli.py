@@ -13,20 +13,20 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import checkpoint, coords, data, environment, evaluation, imaging, training
+from liif_core import checkpoint, coords, data, environment, evaluation, imaging, provenance, training
 from liif_core import config as configs
-from liif_core.config import PRETRAINED, ROOT, DataNorm
+from liif_core.config import PRETRAINED, ROOT, DataNorm, TestConfig
 from liif_core.errors import Stopped, UserError
 from liif_core.files import check_writable, write_atomically
 from liif_core.normalisation import Normalisation
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
+SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4; values are YAML"
 
 
 def run(command: Callable, framework: str, load_tree: Callable) -> None:
@@ -57,8 +57,9 @@ def train(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--resume", action="store_true", help="go on where the run folder stopped, if it exists")
     parser.add_argument("--save-dir", default=ROOT / "save", type=Path, help="where run folders go (default: save/)")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
     arguments = parser.parse_args()
-    config = configs.load(arguments.config, "train")
+    config = configs.load(arguments.config, "train", arguments.set)
     name = arguments.name or f"{Path(arguments.config).stem}_{framework}"
     folder = arguments.save_dir / (f"{name}_{arguments.tag}" if arguments.tag else name)
     device = choose_device(framework, arguments.gpu)
@@ -74,35 +75,18 @@ def train(framework: str, load_tree: Callable) -> None:
     training.train(engine, make_loader, config, folder, arguments.resume, note)
 
 
-def load_network(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, data_norm=None):
-    """A checkpoint as a predictor, and where it runs. data_norm None: the checkpoint's own."""
+def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None):
+    """A checkpoint's model with its weights, its normalisation, and where it runs."""
     found = checkpoint.load(path)
     device = choose_device(framework, gpu)
     engine_class, _ = load_tree()
     engine = engine_class(found.model, device.kind)
     checkpoint.restore(engine, found.state, path)
-    norm = data_norm or DataNorm.model_validate(found.data_norm or {})
-    return evaluation.Network(engine, Normalisation(norm)), f"{framework} on {device.kind}"
+    return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}"
 
 
-def test(framework: str, load_tree: Callable) -> None:
-    """test.py"""
-    parser = argparse.ArgumentParser(description=f"PSNR and SSIM of a model in {framework} on a test set.")
-    parser.add_argument("--config", required=True, help="looked for here, in the repository and in configs/")
-    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, upstream's .pth) or 'bicubic'")
-    parser.add_argument("--gpu", help=GPU_HELP)
-    parser.add_argument("--json", type=Path, help="write the rows and their mean here")
-    arguments = parser.parse_args()
-    config = configs.load(arguments.config, "test")
-    if arguments.json:
-        check_writable(arguments.json)
-    test_set = data.make(config.test_dataset.model_dump(), seed=0, training=False)
-    if str(arguments.model) == "bicubic":
-        predict, place = evaluation.bicubic, "Pillow"
-    else:
-        given = config.data_norm if "data_norm" in config.model_fields_set else None
-        predict, place = load_network(arguments.model, framework, load_tree, arguments.gpu, given)
-    print(f"{arguments.model} on {arguments.config}, protocol {config.eval_type or 'RGB, no border'}, {place}")
+def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluation.Row]:
+    """Score every picture and print its row, the mean and the result."""
     rows = []
     started = time.monotonic()
     print(f"{'picture':24} {'size':>11} {'psnr':>8} {'ssim':>8}")
@@ -111,18 +95,42 @@ def test(framework: str, load_tree: Callable) -> None:
         tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {row.psnr:8.4f} {row.ssim:8.4f}")
     psnr, ssim = evaluation.mean(rows)
     print(f"{'mean':24} {len(rows):>11} {psnr:8.4f} {ssim:8.4f}   {time.monotonic() - started:.1f} s")
-    print(f"result: {psnr:.4f}")
-    if arguments.json:
-        report = {
-            "config": str(arguments.config),
-            "model": str(arguments.model),
-            "framework": framework,
-            "protocol": config.eval_type,
-            "psnr": psnr if math.isfinite(psnr) else None,  # JSON has no infinity
-            "ssim": ssim,
-            "rows": [asdict(row) | {"psnr": row.psnr if math.isfinite(row.psnr) else None} for row in rows],
-        }
-        write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+    print(f"result: {psnr:.4f}", flush=True)
+    return rows
+
+
+def test(framework: str, load_tree: Callable) -> None:
+    """test.py"""
+    parser = argparse.ArgumentParser(description=f"PSNR and SSIM of a model in {framework} on test sets.")
+    parser.add_argument("--config", required=True, nargs="+", help="looked for here, in the repository and in configs/")
+    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, upstream's .pth) or 'bicubic'")
+    parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--json", type=Path, metavar="FOLDER", help="write <config's name>.json with all rows there")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
+    arguments = parser.parse_args()
+    tests = [(name, configs.load(name, "test", arguments.set)) for name in arguments.config]
+    outputs = {name: arguments.json / f"{Path(name).stem}.json" for name in arguments.config} if arguments.json else {}
+    if len(set(outputs.values())) < len(outputs):
+        raise UserError("--json: two configs of one name would write the same file; test them one after the other")
+    for path in outputs.values():
+        check_writable(path)
+    test_sets = [data.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
+    origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
+    if str(arguments.model) == "bicubic":
+        engine, own_norm, place = None, DataNorm(), "Pillow"
+        origin["framework"] = "pillow"
+    else:
+        origin["weights"] = provenance.sha256(checkpoint.locate(arguments.model))
+        engine, own_norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu)
+    for (name, config), test_set in zip(tests, test_sets, strict=True):
+        norm = config.data_norm if "data_norm" in config.model_fields_set else own_norm
+        predict = evaluation.Network(engine, Normalisation(norm)) if engine else evaluation.bicubic
+        print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {place}")
+        rows = measure(predict, test_set, config)
+        if outputs:
+            changed = {"set": arguments.set} if arguments.set else {}
+            report = {"config": name} | changed | origin | evaluation.summary(name, test_set, config, rows)
+            write_atomically(outputs[name], (json.dumps(report, indent=1) + "\n").encode())
 
 
 def output_size(image: np.ndarray, resolution: str | None, scale: float | None) -> tuple[int, int]:
@@ -158,7 +166,8 @@ def demo(framework: str, load_tree: Callable) -> None:
     image = imaging.read_image(arguments.input)
     height, width = output_size(image, arguments.resolution, arguments.scale)
     imaging.check_writable(arguments.output)
-    network, place = load_network(arguments.model, framework, load_tree, arguments.gpu)
+    engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu)
+    network = evaluation.Network(engine, Normalisation(norm))
     started = time.monotonic()
     enlarged = np.empty((height, width, 3), dtype=np.uint8)
     bar = tqdm(total=height, unit="row", leave=False, disable=None)

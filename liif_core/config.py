@@ -1,9 +1,10 @@
 """Find, read and validate a YAML config. Unknown keys are errors that name the known ones.
 
-The keys are upstream LIIF's, so its files run unmodified; `method`, `seed`, `num_workers`,
+The keys are upstream LIIF's, so its files run unmodified; `base`, `method`, `seed`, `num_workers`,
 `step_save`, `step_log` and, in image-folder, `skip_broken` are ours.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -156,22 +157,90 @@ def _keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
     return list(model.model_fields)
 
 
+def merge(below: dict, change: dict) -> dict:
+    """`below` with `change` laid over it, key by key, as a JSON merge patch (RFC 7386).
+
+    Mappings merge, null takes a key away, everything else replaces. A block of another `name` replaces the
+    old one whole, for arguments belong to what they were given to.
+    """
+    if change.get("name", below.get("name")) != below.get("name"):
+        below = {}
+    merged = {key: value for key, value in below.items() if key not in change or change[key] is not None}
+    for key, value in change.items():
+        if isinstance(value, dict):
+            old = merged.get(key)
+            merged[key] = merge(old if isinstance(old, dict) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def read_merged(file: Path, above: tuple[Path, ...] = ()) -> dict:
+    """A config file over the ones that its key `base` names: one path or a list, each laid over those before it."""
+    content = read_yaml(file)
+    if "base" not in content:
+        return content
+    if file.resolve() in above:
+        raise UserError(f"{file}: its `base` leads back to itself: {' -> '.join(map(str, above))}")
+    bases = content.pop("base")
+    bases = bases if isinstance(bases, list) else [bases]
+    if not bases or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{file}: 'base' is the path of a config or a list of paths, not {bases}")
+    merged: dict = {}
+    for base in bases:
+        merged = merge(merged, read_merged(find(base), (*above, file.resolve())))
+    return merge(merged, content)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict:
+    """What `--set a.b=1 a.c=[2, 3]` lays over a config: {"a": {"b": 1, "c": [2, 3]}}.
+
+    Values are YAML, but no mappings; null takes the key away.
+    """
+    change: dict = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        path = key.split(".")
+        if not equals or not all(path):
+            raise UserError(f"--set '{override}': KEY=VALUE is wanted, like epoch_max=2 or train_dataset.batch_size=4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set '{override}': not valid YAML: {getattr(error, 'problem', error)}") from None
+        if isinstance(value, dict):  # {a:1} would be a key "a:1" without a value, and go unnoticed
+            raise UserError(f"--set '{override}': a block's keys are set one by one, like {key}.NAME=VALUE")
+        block = change
+        for part in path[:-1]:
+            inner = block.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"--set '{override}': another --set gives '{part}' a value of its own")
+            block = inner
+        if path[-1] in block:
+            raise UserError(f"--set '{override}': another --set has set it already")
+        block[path[-1]] = value
+    return change
+
+
 @overload
-def load(path: str | Path, kind: Literal["train"]) -> TrainConfig: ...
+def load(path: str | Path, kind: Literal["train"], overrides: Sequence[str] = ()) -> TrainConfig: ...
 @overload
-def load(path: str | Path, kind: Literal["test"]) -> TestConfig: ...
-def load(path: str | Path, kind: Literal["train", "test"]) -> TrainConfig | TestConfig:
-    """Read and check a config. Raises UserError with file, key and what would be accepted."""
+def load(path: str | Path, kind: Literal["test"], overrides: Sequence[str] = ()) -> TestConfig: ...
+def load(path: str | Path, kind: Literal["train", "test"], overrides: Sequence[str] = ()) -> TrainConfig | TestConfig:
+    """Read a config with its bases, lay `overrides` ("KEY=VALUE") over it, and check it.
+
+    Raises UserError with file, key and what would be accepted.
+    """
     model = TrainConfig if kind == "train" else TestConfig
     file = find(path)
-    content = read_yaml(file)
+    content = merge(read_merged(file), parse_overrides(overrides))
     other = "test_dataset" if kind == "train" else "train_dataset"
     if other in content:
         raise UserError(f"{file} has the key '{other}': it is not a config for {kind}.py")
+    where = f"{file} with --set {' '.join(overrides)}" if overrides else str(file)
     try:
         return model.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UserError(explain(error, lambda place: _keys_at(model, place), str(file))) from None
+        raise UserError(explain(error, lambda place: _keys_at(model, place), where)) from None
 
 
 def dump(config: TrainConfig) -> str:

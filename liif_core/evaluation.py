@@ -1,6 +1,8 @@
 """From a data set to one row per picture and their mean."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,30 @@ def test(predict, test_set, config: TestConfig):
 def mean(rows: list[Row]) -> tuple[float, float]:
     """Mean PSNR in dB and mean SSIM over pictures."""
     return float(np.mean([row.psnr for row in rows])), float(np.mean([row.ssim for row in rows]))
+
+
+def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
+    """What `test.py --json` keeps of a test: the set, its scale, the protocol, the means and all rows.
+
+    The data set is called as its config is, "set5" in test-set5-4.yaml. The scale is the eval_type's; without
+    one it is how much larger the first picture's high resolution is.
+    """
+    stem = Path(name).stem.lower().removeprefix("test-")
+    if config.eval_type:
+        scale = int(config.eval_type.rpartition("-")[2])
+    else:
+        low, high = test_set.pair(0)
+        scale = round(high.shape[0] / low.shape[0])
+    psnr, ssim = mean(rows)
+    return {
+        "dataset": stem.removesuffix(f"-{scale}"),
+        "scale": scale,
+        "protocol": config.eval_type,
+        "psnr": psnr if math.isfinite(psnr) else None,  # JSON has no infinity
+        "ssim": ssim,
+        "pictures": len(rows),
+        "rows": [asdict(row) | {"psnr": row.psnr if math.isfinite(row.psnr) else None} for row in rows],
+    }
 
 
 def validate(engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation) -> float:

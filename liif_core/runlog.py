@@ -1,7 +1,8 @@
 """What a run says of itself: log.txt for people, metrics.jsonl for programs, tensorboard for curves.
 
 metrics.jsonl is the truth: one JSON object a line, {"step", "epoch", "loss"} for every training step and
-{"step", "epoch", "lr", "train_loss", "val_psnr", ...} for every epoch.
+{"step", "epoch", "lr", "train_loss", "val_psnr", "commit", "seconds"} for every epoch: the project's commit
+and the time on the clock, from the epoch's beginning or, where it was resumed in its midst, from there.
 """
 
 import json
@@ -61,7 +62,8 @@ class RunLog:
         self._append(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
         for record in records:
             for key, value in record.items():
-                if key not in ("step", "epoch") and self._tensorboard_lives():
+                curve = key not in ("step", "epoch") and isinstance(value, (int, float))
+                if curve and self._tensorboard_lives():
                     self.writer.add_scalar(key, value, record["step"])  # type: ignore[union-attr]
 
     def _tensorboard_lives(self) -> bool:

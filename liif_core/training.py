@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import checkpoint, data, evaluation, schedule
+from liif_core import checkpoint, data, evaluation, provenance, schedule
 from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
@@ -102,6 +102,12 @@ def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
             f"{folder} holds no .safetensors to go on from: name its checkpoint under `resume` in the config, "
             "and choose another --name"
         )
+    check_unchanged(folder, config)
+
+
+def check_unchanged(folder: Path, config: TrainConfig) -> None:
+    """Raise UserError if a run folder was made with another config; how long and how often may differ."""
+    written = folder / "config.yaml"
     before, now = configs.load(written, "train").model_dump(), config.model_dump()
     free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers"}
     changed = [key for key in now if before[key] != now[key] and key not in free]
@@ -157,6 +163,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
     log = run.log
     log.text(note if progress.step == 0 else f"{note}, resumed at epoch {progress.epoch}, step {progress.step}")
     log.text(f"train: {len(train_set)} samples, val: {len(val_set) if val_set else 0}, seed {config.seed}")
+    provenance.commit()  # now, before somebody commits while this runs
     stop, base = StopRequest(), float(config.optimizer.args["lr"])
     started, first_epoch = time.monotonic(), progress.epoch
 
@@ -189,7 +196,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         run.fetch_losses()
 
         train_loss = progress.loss_sum / max(progress.batch, 1)
-        record = {"step": progress.step, "epoch": epoch, "lr": learning_rate, "train_loss": train_loss}
+        record: dict = {"step": progress.step, "epoch": epoch, "lr": learning_rate, "train_loss": train_loss}
         line = [title, f"train: loss={train_loss:.4f}"]
         names = []
         if config.epoch_save and epoch % config.epoch_save == 0:
@@ -201,9 +208,10 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
             if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
                 progress.best_psnr = psnr
                 names.append("epoch-best")
+        record |= {"commit": provenance.commit(), "seconds": round(time.monotonic() - epoch_started, 3)}
         elapsed = time.monotonic() - started
         total = elapsed / (epoch - first_epoch + 1) * (config.epoch_max - first_epoch + 1)
-        line.append(f"{duration(time.monotonic() - epoch_started)} {duration(elapsed)}/{duration(total)}")
+        line.append(f"{duration(record['seconds'])} {duration(elapsed)}/{duration(total)}")
         log.text(", ".join(line))
         log.record([record])
         progress.epoch, progress.batch, progress.loss_sum = epoch + 1, 0, 0.0

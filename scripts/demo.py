@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import imaging, metrics  # noqa: E402
+from liif_core import imaging, metrics, sheet  # noqa: E402
 
 PICTURE = ROOT / "examples" / "chelsea.png"
 FACTOR = 3.7
@@ -38,25 +38,6 @@ def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
     if subprocess.run(command, cwd=ROOT).returncode:
         sys.exit(f"the demo stopped: {framework} failed; `python -m liif_core.doctor` says what is missing")
     return imaging.read_image(output)
-
-
-def sheet(columns: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Pictures beside each other under their captions, with an enlarged detail below each."""
-    height, width = columns[0][1].shape[:2]
-    top, left, detail_height, detail_width = DETAIL
-    zoom = width / detail_width
-    caption, gap = 26, 8
-    total = (width + gap) * len(columns) - gap
-    page = Image.new("RGB", (total, caption + height + gap + round(detail_height * zoom)), "white")
-    font = ImageFont.load_default(size=17)
-    for number, (text, picture) in enumerate(columns):
-        x = number * (width + gap)
-        ImageDraw.Draw(page).text((x + 2, 2), text, fill="black", font=font)
-        page.paste(Image.fromarray(picture), (x, caption))
-        part = Image.fromarray(picture[top : top + detail_height, left : left + detail_width])
-        part = part.resize((width, round(detail_height * zoom)), Image.Resampling.NEAREST)
-        page.paste(part, (x, caption + height + gap))
-    return np.array(page)
 
 
 def main() -> None:
@@ -85,7 +66,7 @@ def main() -> None:
         (f"LIIF, Jittor {scores['jittor']:.2f} dB", results["jittor"]),
         ("original", original),
     ]
-    imaging.write_image(OUT / "sheet.png", sheet(columns))
+    imaging.write_image(OUT / "sheet.png", sheet.sheet(columns, DETAIL))
     print(f"look at {(OUT / 'sheet.png').relative_to(ROOT)}")
 
 

@@ -1,6 +1,7 @@
 """A run of a second: configs, processes and the two frameworks, for the tests of the commands."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -127,6 +128,12 @@ def stopped_process(framework, steps, signal_name, *arguments) -> subprocess.Com
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def records(folder: Path) -> list[dict]:
+    """metrics.jsonl without what no second run can repeat: the seconds, and the commit, which may be made meanwhile."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key not in ("seconds", "commit")} for record in found]
 
 
 def progress_of(path: Path) -> dict:

@@ -236,6 +236,40 @@ def test_an_output_that_cannot_be_written(refused, world, tmp_path):
     refused("cannot tell an image format from 'out.xyz'", "demo", *arguments, tmp_path / "out.xyz")
 
 
+def test_scores_that_cannot_be_written(refused, world, tmp_path):
+    configs = [tmp_path / "a" / "test.yaml", tmp_path / "b" / "test.yaml"]
+    for config in configs:
+        config.parent.mkdir()
+        write_yaml(config, test_config(world))
+    (tmp_path / "scores.json").write_text("")
+    bicubic = ["--model", "bicubic", "--json"]
+    refused("cannot write .*scores.json", "test", "--config", configs[0], *bicubic, tmp_path / "scores.json")
+    refused("two configs of one name would write the same file", "test", "--config", *configs, *bicubic, tmp_path / "c")
+
+
+def test_set_without_sense(refused, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    arguments = ["train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--set"]
+    refused("--set 'epoch_max': KEY=VALUE is wanted", *arguments, "epoch_max")
+    refused("with --set epoch_maxx=3: unknown key 'epoch_maxx'", *arguments, "epoch_maxx=3")
+    refused(
+        "'image-folder': unknown key 'frist_k': did you mean 'first_k'",
+        *arguments,
+        "train_dataset.dataset.args.frist_k=3",
+    )
+    refused(
+        "'test_dataset.batch_size' is 'many'",
+        "test",
+        "--config",
+        write_yaml(tmp_path / "test.yaml", test_config(world)),
+        "--model",
+        "bicubic",
+        "--set",
+        "test_dataset.batch_size=many",
+    )
+    assert not (tmp_path / "run").exists()
+
+
 # Bad sizes and pictures for demo.py
 
 

@@ -4,16 +4,19 @@ Real processes run where the process is the point (resume, signals, a full disk)
 the command line patched in. Shapes are few and small: Jittor compiles each new one.
 """
 
+import hashlib
 import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 
 import numpy as np
 import pictures
 import pytest
 import safetensors.numpy
+import yaml
 from conftest import ROOT
 from small_run import (
     EPOCHS,
@@ -23,6 +26,7 @@ from small_run import (
     model_spec,
     process,
     progress_of,
+    records,
     run,
     stopped_process,
     test_config,
@@ -34,6 +38,12 @@ from liif_core import checkpoint, evaluation, imaging
 from liif_core.config import DataNorm
 from liif_core.normalisation import Normalisation
 
+
+def head() -> str:
+    """The commit that is checked out; empty without git."""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 # Training
 
 
@@ -44,9 +54,11 @@ def test_a_run_leaves_what_it_promises(trained):
     assert progress_of(trained / "epoch-2.safetensors")["step"] == 2 * STEPS
     final = progress_of(trained / "epoch-last.safetensors")
     assert (final["epoch"], final["step"], final["batch"]) == (EPOCHS + 1, EPOCHS * STEPS, 0)
-    records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    steps = [record for record in records if "loss" in record]
-    epochs = [record for record in records if "loss" not in record]
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    steps = [record for record in lines if "loss" in record]
+    epochs = [record for record in lines if "loss" not in record]
+    assert all(epoch["seconds"] > 0 for epoch in epochs)
+    assert {re.sub("-dirty$", "", epoch["commit"] or "") for epoch in epochs} == {head()}
     assert [record["step"] for record in steps] == list(range(1, EPOCHS * STEPS + 1))
     assert [record["lr"] for record in epochs] == [1e-3, 1e-3, 5e-4]
     for epoch in epochs:
@@ -90,7 +102,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_pa
             assert found[key].tobytes() == array.tobytes(), (name, key)
         assert progress_of(folder / f"{name}.safetensors") == progress_of(trained / f"{name}.safetensors")
     # Losses of all steps and records of all epochs, each once and in order, to the last digit.
-    assert (folder / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+    assert records(folder) == records(trained)
 
 
 # A full disk as a process sees it: no file grows beyond `size` bytes. From the first checkpoint on, because Jittor
@@ -137,15 +149,15 @@ def test_a_full_disk_leaves_the_previous_checkpoint(framework, world, trained, t
 def test_test_prints_a_row_per_picture_and_writes_json(framework, world, trained, tmp_path):
     config = write_yaml(tmp_path / "test.yaml", test_config(world))
     model = trained / "epoch-best.safetensors"
-    result = process(
-        framework, "test", "--config", config, "--model", model, "--json", tmp_path / "out.json", inside=True
-    )
+    result = process(framework, "test", "--config", config, "--model", model, "--json", tmp_path / "out", inside=True)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    report = json.loads((tmp_path / "out.json").read_text())
+    report = json.loads((tmp_path / "out" / "test.json").read_text())
     assert [(row["name"], row["height"], row["width"]) for row in report["rows"]] == [("a", 26, 38), ("b", 30, 42)]
     assert report["psnr"] == pytest.approx(np.mean([row["psnr"] for row in report["rows"]]))
-    assert report["framework"] == framework and report["protocol"] == "benchmark-2"
+    assert report["framework"] == framework and report["protocol"] == "benchmark-2" and report["pictures"] == 2
+    assert report["weights"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert re.sub("-dirty$", "", report["commit"] or "") == head()
     lines = result.stdout.splitlines()
     for row in report["rows"]:
         size = f"{row['height']}x{row['width']}"
@@ -231,3 +243,36 @@ def test_bicubic_needs_no_model(say, world, tmp_path):
     status, out, err = say("test", "--config", config, "--model", "bicubic")
     assert status == 0, err
     assert re.search(r"^result: \d+\.\d{4}$", out, re.MULTILINE)
+
+
+def test_several_configs_in_one_process_are_one_after_the_other(say, world, trained, tmp_path):
+    """Each with its own protocol and normalisation; --set reaches them all."""
+    plain = test_config(world) | {"data_norm": {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0], "div": [1]}}}
+    configs = [write_yaml(tmp_path / "test-set9-2.yaml", test_config(world))]
+    configs += [write_yaml(tmp_path / "test-faces-19-38.yaml", plain | {"eval_type": None})]
+    arguments = ["--model", trained / "epoch-last.safetensors", "--set", "test_dataset.dataset.args.first_k=1"]
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    status, out, err = say("test", "--config", *configs, *arguments, "--json", together)
+    assert status == 0 and out.count("result: ") == 2, err
+    reports = [json.loads((together / f"{config.stem}.json").read_text()) for config in configs]
+    assert [(r["dataset"], r["scale"], r["protocol"], r["pictures"]) for r in reports] == [
+        ("set9", 2, "benchmark-2", 1),
+        ("faces-19-38", 2, None, 1),
+    ]
+    assert reports[0]["psnr"] != reports[1]["psnr"]
+    assert reports[0]["set"] == arguments[-1:]  # a test that was changed says so
+    for config in reversed(configs):
+        assert say("test", "--config", config, *arguments, "--json", alone)[0] == 0
+        name = f"{config.stem}.json"
+        assert (alone / name).read_text() == (together / name).read_text()
+
+
+def test_set_changes_the_config_and_stands_in_the_run_folder(say, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path]
+    changes = ["--set", "epoch_max=1", "train_dataset.dataset.args.repeat=2", "--set", "val_dataset=null"]
+    status, out, err = say("train", *arguments, *changes)
+    assert status == 0 and "1/1" in out and "train: 6 samples, val: 0" in out, err
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert kept["epoch_max"] == 1 and "val_dataset" not in kept
+    assert kept["train_dataset"]["dataset"]["args"]["repeat"] == 2

@@ -1,12 +1,11 @@
 """The loop itself, with an engine that only counts: what is kept, in which order, and from where a run goes on."""
 
-import json
 import math
 import signal
 
 import numpy as np
 import pytest
-from small_run import EPOCHS, STEPS, train_config
+from small_run import EPOCHS, STEPS, records, train_config
 
 from liif_core import checkpoint, training
 from liif_core.checkpoint import Checkpoint
@@ -64,10 +63,6 @@ def run(world, tmp_path):
         return tmp_path / name
 
     return call
-
-
-def records(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_nan_is_never_the_best(run):

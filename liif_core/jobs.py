@@ -1,0 +1,209 @@
+"""Commands one after the other, or one per GPU at a time; what the batch scripts share.
+
+A failure does not end the others, and Ctrl-C or SIGTERM stops them all: each child gets SIGTERM, on which
+train.py saves and leaves. A second one does not wait.
+"""
+
+import argparse
+import codecs
+import fcntl
+import os
+import pty
+import queue
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from liif_core.config import ROOT
+from liif_core.errors import UserError
+from liif_core.training import duration
+
+TAIL = 8  # lines of a failed command that are shown again at the end
+FRAMEWORKS = ("torch", "jittor")
+
+
+@dataclass
+class Result:
+    """What became of one piece of work: done, skipped (it was finished already), failed or stopped."""
+
+    cells: list[str]
+    state: str
+    last_lines: list[str] = field(default_factory=list)
+
+
+def script(framework: str, name: str) -> list[str]:
+    """The command that runs liif_<framework>/<name>.py with this Python."""
+    return [sys.executable, str(ROOT / f"liif_{framework}" / f"{name}.py")]
+
+
+def gpu_list(text: str | None) -> list[str | None]:
+    """The places of --gpu "0,1,2" or "cpu", each once; [None] lets each command choose."""
+    if text is None:
+        return [None]
+    places: list[str | None] = [place.strip() for place in text.split(",")]
+    if "" in places or len(set(places)) < len(places):
+        raise UserError(f"--gpu '{text}': GPU numbers with commas between, each once, or cpu are wanted")
+    return places
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that all batch scripts have."""
+    parser.add_argument("--gpu", help="GPU number, several like 0,1 (each takes the next when it is free), or cpu")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be done")
+
+
+class Pool:
+    """Runs work, one piece per place at a time. `places` are values of --gpu, None for the command's own choice."""
+
+    def __init__(self, places: Sequence[str | None]):
+        self.places = places
+        self.stopping = False
+        self.children: set[subprocess.Popen] = set()
+        self.lock = threading.Lock()
+
+    def map(self, work: Callable, items: Iterable) -> list:
+        """[work(item, place) for each item]; what Ctrl-C leaves undone gives None."""
+        free: queue.Queue = queue.Queue()
+        for place in self.places:
+            free.put(place)
+
+        def take(item):
+            if self.stopping:
+                return None
+            place = free.get()
+            try:
+                return work(item, place)
+            finally:
+                free.put(place)
+
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with ThreadPoolExecutor(len(self.places)) as threads:
+                return [future.result() for future in [threads.submit(take, item) for item in items]]
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number, frame):
+        how = signal.SIGKILL if self.stopping else signal.SIGTERM
+        self.stopping = True
+        with self.lock:
+            for child in self.children:
+                child.send_signal(how)
+
+    def run(
+        self, command: Sequence, place: str | None, title: str, show: Callable[[str], str | None] | None = None
+    ) -> tuple[int, list[str]]:
+        """Run a command; its exit status and its last lines, while its output goes to the screen.
+
+        Alone on a terminal the command gets a terminal too, so that its progress bars stay. Of several at once
+        each line bears its title. show(line) gives what to print of a line instead, None for nothing.
+        """
+        command = [*map(str, command), *(["--gpu", place] if place is not None else [])]
+        alone = len(self.places) == 1 and show is None
+        reading, writing = _terminal() if alone and sys.stdout.isatty() else os.pipe()
+        with self.lock:
+            if self.stopping:
+                os.close(reading)
+                os.close(writing)
+                return 130, []
+            # A session of its own: the terminal's Ctrl-C reaches this process alone, which tells its children once.
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, start_new_session=True
+            )
+            self.children.add(child)
+        os.close(writing)
+        tail: deque[str] = deque(maxlen=TAIL)
+        unfinished = ""
+        for text in _chunks(reading):
+            if alone:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            *lines, unfinished = (unfinished + text).split("\n")
+            for line in lines:
+                line = line.rstrip("\r").rpartition("\r")[2]  # of a progress bar its last state
+                tail.extend([line] if line.strip() else [])
+                shown = line if show is None else show(line)
+                if not alone and shown is not None:
+                    print(shown if len(self.places) == 1 else f"[{title}] {shown}", flush=True)
+        tail.extend([unfinished] if unfinished.strip() else [])
+        status = child.wait()
+        with self.lock:
+            self.children.discard(child)
+        return status, list(tail)
+
+
+def _terminal() -> tuple[int, int]:
+    """Both ends of a new terminal, as large as the one we write to."""
+    reading, writing = pty.openpty()
+    size = fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
+    fcntl.ioctl(writing, termios.TIOCSWINSZ, size)
+    attributes = termios.tcgetattr(writing)
+    attributes[1] &= ~termios.OPOST  # our own terminal turns \n into \r\n
+    termios.tcsetattr(writing, termios.TCSANOW, attributes)
+    return reading, writing
+
+
+def _chunks(descriptor: int):
+    """Text as it comes, until all who could write have left."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a block may end within a character
+    with open(descriptor, "rb", buffering=0) as stream:
+        while True:
+            try:
+                block = stream.read(65536)
+            except OSError:  # Linux's word for the end of a terminal
+                return
+            if not block:
+                return
+            yield decoder.decode(block)
+
+
+def state_of(status: int, stopping: bool) -> str:
+    """done, failed or stopped, from an exit status."""
+    if status == 0:
+        return "done"
+    return "stopped" if stopping else "failed"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they must be."""
+    widths = [max(len(str(row[column])) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def finish(pool: Pool, header: Sequence[str], results: Sequence[Result | None], started: float) -> int:
+    """Print the summary, failures with their last lines; the exit status: 0, 1 after a failure, 130 when stopped."""
+    present = [result for result in results if result is not None]
+    print("\nsummary")
+    print_table([*header, "state"], [[*result.cells, result.state] for result in present])
+    for result in present:
+        if result.state == "failed":
+            print(f"\n{' '.join(result.cells[:2])} failed; its last lines:")
+            print("\n".join(f"    {line}" for line in result.last_lines) or "    (it wrote nothing)")
+    counts = [f"{sum(r.state == state for r in present)} {state}" for state in ("done", "skipped", "failed")]
+    total = duration(time.time() - started)
+    undone = len(results) - len(present) + sum(result.state == "stopped" for result in present)
+    counts += [f"{undone} stopped or not begun"] if undone else []
+    print(f"\n{', '.join(counts)}; {total}")
+    if pool.stopping:
+        return 130
+    return 1 if any(result.state == "failed" for result in present) else 0
+
+
+def exit_with(main: Callable[[], int]) -> None:
+    """Leave with main's exit status; a user's error becomes one sentence and exit status 2."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,34 @@
+"""Where a number comes from: the project's commit and the checksum of the weights."""
+
+import functools
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from liif_core.config import ROOT
+
+
+@functools.cache
+def commit() -> str | None:
+    """The project's git commit, with "-dirty" where tracked files have changed since; None outside git.
+
+    Read once a process: what runs is what was imported, whatever is committed meanwhile.
+    """
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # The ceiling keeps git from taking the commit of another repository in which the project merely lies.
+    settings = {"GIT_CEILING_DIRECTORIES": str(ROOT.parent), "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings)
+    except OSError:  # no git here
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()  # hashlib.file_digest came with Python 3.11
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""The models that the batch scripts test and show: those of a study's run folders, single files, and bicubic."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from liif_core import checkpoint, experiments, jobs, provenance
+from liif_core.config import ROOT
+from liif_core.errors import UserError
+
+BICUBIC = "bicubic"
+
+
+@dataclass(frozen=True)
+class Model:
+    """name: the run folder's, the file's without its ending, or bicubic. experiment: as in configs/experiments.txt,
+    empty for a foreign file. path: the checkpoint, None for bicubic. trained_in: torch, jittor or None.
+    results: where its scores go, a folder per framework.
+    """
+
+    name: str
+    experiment: str
+    path: Path | None
+    trained_in: str | None
+    results: Path
+
+    @functools.cached_property
+    def weights(self) -> str | None:
+        """SHA-256 of the checkpoint, None for bicubic."""
+        return provenance.sha256(self.path) if self.path else None
+
+    def frameworks(self, wanted: str) -> list[str]:
+        """In which to run it: `wanted` is own, torch, jittor or both; own is both where it was not trained here."""
+        if self.path is None:
+            return ["pillow"]
+        if wanted == "own":
+            return [self.trained_in] if self.trained_in else list(jobs.FRAMEWORKS)
+        return list(jobs.FRAMEWORKS) if wanted == "both" else [wanted]
+
+
+def runs(folder: Path) -> list[Model]:
+    """The best checkpoint of every run folder, else its last one; folders without any are named on the screen."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: one with run folders is wanted, such as batch_0.sh leaves")
+    found = []
+    for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
+        existing = [run / f"epoch-{name}.safetensors" for name in ("best", "last")]
+        existing = [path for path in existing if path.exists()]
+        if not existing:
+            print(f"left out: {run} has no checkpoint yet")
+            continue
+        experiment, _, framework = run.name.rpartition("_")
+        if framework in jobs.FRAMEWORKS:
+            found.append(Model(run.name, experiment, existing[0], framework, run / "results"))
+        else:
+            found.append(Model(run.name, "", existing[0], None, run / "results"))
+    return found
+
+
+def single(text: str, output: Path) -> Model:
+    """A checkpoint file, or bicubic; its results go below `output`. Raises UserError for a file that is not there."""
+    if text == BICUBIC:
+        return bicubic(output)
+    path = checkpoint.locate(text)
+    # All runs call their files epoch-best: the run's folder tells them apart.
+    name = f"{path.resolve().parent.name}_{path.stem}" if path.stem.startswith("epoch-") else path.stem
+    return replace(by_name(name, output), path=path)
+
+
+def by_name(name: str, output: Path) -> Model:
+    """A single file by its name alone; the experiment is what stands before the first underscore, if it is one."""
+    start = name.split("_")[0]
+    known = start == BICUBIC or start in (experiment.name for experiment in experiments.read())
+    return Model(name, start if known else "", None, None, output / name)
+
+
+def bicubic(output: Path) -> Model:
+    """Pillow's bicubic as a model."""
+    return by_name(BICUBIC, output)
+
+
+def collect(save_dir: Path | None, files: Sequence[str], output: Path) -> list[Model]:
+    """All runs of a study with bicubic, and single files. Raises UserError if there are none or names come twice."""
+    models = [*runs(save_dir), bicubic(save_dir)] if save_dir else []
+    models += [single(text, output) for text in files]
+    if not models:
+        raise UserError("which models? give --save-dir FOLDER, --models FILE ..., or both")
+    names = [model.name for model in models]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double:
+        raise UserError(f"two models are called '{double}': name one of them only, or rename a file")
+    return models
+
+
+def add_arguments(parser) -> None:
+    """--save-dir, --models and --frameworks."""
+    parser.add_argument("--save-dir", type=Path, help="a folder of run folders, like save/bsds400: all of them")
+    parser.add_argument("--models", nargs="+", default=[], metavar="FILE", help="checkpoints, or bicubic")
+    choices = ["own", *jobs.FRAMEWORKS, "both"]
+    parser.add_argument("--frameworks", choices=choices, default="own", help="own (default): the one that trained it")
+
+
+def scripts_tree(framework: str) -> str:
+    """The tree whose script runs a model; bicubic needs none and takes either."""
+    return framework if framework in jobs.FRAMEWORKS else jobs.FRAMEWORKS[0]
+
+
+def default_output() -> Path:
+    """Where the scores of single files go."""
+    return ROOT / "save" / "scores"

@@ -1,0 +1,114 @@
+"""Train the paper's experiments one after the other; batch_0.sh calls this.
+
+    bash batch_0.sh --recipe bsds400 --only study --gpu 0
+    bash batch_0.sh --recipe div2k-100 --framework both --gpu 0,1 --dry-run
+
+What is finished is skipped, what was stopped goes on, a failure does not end the others. Each experiment gets
+the run folder <save-dir>/<experiment>_<framework>.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from liif_core import checkpoint, experiments, jobs, training  # noqa: E402
+from liif_core import config as configs  # noqa: E402
+from liif_core.config import ROOT  # noqa: E402
+from liif_core.errors import UserError  # noqa: E402
+
+HEADER = ["experiment", "framework", "best PSNR", "time"]
+
+
+@dataclass
+class Task:
+    """One experiment in one framework, and what train.py is called with."""
+
+    experiment: experiments.Experiment
+    framework: str
+    folder: Path
+    config: Path
+    changes: list[str]
+
+    def command(self) -> list[str]:
+        """train.py's, without --gpu."""
+        place = ["--name", self.folder.name, "--save-dir", str(self.folder.parent), "--resume"]
+        changes = ["--set", *self.changes] if self.changes else []
+        return [*jobs.script(self.framework, "train"), "--config", str(self.config), *place, *changes]
+
+    def state(self) -> str:
+        """new, unfinished or finished. Raises UserError if the run folder was made with another config."""
+        if not (self.folder / "epoch-last.safetensors").exists():
+            return "unfinished" if self.folder.exists() else "new"
+        config = configs.load(self.config, "train", self.changes)
+        training.check_unchanged(self.folder, config)
+        epoch = checkpoint.load(self.folder / "epoch-last.safetensors").progress["epoch"]
+        return "finished" if epoch > config.epoch_max else "unfinished"
+
+    def result(self, state: str, last_lines: list[str] | None = None) -> jobs.Result:
+        """With the best PSNR and the time of all epochs from the run's log."""
+        log = self.folder / "metrics.jsonl"
+        records = []
+        for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
+            try:
+                record = json.loads(line)
+            except ValueError:  # a kill has cut it short; --resume will drop it with what follows
+                break
+            records += [record] if "train_loss" in record else []
+        best = max((record["val_psnr"] for record in records if "val_psnr" in record), default=None)
+        seconds = sum(record.get("seconds", 0) for record in records)
+        cells = [self.experiment.name, self.framework, f"{best:.4f}" if best is not None else "-"]
+        return jobs.Result([*cells, training.duration(seconds) if records else "-"], state, last_lines or [])
+
+
+def tasks(arguments: argparse.Namespace) -> list[Task]:
+    """What is asked for, in the order of configs/experiments.txt."""
+    frameworks = jobs.FRAMEWORKS if arguments.framework == "both" else [arguments.framework]
+    folder = arguments.save_dir or ROOT / "save" / arguments.recipe
+    return [
+        Task(e, framework, folder / f"{e.name}_{framework}", e.config_in(arguments.recipe), arguments.set)
+        for e in experiments.select(arguments.recipe, arguments.only)
+        for framework in frameworks
+    ]
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="batch_0.sh", description="Train the paper's experiments.")
+    parser.add_argument("--recipe", default="div2k", help=f"{', '.join(experiments.recipes())} (default: div2k)")
+    parser.add_argument("--only", help="experiments or groups of configs/experiments.txt, with commas between")
+    parser.add_argument("--framework", choices=[*jobs.FRAMEWORKS, "both"], default="torch")
+    parser.add_argument("--save-dir", type=Path, help="where run folders go (default: save/<recipe>)")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as for train.py")
+    jobs.add_arguments(parser)
+    arguments = parser.parse_args()
+    pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
+    todo = tasks(arguments)
+    for task in todo:
+        configs.load(task.config, "train", task.changes)  # a misspelt --set is an error now, not thirteen later
+    words = {"new": "train", "unfinished": "go on with", "finished": "skip"}
+
+    def work(task: Task, place: str | None) -> jobs.Result:
+        try:
+            state = task.state()
+        except UserError as error:
+            print(f"{task.folder.name}: {error}", flush=True)
+            return task.result("failed", [str(error)])
+        print(f"\n{words[state]} {task.folder.name}{f' on {place}' if place else ''}", flush=True)
+        if arguments.dry_run or state == "finished":
+            if state != "finished":
+                print(" ".join([*task.command(), *(["--gpu", place] if place else [])]))
+            return task.result("skipped" if state == "finished" else f"would {words[state]}")
+        status, last_lines = pool.run(task.command(), place, task.folder.name)
+        return task.result(jobs.state_of(status, pool.stopping), last_lines)
+
+    started = time.time()
+    return jobs.finish(pool, HEADER, pool.map(work, todo), started)
+
+
+if __name__ == "__main__":
+    jobs.exit_with(main)

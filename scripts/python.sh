@@ -1,0 +1,7 @@
+# Sets PYTHON for the shell scripts: as given, else the active environment's, else that of .venv/, else python3.
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=python3
+    if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$ROOT/.venv/bin/python" ]; then
+        PYTHON=$ROOT/.venv/bin/python
+    fi
+fi

@@ -1,0 +1,194 @@
+"""Does every training config run? A few steps of each in both frameworks, then its checkpoint is tested and shown.
+
+    python scripts/try_configs.py
+    python scripts/try_configs.py --only "*metasr*" --frameworks jittor --steps 3
+
+The pictures are small and made for it, so no data is needed; model, optimiser, wrappers and normalisation are
+the config's own. --tiny makes the encoders and the decoding network narrow as well. Each framework has one process.
+"""
+
+import argparse
+import fnmatch
+import json
+import math
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from liif_core import cli, imaging, jobs  # noqa: E402
+from liif_core import config as configs  # noqa: E402
+from liif_core.config import ROOT  # noqa: E402
+from liif_core.errors import Stopped, UserError  # noqa: E402
+
+LOW = 12  # pixels: the side of the low resolution
+TINY = {
+    "edsr-baseline": ["n_resblocks=1", "n_feats=8"],
+    "edsr": ["n_resblocks=1", "n_feats=8"],
+    "rdn": ["G0=8", "RDNconfig=A"],
+    "rcan": ["n_resgroups=1", "n_resblocks=1", "n_feats=16"],
+}
+TEST = {
+    "test_dataset": {
+        "dataset": {"name": "paired-image-folders", "args": {}},
+        "wrapper": {"name": "sr-implicit-paired"},
+        "batch_size": 1,
+    },
+    "eval_type": "benchmark-2",
+}
+
+
+def make_pictures(place: Path) -> None:
+    """place/1, /2, /4 and /8: the same two pictures at as many times LOW + 1 by LOW + 4 pixels."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        low = rng.integers(0, 256, (LOW + 1, LOW + 4, 3), dtype=np.uint8)
+        for scale in (1, 2, 4, 8):
+            (place / str(scale)).mkdir(parents=True, exist_ok=True)
+            high = imaging.resize(low, low.shape[0] * scale, low.shape[1] * scale)
+            imaging.write_image(place / str(scale) / f"{name}.png", high)
+    content = json.loads(json.dumps(TEST))
+    content["test_dataset"]["dataset"]["args"] = {"root_path_1": str(place / "1"), "root_path_2": str(place / "2")}
+    (place / "test.yaml").write_text(json.dumps(content))  # JSON is YAML
+
+
+def overrides(config: configs.TrainConfig, place: Path, steps: int, tiny: bool) -> list[str]:
+    """--set values that make a run of `steps` steps on the small pictures out of a config."""
+    changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null"]
+    for part, spec, repeat in (
+        ("train_dataset", config.train_dataset, steps),
+        ("val_dataset", config.val_dataset, 1),
+    ):
+        if spec is None:
+            continue
+        data, wrapper = f"{part}.dataset.args", f"{part}.wrapper.args"
+        changes += [f"{part}.batch_size=2", f"{data}.repeat={repeat}"]
+        changes += [f"{data}.{key}=null" for key in ("first_k", "split_file", "split_key")]
+        given = spec.wrapper.args
+        if spec.dataset.name == "paired-image-folders":
+            factor = fixed_scale(config)
+            changes += [f"{data}.root_path_1={place / '1'}", f"{data}.root_path_2={place / str(factor)}"]
+        else:
+            factor = math.ceil(given.get("scale_max", given.get("scale_min", 1)))
+            folder = next(scale for scale in (1, 2, 4, 8) if scale >= factor)
+            changes += [f"{data}.root_path={place / str(folder)}"]
+        if "inp_size" in given:
+            changes += [f"{wrapper}.inp_size={LOW}"]
+        if "size_min" in given:
+            changes += [f"{wrapper}.size_min={LOW}", f"{wrapper}.size_max={LOW * factor}"]
+        if "gt_resize" in given:
+            changes += [f"{wrapper}.gt_resize={LOW * factor}"]
+        if "sample_q" in given:
+            changes += [f"{wrapper}.sample_q={LOW * LOW // 2}"]
+    encoder = config.model.args["encoder_spec"]["name"]
+    if tiny:
+        changes += [f"model.args.encoder_spec.args.{change}" for change in TINY[encoder]]
+        changes += ["model.args.imnet_spec.args.hidden_list=[16]"] if "imnet_spec" in config.model.args else []
+    return changes
+
+
+def fixed_scale(config: configs.TrainConfig) -> int:
+    """How much larger the high resolution of paired folders is: read off their names, X2 or 32 and 256."""
+    low, high = (config.train_dataset.dataset.args[key].rpartition("/")[2] for key in ("root_path_1", "root_path_2"))
+    return int(low[1:]) if low.startswith("X") else int(high) // int(low)
+
+
+def call(command, framework: str, *arguments) -> None:
+    """One of the commands of liif_core.cli in this process, as if it had been typed."""
+    sys.argv = [f"{command.__name__}.py", *map(str, arguments)]
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        command(framework, lambda: load_tree(framework))
+    finally:
+        for number, handler in before.items():  # train's only note the wish to stop
+            signal.signal(number, handler)
+
+
+def load_tree(framework: str):
+    """The tree's engine and loader."""
+    if framework == "torch":
+        from liif_torch import load_tree
+    else:
+        from liif_jittor import load_tree
+    return load_tree()
+
+
+def try_one(path: Path, framework: str, place: Path, arguments: argparse.Namespace) -> None:
+    """Train, test, demo."""
+    gpu = ["--gpu", arguments.gpu] if arguments.gpu else []
+    name = str(path.relative_to(ROOT / "configs").with_suffix("")).replace("/", "-")
+    changes = overrides(configs.load(path, "train"), place, arguments.steps, arguments.tiny)
+    saving = ["--save-dir", place, "--name", f"{name}_{framework}"]
+    call(cli.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
+    model = place / f"{name}_{framework}" / "epoch-last.safetensors"
+    call(cli.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
+    output = place / f"{name}_{framework}.png"
+    call(cli.demo, framework, "-i", place / "1" / "a.png", "-s", 2.5, "--model", model, "-o", output, *gpu)
+    model.unlink()  # the big ones take 300 MB each
+
+
+def try_framework(framework: str, paths: list[Path], place: Path, arguments: argparse.Namespace) -> list[jobs.Result]:
+    """All configs in this process; what a config does wrong is printed and kept, and the next one has its turn."""
+    results = []
+    for path in paths:
+        started, lines = time.time(), []
+        print(f"\n{framework}: {path.relative_to(ROOT / 'configs')}", flush=True)
+        try:
+            try_one(path, framework, place, arguments)
+        except Stopped:
+            sys.exit(130)
+        except Exception as error:  # whatever it is, it is shown and the exit status says so
+            lines = [f"{type(error).__name__}: {error}"]
+            traceback.print_exc()
+        cells = [str(path.relative_to(ROOT / "configs")), framework, f"{time.time() - started:.1f}s"]
+        results.append(jobs.Result(cells, "failed" if lines else "done", lines))
+    return results
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description="A few steps of every training config in both frameworks.")
+    parser.add_argument("--only", nargs="+", default=["train-*"], metavar="PATTERN", help='like "train-div2k/*rdn*"')
+    parser.add_argument("--frameworks", nargs="+", choices=jobs.FRAMEWORKS, default=list(jobs.FRAMEWORKS))
+    parser.add_argument("--steps", type=int, default=2, help="training steps (default: 2)")
+    parser.add_argument("--tiny", action="store_true", help="narrow models, for a machine in a hurry")
+    parser.add_argument("--gpu", help="GPU number, or cpu")
+    arguments = parser.parse_args()
+    if arguments.steps < 1:
+        raise UserError(f"--steps {arguments.steps}: 1 or more is wanted")
+    folder = ROOT / "configs"
+    paths = [
+        path
+        for path in sorted(folder.glob("train-*/**/*.yaml"))
+        if any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in arguments.only)
+    ]
+    if not paths:
+        raise UserError(f"--only {' '.join(arguments.only)}: no training config below {folder} is called so")
+    pool = jobs.Pool([None])
+    started = time.time()
+    if len(arguments.frameworks) > 1:
+        # A process for each, as in use: the environment is prepared for one framework before its import.
+        common = ["--steps", str(arguments.steps), "--only", *arguments.only]
+        common += (["--tiny"] if arguments.tiny else []) + (["--gpu", arguments.gpu] if arguments.gpu else [])
+
+        def work(framework: str, place) -> jobs.Result:
+            command = [sys.executable, __file__, "--frameworks", framework, *common]
+            status, lines = pool.run(command, None, framework)
+            return jobs.Result(["all configs", framework, ""], jobs.state_of(status, pool.stopping), lines)
+
+        results = pool.map(work, arguments.frameworks)
+    else:
+        with tempfile.TemporaryDirectory(prefix="liif-try-") as temporary:
+            make_pictures(Path(temporary))
+            results = try_framework(arguments.frameworks[0], paths, Path(temporary), arguments)
+    return jobs.finish(pool, ["config", "framework", "time"], results, started)
+
+
+if __name__ == "__main__":
+    jobs.exit_with(main)
