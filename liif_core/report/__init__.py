@@ -1,0 +1,1 @@
+"""From run folders and scores to tables, plots and a page: nothing is typed by hand."""

@@ -1,0 +1,201 @@
+"""The tables of a study: the paper's experiments, the runs, and how far the two frameworks agree."""
+
+import re
+from dataclasses import dataclass
+
+from liif_core.experiments import Experiment
+from liif_core.report import reference
+from liif_core.report.study import FRAMEWORKS, Run, Score, Study
+from liif_core.report.tables import (
+    BENCHMARKS,
+    NOTHING,
+    Cell,
+    Table,
+    code,
+    commits,
+    decibel,
+    protocols,
+    signed,
+)
+
+METHODS = ("bicubic", "edsr-baseline", "edsr-baseline-metasr", "edsr-baseline-liif", "rdn", "rdn-metasr", "rdn-liif")
+ABLATION = tuple(f"edsr-baseline-liif{change}" for change in ("", "-c", "-u", "-e", "-d"))
+SCALES = tuple(f"edsr-baseline-liif{change}" for change in ("", "-x2", "-x3", "-x4"))
+SMALL_SETS = ("set5", "set14", "b100", "urban100")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One of the paper's experiments: its methods, and the test sets of which those that were measured are shown."""
+
+    title: str
+    text: str
+    methods: tuple[str, ...]
+    test_sets: tuple[str, ...]
+    instead: tuple[str, ...] = ()  # where none of test_sets was measured
+
+
+TOPICS = (
+    Topic(
+        "Methods on DIV2K",
+        "x2 to x4 were seen in training, x6 and more were not.",
+        METHODS,
+        ("div2k-valid",),
+    ),
+    Topic("Methods on the benchmark sets", "x6 and x8 were not seen in training.", METHODS, SMALL_SETS),
+    Topic(
+        "Ablation of the design",
+        "-c: no cell decoding, -u: no feature unfolding, -e: no local ensemble, -d: a decoder with fewer layers.",
+        ABLATION,
+        ("div2k-valid",),
+        SMALL_SETS,
+    ),
+    Topic(
+        "Training at one scale only",
+        "-x2, -x3 and -x4 saw one factor in training, the first all from x1 to x4.",
+        SCALES,
+        ("div2k-valid",),
+        SMALL_SETS,
+    ),
+    Topic(
+        "Faces: pairs of CelebA-HQ",
+        "Trained for one pair of sizes each; PSNR of RGB without a border.",
+        ("bicubic", "edsr-baseline-upsample", "edsr-baseline-liif"),
+        ("celebahq-64-128", "celebahq-32-256"),
+    ),
+)
+
+
+def title(experiment: str) -> str:
+    """edsr-baseline-liif-c as people write it: EDSR-baseline-LIIF-c."""
+    for word in ("EDSR", "RDN", "LIIF", "MetaSR", "RCAN"):
+        experiment = experiment.replace(word.lower(), word)
+    return experiment
+
+
+def set_title(test_set: str) -> str:
+    """b100 as people write it."""
+    return BENCHMARKS.get(test_set, test_set)
+
+
+def chosen_sets(study: Study, topic: Topic) -> list[str]:
+    """The topic's test sets that were measured, or else those that stand in for them."""
+    measured = {score.dataset for score in study.scores if score.scale is not None}
+    return [name for name in topic.test_sets if name in measured] or [n for n in topic.instead if n in measured]
+
+
+def topic_tables(study: Study, topic: Topic, experiments: list[Experiment]) -> list[Table]:
+    """One table for each test set of the topic that was measured; none without any."""
+    return [_score_table(study, topic.methods, test_set, experiments) for test_set in chosen_sets(study, topic)]
+
+
+def other_tables(study: Study, experiments: list[Experiment]) -> list[Table]:
+    """Whatever was measured and stands in none of the topics' tables, one table for each test set."""
+    shown = {(test_set, name) for topic in TOPICS for test_set in chosen_sets(study, topic) for name in topic.methods}
+    rest: dict[str, list[str]] = {}
+    for score in study.scores:
+        name = reference.method(score.experiment)
+        names = rest.setdefault(score.dataset, ["bicubic"])
+        if (score.dataset, name) not in shown and name not in names:
+            names.append(name)
+    return [_score_table(study, tuple(n), test_set, experiments) for test_set, n in rest.items() if len(n) > 1]
+
+
+def _score_table(study: Study, methods: tuple[str, ...], test_set: str, experiments: list[Experiment]) -> Table:
+    own = [s for s in study.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
+    own = [s for s in own if reference.method(s.experiment) in methods]
+    scales: list[int | None] = [*sorted({s.scale for s in own if s.scale is not None})] or [None]
+    header = ["method", "where", *(f"x{scale}" if scale else "PSNR" for scale in scales), "weights"]
+    rows: list[list[Cell | str]] = []
+    missing = []
+    for name in methods:
+        models: dict[tuple[str, str], list[Score]] = {}
+        for score in own:
+            if reference.method(score.experiment) == name:
+                place = (score.model, "" if name == "bicubic" else score.framework)
+                models.setdefault(place, []).append(score)
+        beside = _published_rows(name, test_set, scales, experiments)
+        if not models and not beside:
+            continue
+        ours = [_own_row(place, found, test_set, scales) for place, found in sorted(models.items(), key=_order)]
+        trained = {score.trained_in or score.framework for found in models.values() for score in found}
+        absent = [FRAMEWORKS[framework] for framework in FRAMEWORKS if framework not in trained]
+        if not models or (absent and name != "bicubic"):
+            missing.append(title(name) + (f" in {absent[0]}" if models else ""))
+        rows += [[title(name) if i == 0 else "", *row] for i, row in enumerate(beside + ours)]
+    return Table(set_title(test_set), header, rows, labels=2, notes=_score_notes(study, own, missing))
+
+
+def _order(item: tuple[tuple[str, str], list[Score]]) -> tuple[str, int]:
+    (_, framework), scores = item
+    return scores[0].experiment, list(FRAMEWORKS).index(framework) if framework in FRAMEWORKS else -1
+
+
+def _published_rows(
+    name: str, test_set: str, scales: list[int | None], experiments: list[Experiment]
+) -> list[list[Cell | str]]:
+    """What the paper has and what the predecessor had, where either has anything at these scales."""
+    rows: list[list[Cell | str]] = []
+    paper = [_published(test_set, name, scale) for scale in scales]
+    if any(value is not None for value in paper):
+        rows.append(["published", *map(decibel, paper), ""])
+    curve = next((e.curve for e in experiments if e.name == name and e.curve), None)
+    for framework, framework_name in FRAMEWORKS.items():
+        values = [curve and scale and reference.predecessor(framework, curve, test_set, scale) for scale in scales]
+        if any(values):
+            rows.append([f"predecessor, {framework_name}", *(decibel(value or None) for value in values), ""])
+    return rows
+
+
+def _published(test_set: str, name: str, scale: int | None) -> float | None:
+    """Of EDSR-baseline and RDN the network for this very scale."""
+    if scale is None:
+        return None
+    single = f"{name}-x{scale}"
+    return reference.published(test_set, single if name in ("edsr-baseline", "rdn") else name, scale)
+
+
+def _own_row(place: tuple[str, str], scores: list[Score], test_set: str, scales: list[int | None]) -> list[Cell | str]:
+    experiment, (_, framework) = scores[0].experiment, place
+    where = FRAMEWORKS.get(framework, "Pillow")
+    if experiment != reference.method(experiment):
+        where += f", {re.findall('x?[0-9][0-9-]*(?=-|$)', experiment)[0]}"  # x2, or 64-128 of faces
+    cells: list[Cell | str] = []
+    for scale in scales:
+        found = next((score for score in scores if score.scale == scale), None)
+        if found is None:
+            cells.append(NOTHING)
+            continue
+        paper = None if scale is None else reference.published(test_set, experiment, scale)
+        gap = None if paper is None or found.psnr is None else found.psnr - paper
+        small = [] if gap is None else [signed(gap)]
+        cells.append(Cell("∞" if found.psnr is None else decibel(found.psnr), (*small, f"{found.ssim:.4f}")))
+    return [where, *cells, code(scores[0].weights[:8]) if scores[0].weights else ""]
+
+
+def _score_notes(study: Study, own: list[Score], missing: list[str]) -> list[str]:
+    pictures = " or ".join(map(str, sorted({score.pictures for score in own})))
+    beside = any(score.scale and reference.published(score.dataset, score.experiment, score.scale) for score in own)
+    small = "its difference to the published one, and SSIM" if beside else "SSIM"
+    notes = [
+        f"PSNR in dB; small: {small}.",
+        f"Protocol {protocols(own)}, {pictures} pictures, measured at commit {commits(own)}.",
+    ]
+    models = {score.experiment for score in own}
+    trained: dict[str, list[str]] = {}
+    for run in study.runs:
+        if run.experiment in models:
+            trained.setdefault(_trained_on(run), []).append(f"{title(run.experiment)} ({FRAMEWORKS[run.framework]})")
+    if len(trained) == 1:
+        notes.append(f"Ours were trained on {next(iter(trained))}.")
+    elif trained:
+        most = max(trained, key=lambda text: len(trained[text]))
+        others = [f"{', '.join(names)}: {text}" for text, names in trained.items() if text != most]
+        notes.append(f"Ours were trained on {most}; {'; '.join(others)}.")
+    if missing:
+        notes.append(f"Not measured: {', '.join(missing)}.")
+    return notes
+
+
+def _trained_on(run: Run) -> str:
+    return f"{run.data}, {len(run.epochs)} epochs, {run.steps:,} steps of {run.config['train_dataset']['batch_size']}"

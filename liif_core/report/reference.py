@@ -1,0 +1,78 @@
+"""What others published, read from reference/; the sources stand in reference/README.md."""
+
+import csv
+import functools
+import re
+from dataclasses import dataclass
+
+from liif_core.config import ROOT
+
+FOLDER = ROOT / "reference"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss (L1) and validation PSNR in dB over epochs, which count from 1."""
+
+    epochs: list[int]
+    loss: list[float]
+    psnr: list[float]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with open(FOLDER / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@functools.cache
+def _published() -> dict[tuple[str, str, int], float]:
+    rows = [row for row in _rows("published.csv") if row["metric"] == "psnr_db"]
+    return {(row["dataset"], row["method"], int(row["scale"])): float(row["value"]) for row in rows}
+
+
+@functools.cache
+def _scores() -> dict[tuple[str, str, str, int], float]:
+    rows = _rows("scores.csv")
+    return {
+        (row["framework"], row["experiment"], data_set(row["dataset"]), int(row["scale"])): float(row["psnr_db"])
+        for row in rows
+    }
+
+
+@functools.cache
+def curves() -> dict[tuple[str, str], Curve]:
+    """The predecessor's curves under (framework, its name for the experiment)."""
+    found: dict[tuple[str, str], Curve] = {}
+    for row in _rows("curves.csv"):
+        curve = found.setdefault((row["framework"], row["experiment"]), Curve([], [], []))
+        curve.epochs.append(int(row["epoch"]))
+        curve.loss.append(float(row["train_loss_l1"]))
+        curve.psnr.append(float(row["val_psnr_db"]))
+    return found
+
+
+def data_set(name: str) -> str:
+    """A test set's name as published.csv writes it."""
+    lower = name.lower()
+    return "div2k-valid" if lower.startswith("div2k") else lower
+
+
+def method(experiment: str) -> str:
+    """The paper's name of what an experiment trains: EDSR-baseline and RDN have one network for each scale."""
+    experiment = re.sub(r"^celebAHQ-\d+-\d+-", "edsr-baseline-", experiment)
+    return re.sub(r"^(edsr-baseline|rdn)-x\d+$", r"\1", experiment)
+
+
+def published(test_set: str, experiment: str, scale: int) -> float | None:
+    """The published PSNR in dB, None where the papers have none.
+
+    A network for one scale, or for one pair of sizes, is never laid beside the published one for another.
+    """
+    name, test_set = method(experiment), data_set(test_set)
+    fits = experiment in (name, f"{name}-x{scale}") or experiment.lower().startswith(f"{test_set}-")
+    return _published().get((test_set, name, scale)) if fits else None
+
+
+def predecessor(framework: str, curve: str, test_set: str, scale: int) -> float | None:
+    """The predecessor's PSNR in dB, None where it has none."""
+    return _scores().get((framework, curve, data_set(test_set), scale))

@@ -1,0 +1,207 @@
+"""Tables as data, as Markdown, and those of the README: `<!-- table: NAME -->` ... `<!-- end -->`.
+
+The names are the keys of README_TABLES.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from liif_core.config import ROOT
+from liif_core.errors import UserError
+from liif_core.report import reference
+from liif_core.report.study import FRAMEWORKS, Score, read_scores
+
+RESULTS = ROOT / "results" / "pretrained.csv"
+READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
+BENCHMARKS = {"set5": "Set5", "set14": "Set14", "b100": "B100", "urban100": "Urban100", "div2k-valid": "DIV2K"}
+NOTHING = "—"
+
+WORDS = {
+    "en": {
+        "set": "set",
+        "scale": "scale",
+        "bicubic": "bicubic",
+        "published": "published",
+        "difference": "difference",
+        "protocol": "PSNR in dB, protocol {protocol}, measured at commit {commit}.",
+        "weights": "The weights have a SHA-256 that begins with {weights}.",
+        "agree": "The two frameworks differ by at most {psnr} dB and {ssim} in SSIM.",
+        "stop": " ",
+    },
+    "zh": {
+        "set": "测试集",
+        "scale": "倍数",
+        "bicubic": "双三次插值",
+        "published": "已发表数值",
+        "difference": "差值",
+        "protocol": "PSNR 单位为 dB，评测协议 {protocol}，测于提交 {commit}。",
+        "weights": "权重文件的 SHA-256 以 {weights} 开头。",
+        "agree": "两个框架之间，PSNR 最多相差 {psnr} dB，SSIM 最多相差 {ssim}。",
+        "stop": "",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A main figure and smaller ones beside it."""
+
+    main: str
+    small: tuple[str, ...] = ()
+
+
+@dataclass
+class Table:
+    """Rows of cells under a header; `labels` columns at the left are words, the others figures."""
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell | str]]
+    labels: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+def markdown(table: Table) -> str:
+    """A table for GitHub, and its notes as one paragraph. The title is left to the text around it."""
+    lines = [table.header, ["---"] * table.labels + ["---:"] * (len(table.header) - table.labels)]
+    lines += [[_plain(cell) for cell in row] for row in table.rows]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join([text, *table.notes])
+
+
+def _plain(cell: Cell | str) -> str:
+    if isinstance(cell, str):
+        return cell.replace("|", r"\|")
+    return cell.main + (f" ({', '.join(cell.small)})" if cell.small else "")
+
+
+def decibel(value: float | None) -> str:
+    """Two decimals, as the papers have them; a dash for what was not measured."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference in dB: its sign is always seen, except that of nothing."""
+    if value is None:
+        return NOTHING
+    text = f"{value:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
+
+
+def tiny(value: float | None) -> str:
+    """A difference that should be nothing: two digits, wherever they stand."""
+    return NOTHING if value is None else f"{value:.1e}" if 0 < value < 0.001 else f"{value:.3f}" if value else "0"
+
+
+def code(text: str) -> str:
+    """Machine words in Markdown's code quotes; page.py turns them into HTML's."""
+    return f"`{text}`" if text else NOTHING
+
+
+def short(commit: str) -> str:
+    """A commit's first seven digits, and whether the tree had changes."""
+    return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def protocols(scores: list[Score]) -> str:
+    """The protocols of some scores in one word; `benchmark-S` where they go with the scale."""
+    names = {re.sub(r"-\d+$", "-S", score.protocol) for score in scores}
+    return ", ".join(code(name) for name in sorted(names))
+
+
+def commits(scores: list[Score]) -> str:
+    """The commits of some scores, each once."""
+    return ", ".join(code(short(commit)) for commit in sorted({score.commit for score in scores}))
+
+
+def largest(differences: list[float]) -> float | None:
+    """The largest absolute value, None without any."""
+    return max(map(abs, differences), default=None)
+
+
+def _by_place(scores: list[Score]) -> dict[tuple[str, int], Score]:
+    return {(score.dataset, score.scale): score for score in scores if score.scale is not None}
+
+
+def bicubic_table(scores: list[Score], language: str) -> Table:
+    """Pillow's bicubic on the usual low-resolution pictures beside what the literature says."""
+    words, scales = WORDS[language], (2, 3, 4)
+    found = _by_place([score for score in scores if score.model == "bicubic"])
+    joined = " / ".join(f"x{scale}" for scale in scales)
+    header = [words["set"], *(f"x{scale}" for scale in scales), *(f"{words[w]} {joined}" for w in _BESIDE)]
+    rows: list[list[Cell | str]] = []
+    for test_set in ("set5", "set14", "b100"):
+        ours = [found[test_set, scale].psnr if (test_set, scale) in found else None for scale in scales]
+        theirs = [reference.published(test_set, "bicubic", scale) for scale in scales]
+        gaps = [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
+        beside = [" / ".join(map(decibel, theirs)), " / ".join(map(signed, gaps))]
+        rows.append([BENCHMARKS[test_set], *map(decibel, ours), *beside])
+    used = [found[key] for key in found if key[0] in BENCHMARKS and key[1] in scales]
+    return Table("bicubic", header, rows, notes=[_notes(used, words)])
+
+
+_BESIDE = ("published", "difference")
+
+
+def pretrained_table(scores: list[Score], language: str) -> Table:
+    """The weights in pretrained/ in both frameworks beside bicubic, PSNR and SSIM."""
+    words = WORDS[language]
+    bicubic = _by_place([score for score in scores if score.model == "bicubic"])
+    networks = [score for score in scores if score.model != "bicubic"]
+    ours = {name: _by_place([s for s in networks if s.framework == name]) for name in FRAMEWORKS}
+    columns = {words["bicubic"]: bicubic} | {FRAMEWORKS[name]: found for name, found in ours.items()}
+    header = [words["set"], words["scale"], *(f"{metric} {name}" for metric in ("PSNR", "SSIM") for name in columns)]
+    rows: list[list[Cell | str]] = []
+    order = list(BENCHMARKS)
+    for test_set, scale in sorted(
+        {place for found in columns.values() for place in found if place[0] in BENCHMARKS},
+        key=lambda place: (order.index(place[0]), place[1]),
+    ):
+        at = [found.get((test_set, scale)) for found in columns.values()]
+        psnr = [decibel(score.psnr if score else None) for score in at]
+        ssim = [f"{score.ssim:.4f}" if score else NOTHING for score in at]
+        rows.append([BENCHMARKS[test_set], f"x{scale}", *psnr, *ssim])
+    notes = [_notes([*networks, *bicubic.values()], words)]
+    both = [(ours["torch"][place], ours["jittor"][place]) for place in ours["torch"].keys() & ours["jittor"].keys()]
+    if both:
+        psnr_gap = largest([a.psnr - b.psnr for a, b in both if a.psnr is not None and b.psnr is not None])
+        ssim_gap = largest([a.ssim - b.ssim for a, b in both])
+        notes[0] += words["stop"] + words["agree"].format(psnr=tiny(psnr_gap), ssim=tiny(ssim_gap))
+    return Table("pretrained", header, rows, labels=2, notes=notes)
+
+
+def _notes(scores: list[Score], words: dict[str, str]) -> str:
+    sentences = [words["protocol"].format(protocol=protocols(scores), commit=commits(scores))]
+    weights = sorted({score.weights for score in scores if score.weights})
+    if weights:
+        sentences.append(words["weights"].format(weights=", ".join(code(sha[:12]) for sha in weights)))
+    return words["stop"].join(sentences)
+
+
+README_TABLES: dict[str, Callable[[list[Score], str], Table]] = {
+    "bicubic": bicubic_table,
+    "pretrained": pretrained_table,
+}
+
+
+def rewrite(text: str, scores: list[Score], language: str, name: str) -> str:
+    """`text` with every marked table written anew. Raises UserError for a marker that is unknown or left open."""
+    begins = re.findall(r"<!-- table: (.*?) -->", text)
+    unknown = [begin for begin in begins if begin not in README_TABLES]
+    if unknown or not begins:
+        wanted = ", ".join(f"<!-- table: {known} -->" for known in README_TABLES)
+        raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {wanted}")
+    pattern = re.compile(r"(<!-- table: (\w+) -->\n)((?:(?!<!-- table: ).)*?)(<!-- end -->)", re.DOTALL)
+    if len(pattern.findall(text)) != len(begins):
+        raise UserError(f"{name}: a table's marker needs a line of its own, and <!-- end --> after the table")
+    return pattern.sub(
+        lambda found: f"{found[1]}\n{markdown(README_TABLES[found[2]](scores, language))}\n\n{found[4]}", text
+    )
+
+
+def readme_scores() -> list[Score]:
+    """The committed scores that the README's tables are made from."""
+    if not RESULTS.exists():
+        raise UserError(f"no {RESULTS}: measure the weights first, see results/README.md")
+    return read_scores(RESULTS)

@@ -1,0 +1,348 @@
+"""The report: a study is read, its tables, plots and page hold what they should, the README's tables are current."""
+
+import csv
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+from conftest import ROOT
+from small_run import train_config
+
+from liif_core import experiments
+from liif_core.errors import UserError
+from liif_core.report import measured, page, plots, reference, runs, study, tables
+
+EXPERIMENTS = experiments.read()
+NASTY = 'a<b>&"c"'
+SHA = {"torch": "a1" * 32, "jittor": "b2" * 32}
+
+
+def write_run(folder, name, epochs, **changes):
+    run = folder / name
+    run.mkdir(parents=True)
+    config = train_config(folder, seed=7, **changes)
+    config["train_dataset"]["dataset"]["args"]["root_path"] = "./load/bsds400"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    records = []
+    for epoch in range(1, epochs + 1):
+        records.append({"step": 6 * epoch, "epoch": epoch, "loss": 0.5})
+        records.append(
+            {"step": 6 * epoch, "epoch": epoch, "lr": 1e-3, "train_loss": 0.1 / epoch, "commit": "c0ffee123"}
+        )
+        records[-1] |= {"seconds": 30.0} | ({"val_psnr": 24 + epoch / 4} if epoch % 2 == 0 else {})
+    records.append({"step": 6 * epochs + 1, "epoch": epochs + 1, "loss": 0.5})  # an epoch under way
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (run / "metrics.jsonl").write_text(text + '{"step": 99, "ep')  # a line being written
+    return run
+
+
+def row(model, framework, dataset, scale, psnr, ssim=0.5, weights="", experiment=None):
+    protocol = f"div2k-{scale}" if dataset == "div2k" else f"benchmark-{scale}"
+    values = (model, experiment or model, framework, f"test/test-{dataset}-{scale}.yaml", dataset, scale, protocol)
+    return dict(zip(study.COLUMNS, (*values, psnr, ssim, 5, weights, "feedbee9-dirty"), strict=True))
+
+
+def write_scores(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, study.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two runs of one experiment, one of another with a name for a page to stumble over, bicubic; on Set5."""
+    folder = tmp_path / NASTY
+    write_run(folder, "edsr-baseline-liif_torch", 8)
+    write_run(folder, "edsr-baseline-liif_jittor", 6)
+    write_run(folder, "own<i>_torch", 1)
+    liif = dict(experiment="edsr-baseline-liif")
+    write_scores(
+        folder / "scores.csv",
+        [
+            row("bicubic", "pillow", "set5", 2, 33.666, 0.93),
+            row("edsr-baseline-liif_torch", "torch", "set5", 2, 36.5, 0.95, SHA["torch"], **liif),
+            row("edsr-baseline-liif_torch", "jittor", "set5", 2, 36.502, 0.95, SHA["torch"], **liif),
+            row("edsr-baseline-liif_jittor", "jittor", "set5", 2, 36.0, 0.94, SHA["jittor"], **liif),
+            row("own<i>_torch", "torch", "set5", 3, "", 1.0, SHA["torch"], experiment="own<i>"),
+            row("rdn-x2_torch", "torch", "set5", 2, 38.0, 0.96, SHA["torch"], experiment="rdn-x2"),
+            row(
+                "rdn-x2_torch", "jittor", "set5", 2, 37.0, 0.96, SHA["jittor"], experiment="rdn-x2"
+            ),  # of older weights
+            row("rdn-x2_torch", "torch", "set5", 3, 30.0, 0.9, SHA["torch"], experiment="rdn-x2"),
+        ],
+    )
+    return study.load(folder)
+
+
+def cells(table, *labels):
+    """The figures of the row whose first words these are; a method's name stands in its first row only."""
+    method = None
+    for line in table.rows:
+        method = line[0] or method
+        if (method, line[1]) == labels:
+            return line[2:]
+    raise AssertionError(f"no row {labels} in {table.rows}")
+
+
+def topic(made, title):
+    chosen = next(topic for topic in measured.TOPICS if topic.title == title)
+    return measured.topic_tables(made, chosen, EXPERIMENTS)
+
+
+def test_a_run_is_read_up_to_the_line_that_is_being_written(made):
+    run = next(run for run in made.runs if run.framework == "jittor")
+    assert (run.experiment, run.data, run.steps, len(run.epochs)) == ("edsr-baseline-liif", "bsds400", 36, 6)
+    assert [record["epoch"] for record in run.validated()] == [2, 4, 6]
+
+
+def test_our_figures_stand_beside_the_published_and_the_predecessors(made):
+    (table,) = topic(made, "Methods on the benchmark sets")
+    assert table.header == ["method", "where", "x2", "x3", "weights"]
+    assert cells(table, "EDSR-baseline-LIIF", "PyTorch") == [tables.Cell("36.50", ("0.9500",)), "—", "`a1a1a1a1`"]
+    assert cells(table, "EDSR-baseline-LIIF", "Jittor")[0].main == "36.00"  # the one that Jittor trained
+    assert cells(table, "EDSR-baseline-LIIF", "predecessor, PyTorch")[:2] == ["37.49", "34.02"]
+    assert cells(table, "bicubic", "published")[:2] == ["33.66", "30.39"]
+    assert cells(table, "bicubic", "Pillow")[0] == tables.Cell("33.67", ("+0.01", "0.9300"))
+    assert cells(table, "RDN", "published")[:2] == ["38.24", "34.71"]
+    # A network for x2 is measured at x3 too, but not laid beside the published network for x3.
+    assert cells(table, "RDN", "PyTorch, x2")[:2] == [
+        tables.Cell("38.00", ("−0.24", "0.9600")),
+        tables.Cell("30.00", ("0.9000",)),
+    ]
+    notes = " ".join(table.notes)
+    assert "`benchmark-S`" in notes and "`feedbee-dirty`" in notes and "RDN-LIIF" in notes.split("Not measured")[1]
+    assert "bsds400, 8 epochs, 48 steps of 2" in notes
+
+
+def test_tables_follow_the_test_sets_that_were_measured(made):
+    assert topic(made, "Methods on DIV2K") == []
+    assert [table.title for table in topic(made, "Ablation of the design")] == ["Set5"]
+    more = dataclasses.replace(made.scores[1], dataset="div2k-valid", protocol="div2k-2")
+    with_div2k = dataclasses.replace(made, scores=[*made.scores, more])
+    assert [table.title for table in topic(with_div2k, "Ablation of the design")] == ["DIV2K"]
+    assert [table.title for table in topic(with_div2k, "Methods on the benchmark sets")] == ["Set5"]
+    (other,) = measured.other_tables(made, EXPERIMENTS)
+    assert cells(other, "own<i>", "PyTorch")[1] == tables.Cell("∞", ("1.0000",))
+
+
+def test_faces_stand_beside_the_published_of_their_own_pair_of_sizes(made):
+    values = {"dataset": "celebahq-64-128", "config": "test/test-celebAHQ-64-128.yaml", "protocol": "RGB, no border"}
+    names = {"model": "celebAHQ-64-128-liif_torch", "experiment": "celebAHQ-64-128-liif"}
+    score = dataclasses.replace(made.scores[1], **values, **names, psnr=35.0)
+    other = dataclasses.replace(score, model="celebAHQ-32-256-liif_torch", experiment="celebAHQ-32-256-liif")
+    (table,) = topic(dataclasses.replace(made, scores=[score, other]), "Faces: pairs of CelebA-HQ")
+    assert cells(table, "EDSR-baseline-LIIF", "published")[0] == "35.96"
+    assert cells(table, "EDSR-baseline-LIIF", "PyTorch, 64-128")[0].small == ("−0.96", "0.9500")
+    assert cells(table, "EDSR-baseline-LIIF", "PyTorch, 32-256")[0].small == ("0.9500",)
+
+
+def test_the_frameworks_are_compared_on_the_same_weights_and_on_their_own(made):
+    table = runs.framework_table(made)
+    assert table.rows[0] == ["EDSR-baseline-LIIF", "1", "0.002", "0", "1", "0.50", "−0.50"]
+    assert table.rows[-1][0] == "all" and len(table.rows) == 2
+    assert runs.framework_table(dataclasses.replace(made, scores=made.scores[:2])) is None
+
+
+def test_the_run_table_says_how_each_was_trained(made):
+    table = runs.run_table(made)
+    row = dict(
+        zip(table.header, next(r for r in table.rows if r[:2] == ["EDSR-baseline-LIIF", "PyTorch"]), strict=True)
+    )
+    assert (row["epochs"], row["best PSNR"], row["epoch"]) == ("8 of 3", "26.00", "8")
+    assert row["time"] == "4.0 min"
+    assert "data" not in row and table.notes == [
+        "Of all: data bsds400, batch 2, learning rate 0.001, seed 7, commit `c0ffee1`."
+    ]
+
+
+def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
+    those = [run for run in made.runs if run.experiment == "edsr-baseline-liif"]
+    loss, psnr = plots.experiment_figure(those, "edsr_liif_baseline").axes
+    wanted = {"PyTorch", "Jittor", "PyTorch,\npredecessor", "Jittor,\npredecessor"}
+    for axes in (loss, psnr):
+        assert {text.get_text() for text in axes.texts} == wanted
+        assert [len(line.get_xdata()) for line in axes.lines[:2]] == [200, 100]
+        assert axes.get_xlabel() == "epoch"
+    assert (loss.get_ylabel(), psnr.get_ylabel()) == ("training loss (L1)", "validation PSNR (dB)")
+    ours = psnr.lines[2]
+    assert list(ours.get_xdata()) == [2, 4, 6, 8] and list(ours.get_ydata()) == [24.5, 25, 25.5, 26]
+    assert ours.get_color() == plots.COLOURS["torch"] != psnr.lines[3].get_color()
+    assert not ours.is_dashed() and psnr.lines[0].is_dashed()
+
+
+def test_a_plot_without_a_validation_or_a_predecessor_is_drawn(made):
+    (run,) = (run for run in made.runs if run.experiment == "own<i>")
+    loss, psnr = plots.experiment_figure([run], None).axes
+    assert [len(axes.texts) for axes in (loss, psnr)] == [1, 0]
+
+
+def test_the_summary_has_a_panel_for_each_experiment_and_its_best(made):
+    groups = page.by_experiment(made, EXPERIMENTS)
+    assert list(groups) == ["edsr-baseline-liif", "own<i>"]
+    panels = plots.summary_figure(groups).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["EDSR-baseline-LIIF", "own<i>"]
+    assert sorted(text.get_text() for text in panels[0].texts) == ["Jittor 25.50", "PyTorch 26.00"]
+    assert len(panels[0].lines) == 4
+
+
+def test_labels_are_moved_apart_and_stay_inside():
+    placed = plots._apart([0.5, 0.5, 0.52, 0.99], [0.1] * 4)
+    assert all(b - a > 0.0999 for a, b in zip(placed, placed[1:], strict=False))
+    for height in (0.01, 0.99):
+        placed = plots._apart([height, height], [0.1, 0.1])
+        assert 0.05 <= placed[0] <= placed[1] - 0.0999 and placed[1] <= 0.95
+    assert plots._apart([0.2, 0.8], [0.1, 0.1]) == [0.2, 0.8]
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, the tags left open, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.open, self.text, self.ids, self.links = [], [], "", set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids.add(given.get("id"))
+        if tag == "a":
+            self.links.append(given["href"])
+        elif tag != "use":
+            self.fetched += [v for k, v in attributes if k in ("src", "href", "srcset", "data", "poster") and v]
+        if tag not in ("meta", "img", "br", "path", "use", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("path", "use", "rect"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(made):
+    text = page.render([made], EXPERIMENTS)
+    seen = Page(text)
+    assert seen.open == [] and "<script" not in text and "@import" not in text and "url(http" not in text
+    assert all(address.startswith("data:") for address in seen.fetched)
+    assert len(re.findall("<svg", text)) == 3
+    assert "<i>" not in text and "own<i>" in seen.text and f"Study {NASTY}" in seen.text
+    assert all(link[1:] in seen.ids for link in seen.links)
+    assert "RDN-LIIF, EDSR-baseline-MetaSR." in seen.text.split("Not run:")[1]
+
+
+def test_colours_of_the_plots_follow_the_page(made):
+    drawing = plots.svg(plots.summary_figure(page.by_experiment(made, EXPERIMENTS)))
+    named = set(re.findall(r"var\((--[\w-]+)\)", drawing))
+    assert {"--ink", "--paper", "--torch", "--jittor-pale"} <= named
+    assert all(f"{name}:" in page.STYLE for name in named)
+    assert not re.search(r"#[0-9a-f]{6}\b", drawing) and not re.search(r"<svg[^>]* (width|height)=", drawing)
+
+
+def test_published_figures_are_found_by_the_experiments_names():
+    assert reference.published("Set5", "rdn-liif", 4) == 32.5
+    assert reference.published("div2k", "edsr-baseline-x2", 2) == 34.55
+    assert reference.published("div2k", "edsr-baseline-x2", 3) is None
+    for experiment in EXPERIMENTS:
+        if experiment.group == "study":
+            assert reference.published("div2k", experiment.name, 4), experiment.name
+            assert len(reference.curves()["torch", experiment.curve].epochs) == 200
+            assert len(reference.curves()["jittor", experiment.curve].epochs) == 100
+            assert reference.predecessor("torch", experiment.curve, "div2k", 4), experiment.name
+
+
+def test_differences_are_written_so_that_their_sign_is_seen():
+    assert [tables.signed(value) for value in (0.004, -0.004, 0.126, -1.5, None)] == [
+        "0.00",
+        "0.00",
+        "+0.13",
+        "−1.50",
+        "—",
+    ]
+    assert [tables.tiny(value) for value in (0.0, 2.5e-6, 0.0123, None)] == ["0", "2.5e-06", "0.012", "—"]
+
+
+@pytest.mark.parametrize(("name", "language"), tables.READMES.items())
+def test_the_tables_of_the_readme_are_what_the_command_writes(name, language):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert set(re.findall(r"<!-- table: (.*?) -->", text)) == set(tables.README_TABLES)
+    assert tables.rewrite(text, tables.readme_scores(), language, name) == text, "run scripts/report.py --readme"
+
+
+def test_bicubic_as_measured_is_the_published_on_b100():
+    found = [score for score in tables.readme_scores() if (score.model, score.dataset) == ("bicubic", "b100")]
+    assert {2, 3, 4} <= {score.scale for score in found}
+    for score in found:
+        published = reference.published("b100", "bicubic", score.scale)
+        assert published is None or abs(score.psnr - published) < 0.01
+
+
+def scores_for_readme(folder):
+    rows = [row("bicubic", "pillow", "b100", scale, 20 + scale, 0.9) for scale in (2, 3)]
+    rows += [row("weights", "torch", "b100", 2, 31.2, 0.91, SHA["torch"])]
+    rows += [row("weights", "jittor", "b100", 2, 31.25, 0.91, SHA["torch"])]
+    write_scores(folder / "scores.csv", rows)
+    return study.read_scores(folder / "scores.csv")
+
+
+def test_marked_tables_are_rewritten_and_nothing_else(tmp_path):
+    scores = scores_for_readme(tmp_path)
+    text = "before\n<!-- table: pretrained -->\nold | table\n<!-- end -->\nbetween\n"
+    text += "<!-- table: bicubic -->\n<!-- end -->\n"
+    once = tables.rewrite(text, scores, "en", "R")
+    assert "| B100 | x2 | 22.00 | 31.20 | 31.25 | 0.9000 | 0.9100 | 0.9100 |" in once
+    assert "differ by at most 0.050 dB and 0 in SSIM" in once and "`a1a1a1a1a1a1`" in once
+    assert "| B100 | 22.00 | 23.00 | — | 29.56 / 27.21 / 25.96 | −7.56 / −4.21 / — |" in once
+    assert once.startswith("before\n") and "\nbetween\n" in once and "old" not in once
+    assert tables.rewrite(once, scores, "en", "R") == once
+    assert "双三次插值" in tables.rewrite(text, scores, "zh", "R")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("none", "R: no marked table; known are .*bicubic"),
+        ("<!-- table: bicubik -->\n<!-- end -->", "R: no table 'bicubik'; known are"),
+        ("<!-- table: bicubic -->\n", "R: a table's marker needs .*end"),
+        ("<!-- table: bicubic -->\n<!-- table: pretrained -->\n<!-- end -->", "R: a table's marker needs .*end"),
+    ],
+)
+def test_a_readme_with_a_wrong_marker_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        tables.rewrite(text, scores_for_readme(tmp_path), "en", "R")
+
+
+def test_what_is_no_study_is_refused_with_what_is_wanted(tmp_path):
+    with pytest.raises(UserError, match="no folder .*absent: a study is"):
+        study.load(tmp_path / "absent")
+    with pytest.raises(UserError, match="holds no study: .*scores.csv"):
+        study.load(tmp_path)
+    (tmp_path / "scores.csv").write_text("model,psnr\n")
+    with pytest.raises(UserError, match="scores.csv: no column experiment, framework"):
+        study.load(tmp_path)
+    write_scores(tmp_path / "scores.csv", [row("m", "torch", "set5", 2, "fine")])
+    with pytest.raises(UserError, match="scores.csv, line 2: .*'fine'"):
+        study.load(tmp_path)
+    (write_run(tmp_path, "liif_torch", 1) / "metrics.jsonl").write_text("{}\nbroken\n")
+    with pytest.raises(UserError, match="metrics.jsonl, line 2: not JSON"):
+        study.load(tmp_path)
+
+
+def test_the_command_writes_the_page_and_the_plots(made, tmp_path):
+    command = [sys.executable, "scripts/report.py", made.folder, "--html", tmp_path / "new/page.html"]
+    done = subprocess.run([*command, "--plots", tmp_path / "plots"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Study" in (tmp_path / "new/page.html").read_text()
+    assert {path.name for path in (tmp_path / "plots").rglob("*.png")} == {
+        "edsr-baseline-liif.png",
+        "own<i>.png",
+        "summary.png",
+    }
+    refused = subprocess.run([*command[:2], tmp_path / "absent"], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: no folder"), refused.stderr
