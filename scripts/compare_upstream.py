@@ -16,46 +16,39 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, data, environment, evaluation  # noqa: E402
+from liif_core import checkpoint, config, coords, data, environment, evaluation, experiments  # noqa: E402
 from liif_core.config import PRETRAINED, TestConfig  # noqa: E402
 from liif_core.normalisation import Normalisation  # noqa: E402
 
 REGRESSION = {"name": "regression", "args": {}}
 STANDSTILL = {"name": "sgd", "args": {"lr": 0}}  # a step that computes gradients and changes nothing
 SCALES = (2, 3.7, 6)
-MLP = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256, 256, 256, 256]}}
 
 
-def model_spec(encoder: str, decoder: str = "liif", **flags) -> dict:
-    """A decoder over an encoder that ends at its feature map."""
-    encoder_args = {"no_upsampling": True} | ({"RDNconfig": flags.pop("RDNconfig")} if "RDNconfig" in flags else {})
-    imnet = {"imnet_spec": MLP} if decoder == "liif" else {}
-    return {"name": decoder, "args": {"encoder_spec": {"name": encoder, "args": encoder_args}, **imnet, **flags}}
+def with_encoder(spec: dict, name: str, **args) -> dict:
+    """A model's spec over another encoder."""
+    return {**spec, "args": {**spec["args"], "encoder_spec": {"name": name, "args": args}}}
 
 
-def fixed_scale(encoder: str, scale: int) -> dict:
-    """An encoder that enlarges by itself, read at the nearest pixel."""
-    return {"name": "liif", "args": {"encoder_spec": {"name": encoder, "args": {"scale": scale}}}}
+def all_specs() -> dict[str, dict]:
+    """The models of the experiments, and those that no config names: other encoders and factors."""
+    specs = {}
+    for experiment in experiments.read():
+        recipe = "celebAHQ" if experiment.group == "faces" else "div2k"
+        specs[experiment.name] = config.load(experiment.config_in(recipe), "train").model.model_dump()
+    decoder, fixed = specs["edsr-baseline-liif"], specs["edsr-baseline-x2"]
+    return specs | {
+        "edsr-liif": with_encoder(decoder, "edsr", no_upsampling=True),
+        "rdn-A-liif": with_encoder(decoder, "rdn", no_upsampling=True, RDNconfig="A"),
+        "rcan-liif": with_encoder(decoder, "rcan", no_upsampling=True),
+        "edsr-baseline-x3": with_encoder(fixed, "edsr-baseline", scale=3),
+        "rdn-x3": with_encoder(fixed, "rdn", scale=3),
+        "rdn-x4": with_encoder(fixed, "rdn", scale=4),
+        "rcan-x2": with_encoder(fixed, "rcan", scale=2),
+    }
 
 
-SPECS = {
-    "edsr-baseline-liif": model_spec("edsr-baseline"),
-    "edsr-baseline-liif-c": model_spec("edsr-baseline", cell_decode=False),
-    "edsr-baseline-liif-u": model_spec("edsr-baseline", feat_unfold=False),
-    "edsr-baseline-liif-e": model_spec("edsr-baseline", local_ensemble=False),
-    "edsr-baseline-metasr": model_spec("edsr-baseline", "metasr"),
-    "edsr-liif": model_spec("edsr"),
-    "rdn-liif": model_spec("rdn"),
-    "rdn-A-liif": model_spec("rdn", RDNconfig="A"),
-    "rdn-metasr": model_spec("rdn", "metasr"),
-    "rcan-liif": model_spec("rcan"),
-    "edsr-baseline-x2": fixed_scale("edsr-baseline", 2),
-    "edsr-baseline-x3": fixed_scale("edsr-baseline", 3),
-    "edsr-baseline-x8": fixed_scale("edsr-baseline", 8),
-    "rdn-x2": fixed_scale("rdn", 2),
-    "rdn-x4": fixed_scale("rdn", 4),
-    "rcan-x2": fixed_scale("rcan", 2),
-}
+SPECS = all_specs()
 
 
 def load_upstream(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None):
@@ -177,11 +170,12 @@ def compare_protocols(folder: Path, pictures: int) -> None:
         norm = {"inp": half, "gt": half}
         wanted = test.eval_psnr(loader, theirs, data_norm=norm, eval_type=protocol, eval_bsize=30000)
         blocks = {"dataset": dataset, "wrapper": wrapper, "batch_size": 1}
-        config = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
+        settings = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
         test_set = data.make(blocks, seed=0, training=False)
         for name, engine in engines.items():
             checkpoint.restore(engine, weights.state, PRETRAINED)
-            rows = list(evaluation.test(evaluation.Network(engine, Normalisation(config.data_norm)), test_set, config))
+            network = evaluation.Network(engine, Normalisation(settings.data_norm))
+            rows = list(evaluation.test(network, test_set, settings))
             found = evaluation.mean(rows)[0]
             sizes = len({(row.height, row.width) for row in rows})
             print(
@@ -199,8 +193,12 @@ def main() -> None:
     arguments = parser.parse_args()
     for framework in ("torch", "jittor"):
         environment.prepare(framework, "cpu")
-    for name in arguments.models:
-        compare_model(name, SPECS[name], arguments.upstream)
+    for number, name in enumerate(arguments.models):
+        same = next((other for other in arguments.models[:number] if SPECS[other] == SPECS[name]), None)
+        if same:
+            print(f"{name}: the model of {same}")
+        else:
+            compare_model(name, SPECS[name], arguments.upstream)
     if arguments.pictures and (ROOT / "load/benchmark/B100").exists():
         compare_protocols(arguments.upstream, arguments.pictures)
 
