@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from liif_core import files
 from liif_core.errors import UserError
@@ -48,6 +48,15 @@ def is_image(path: str | Path) -> bool:
             return True
     except Exception:
         return False
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width that `read_image` would give, from the file's header alone; the file is one that `is_image`."""
+    with Image.open(path) as image:
+        # PngImageFile's own getexif decodes the pixels, and TiffImageFile gives its size upright.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        lies = orientation >= 5 and image.format != "TIFF"
+        return (image.width, image.height) if lies else (image.height, image.width)
 
 
 def check_writable(path: Path) -> None:

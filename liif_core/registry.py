@@ -68,18 +68,14 @@ class Registry:
 
         return add
 
-    def make(self, spec: dict, **extra: Any) -> Any:
-        """Build what `spec` describes: `{"name": ..., "args": {...}}`; `extra` joins its arguments.
-
-        Raises UserError for an unknown name, an unknown or missing argument or a wrong type.
-        """
+    def arguments(self, spec: dict, **extra: Any) -> dict[str, Any]:
+        """The checked arguments, defaults filled in, that `make` would build `spec` with."""
         name, given = spec.get("name"), spec.get("args") or {}
         if set(spec) - {"name", "args"} or not isinstance(name, str) or not isinstance(given, dict):
             raise UserError(f"a {self.kind} is given as {{name: a name, args: {{...}}}}, not as {spec}")
         if name not in self.entries:
             raise UserError(f"unknown {self.kind} '{name}': {nearest_known(name, self.entries)}")
-        target = self.entries[name]
-        model = _arguments_of(target)
+        model = _arguments_of(self.entries[name])
         known = [field for field in model.model_fields if field not in extra]
         for key in extra:
             if key in given:
@@ -88,4 +84,12 @@ class Registry:
             checked = model.model_validate({**given, **extra})
         except pydantic.ValidationError as error:
             raise UserError(explain(error, lambda path: known, f"{self.kind} '{name}'")) from None
-        return target(**{field: getattr(checked, field) for field in model.model_fields})
+        return {field: getattr(checked, field) for field in model.model_fields}
+
+    def make(self, spec: dict, **extra: Any) -> Any:
+        """Build what `spec` describes: `{"name": ..., "args": {...}}`; `extra` joins its arguments.
+
+        Raises UserError for an unknown name, an unknown or missing argument or a wrong type.
+        """
+        arguments = self.arguments(spec, **extra)
+        return self.entries[spec["name"]](**arguments)

@@ -1,8 +1,6 @@
-"""Data: samples as a pure function of (seed, epoch, index), crops from the right place, folders as they are."""
+"""Samples as a pure function of (seed, epoch, index), crops from the right place, ground truth of varied size."""
 
-import json
 import math
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -11,8 +9,8 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from liif_core import coords, data, imaging
-from liif_core.data import DATASETS, WRAPPERS, sampling
+from liif_core import coords, imaging
+from liif_core.data import WRAPPERS, sampling
 from liif_core.data.batching import Batches, checked
 from liif_core.errors import UserError
 from liif_torch.datasets import make_loader
@@ -314,121 +312,6 @@ def test_samples_of_different_size_make_no_batch():
         fetch(wrap(scale_min=2))
 
 
-# Folders
-
-
-def image_folder(root, **arguments):
-    return DATASETS.make({"name": "image-folder", "args": {"root_path": str(root), **arguments}})
-
-
-@pytest.fixture
-def folder(tmp_path):
-    sizes = {"b.png": (9, 13), "a.png": (11, 8), "10.jpg": (7, 20), "c.bmp": (6, 6)}
-    return pictures.folder(tmp_path / "pictures", sizes)
-
-
-def test_a_folder_is_sorted_and_leaves_hidden_files_and_folders_out(folder):
-    (folder / ".DS_Store").write_bytes(b"\0")
-    (folder / ".hidden.png").write_bytes((folder / "a.png").read_bytes())
-    (folder / "deeper").mkdir()
-    dataset = image_folder(folder)
-    assert [dataset.name(i) for i in range(len(dataset))] == ["10", "a", "b", "c"]
-    np.testing.assert_array_equal(dataset[1], np.asarray(Image.open(folder / "a.png")))
-    assert dataset[1].shape == (11, 8, 3) and dataset[1].dtype == np.uint8
-
-
-def test_first_k_and_repeat(folder):
-    dataset = image_folder(folder, first_k=2, repeat=3)
-    assert len(dataset) == 6
-    assert [dataset.name(i) for i in range(6)] == ["10", "a"] * 3
-    np.testing.assert_array_equal(dataset[5], dataset[1])
-
-
-def test_a_split_file_gives_names_in_its_own_order(folder, tmp_path):
-    split = tmp_path / "split.json"
-    split.write_text(json.dumps({"train": ["b.png", "10.jpg"], "test": ["a.png"]}))
-    dataset = image_folder(folder, split_file=str(split), split_key="train")
-    assert [dataset.name(i) for i in range(2)] == ["b", "10"]
-    with pytest.raises(UserError, match="no split 'trian'.*known: train, test"):
-        image_folder(folder, split_file=str(split), split_key="trian")
-    split.write_text("{")
-    with pytest.raises(UserError, match="cannot read the split file"):
-        image_folder(folder, split_file=str(split), split_key="train")
-    split.write_text(json.dumps({"train": ["missing.png"]}))
-    with pytest.raises(UserError, match="missing.png"):
-        image_folder(folder, split_file=str(split), split_key="train")
-
-
-def test_in_memory_equals_none(folder):
-    held, read = image_folder(folder, cache="in_memory"), image_folder(folder)
-    for index in range(4):
-        np.testing.assert_array_equal(held[index], read[index])
-        assert held[index].dtype == np.uint8
-    shutil.rmtree(folder)
-    held[0]
-    with pytest.raises(UserError, match="no such image"):
-        read[0]
-
-
-def truncate(path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 2 // 3])
-
-
-@pytest.mark.parametrize("cache", ["none", "in_memory"])
-def test_a_truncated_image_is_named_or_left_out(folder, cache, capsys):
-    truncate(folder / "b.png")
-    with pytest.raises(UserError, match="b.png"):
-        image_folder(folder, cache=cache)[2]
-    dataset = image_folder(folder, cache=cache, skip_broken=True)
-    assert [dataset.name(i) for i in range(len(dataset))] == ["10", "a", "c"]
-    output = "".join(capsys.readouterr())
-    assert "left out" in output and "b.png" in output
-
-
-def test_a_file_that_is_no_image_is_named_at_once_or_left_out(folder):
-    (folder / "notes.txt").write_text("not a picture")
-    with pytest.raises(UserError, match="notes.txt is not a readable image.*skip_broken"):
-        image_folder(folder)
-    assert len(image_folder(folder, skip_broken=True)) == 4
-
-
-@pytest.mark.parametrize("cache", ["none", "in_memory"])
-def test_a_broken_picture_takes_its_partner_along(tmp_path, cache):
-    low = pictures.folder(tmp_path / "low", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
-    high = pictures.folder(tmp_path / "high", {"a.png": (10, 14), "b.png": (12, 10), "c.png": (8, 18)})
-    truncate(low / "ax2.png")
-    truncate(high / "c.png")
-    dataset = paired_folders(low, high, cache=cache, skip_broken=True)
-    assert [dataset.name(i) for i in range(len(dataset))] == ["b"]
-    assert dataset[0][0].shape[:2] == (6, 5) and dataset[0][1].shape[:2] == (12, 10)
-
-
-def test_a_split_that_names_what_is_not_there(folder, tmp_path):
-    split = tmp_path / "split.json"
-    split.write_text('{"train": ["a.png", "zebra.png"], "val": 3}')
-    with pytest.raises(UserError, match="names zebra.png under 'train', which is not in"):
-        image_folder(folder, split_file=str(split), split_key="train")
-    with pytest.raises(UserError, match="'val' is not a list of file names"):
-        image_folder(folder, split_file=str(split), split_key="val")
-
-
-def test_a_folder_without_images_and_a_folder_that_is_none(tmp_path):
-    with pytest.raises(UserError, match=f"no images in {tmp_path}"):
-        image_folder(tmp_path)
-    with pytest.raises(UserError, match="no folder or file 'nowhere/at/all'"):
-        image_folder("nowhere/at/all")
-    (tmp_path / "file.png").write_bytes(b"")
-    with pytest.raises(UserError, match="file.png is not a folder"):
-        image_folder(tmp_path / "file.png")
-
-
-@pytest.mark.parametrize("arguments", [{"repeat": 0}, {"repeat": -1}, {"first_k": 0}, {"first_k": -1}])
-def test_numbers_that_leave_no_picture_are_refused(folder, arguments):
-    with pytest.raises(UserError, match=f"'{next(iter(arguments))}'"):
-        image_folder(folder, **arguments)
-
-
 @pytest.mark.parametrize("arguments", [{"inp_size": 0}, {"sample_q": 0}, {"inp_size": -3}])
 def test_numbers_that_leave_no_pixel_are_refused(arguments):
     with pytest.raises(UserError, match=f"'{next(iter(arguments))}'"):
@@ -437,83 +320,114 @@ def test_numbers_that_leave_no_pixel_are_refused(arguments):
         wrap(name="sr-implicit-paired", **arguments)
 
 
-def paired_folders(low, high, **arguments):
-    spec = {"root_path_1": str(low), "root_path_2": str(high), **arguments}
-    return DATASETS.make({"name": "paired-image-folders", "args": spec})
+# Ground truth of varied size
 
 
-def test_pairs_go_by_name_whatever_the_suffix_does_to_their_order(tmp_path):
-    # As text 1.png comes before 10.png, but 10x2.png before 1x2.png.
-    names = ["1", "10", "2", "a", "a-b"]
-    high = pictures.folder(tmp_path / "HR", {f"{name}.png": (8, 2 * i + 4) for i, name in enumerate(names)})
-    low = pictures.folder(tmp_path / "LR", {f"{name}x2.png": (4, i + 2) for i, name in enumerate(names)})
-    dataset = paired_folders(low, high)
-    assert sorted(dataset.name(i) for i in range(5)) == sorted(names)
-    for index in range(5):
-        small, large = dataset[index]
-        assert large.shape[1] == 2 * small.shape[1]
-        assert large.shape[1] == 4 + 2 * names.index(dataset.name(index))
-    assert [len(paired_folders(low, high, first_k=k)) for k in (1, 2, 4)] == [1, 2, 4]
+VARIED = {"name": "sr-implicit-uniform-varied", "size_min": 9, "size_max": 30}
 
 
-def test_folders_that_do_not_pair_up_name_the_odd_one_out(tmp_path):
-    high = pictures.folder(tmp_path / "HR", {"a.png": (8, 8), "b.png": (8, 8)})
-    low = pictures.folder(tmp_path / "LR", {"ax2.png": (4, 4), "cx2.png": (4, 4)})
-    with pytest.raises(UserError, match=r"do not pair up: no partner for b.png, cx2.png"):
-        paired_folders(low, high)
-    (low / "cx2.png").unlink()
-    with pytest.raises(UserError, match=r"\(1 images\).*\(2\) do not pair up"):
-        paired_folders(low, high)
+class UpstreamVaried:
+    """What upstream's wrapper does, with torchvision: size by index, flip, resize again, cell of the result."""
+
+    def __init__(self, dataset, size_min, size_max, gt_resize=None):
+        self.dataset, self.sizes, self.gt_resize = dataset, (size_min, size_max), gt_resize
+
+    def __call__(self, index, flip):
+        low, high = (transforms.ToTensor()(image.copy()) for image in self.dataset[index])
+        size = round(self.sizes[0] + (self.sizes[1] - self.sizes[0]) * (index / (len(self.dataset) - 1)))
+        high = self.resize(high, size)
+        if flip:
+            low, high = low.flip(-1), high.flip(-1)
+        if self.gt_resize is not None:
+            high = self.resize(high, self.gt_resize)
+        return low.numpy(), high.numpy(), np.float32([2 / high.shape[-2], 2 / high.shape[-1]])
+
+    @staticmethod
+    def resize(tensor, size):
+        shrink = transforms.Resize(size, transforms.InterpolationMode.BICUBIC)
+        return transforms.ToTensor()(shrink(transforms.ToPILImage()(tensor)))
 
 
-def test_make_joins_data_set_and_wrapper(folder):
-    spec = {
-        "dataset": {"name": "image-folder", "args": {"root_path": str(folder), "repeat": 2}},
-        "wrapper": {"name": "sr-implicit-downsampled", "args": {"inp_size": 4, "sample_q": 9}},
-        "batch_size": 3,
-    }
-    wrapper = data.make(spec, seed=4, training=True)
-    assert len(wrapper) == 8 and wrapper.seed == 4 and wrapper.training
-    assert wrapper.sample(7, 1)["inp"].shape == (4, 4, 3)
+@pytest.mark.parametrize("gt_resize", [None, 21])
+def test_varied_ground_truth_equals_torchvisions_path(gt_resize):
+    dataset = Pairs(4, (11, 17), (17, 11), (13, 13), (10, 23), (20, 9))
+    ours = wrap(dataset, augment=True, gt_resize=gt_resize, **VARIED)
+    theirs = UpstreamVaried(dataset, 9, 30, gt_resize)
+    flipped = Counter()
+    for epoch in range(8):
+        for index in range(5):
+            sample = ours.sample(index, epoch)
+            plain = np.array_equal(sample["inp"], dataset[index][0])
+            flipped[plain] += 1
+            low, high, cell = theirs(index, flip=not plain)
+            np.testing.assert_array_equal(imaging.to_float(sample["inp"]).transpose(2, 0, 1), low)
+            np.testing.assert_array_equal(imaging.to_float(sample["gt"]), high.transpose(1, 2, 0).reshape(-1, 3))
+            np.testing.assert_array_equal(sample["cell"], cell)
+            np.testing.assert_array_equal(sample["coord"], coords.make_coord(high.shape[1:]))
+    assert min(flipped[True], flipped[False]) > 8  # of 40, with probability 1/2 each
 
 
-# Pictures in and out
+def test_varied_sizes_grow_evenly_from_the_first_item_to_the_last():
+    dataset = Pairs(4, *[(16, 24)] * 5)
+    sizes = [wrap(dataset, name=VARIED["name"], size_min=16, size_max=32).pair(i)[1].shape[:2] for i in range(5)]
+    assert sizes == [(16, 24), (20, 30), (24, 36), (28, 42), (32, 48)]
+    fixed = wrap(dataset, name=VARIED["name"], size_min=20)
+    assert {fixed.pair(i)[1].shape for i in range(5)} == {(20, 30, 3)}
 
 
-def test_modes_become_rgb(tmp_path):
-    grey = Image.fromarray(pictures.picture(5, 7)[..., 0])
-    for mode in ("L", "LA", "P", "1", "RGBA", "CMYK"):
-        path = tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
-        grey.convert(mode).save(path)
-        assert imaging.read_image(path).shape == (5, 7, 3)
-    sixteen = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1872
-    Image.fromarray(sixteen).save(tmp_path / "16.png")
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "16.png")[..., 0], sixteen >> 8)
+def test_a_single_pair_gets_the_smallest_size():
+    assert wrap(Pairs(4, (11, 17)), **VARIED).pair(0)[1].shape == (9, 13, 3)
 
 
-def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
-    image = pictures.picture(20, 10)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright
-    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "a.png"), np.rot90(image, -1))
+def test_varied_flips_are_a_pure_function_and_only_from_left_to_right():
+    dataset = Pairs(4, *[(11, 17)] * 6)
+    first, second = wrap(dataset, augment=True, **VARIED), wrap(dataset, augment=True, **VARIED)
+    lows = {index: second.pair(index, epoch=3)[0] for index in reversed(range(6))}
+    for index in range(6):
+        low = first.pair(index, epoch=3)[0]
+        np.testing.assert_array_equal(low, lows[index])
+        assert any(np.array_equal(low, wanted) for wanted in (dataset[index][0], np.fliplr(dataset[index][0])))
+        np.testing.assert_array_equal(wrap(dataset, **VARIED).pair(index, epoch=3)[0], dataset[index][0])
 
 
-def test_numbers_are_rounded_not_truncated():
-    values = np.array([-0.5, 0, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1, 7])
-    assert imaging.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(imaging.to_uint8(imaging.to_float(levels)), levels)
+def test_varied_samples_make_a_batch():
+    batches = fetch(wrap(Pairs(4, *[(11, 17)] * 5), sample_q=100, **VARIED), batch_size=3)
+    assert [batch["inp"].shape for batch in batches] == [(3, 11, 17, 3), (2, 11, 17, 3)]
+    assert batches[0]["gt"].shape == (3, 100, 3)
+    cells = np.concatenate([batch["cell"] for batch in batches])
+    assert sorted(np.round(2 / cells[:, 0])) == [9, 14, 20, 25, 30]
 
 
-def test_writing_and_reading_back(tmp_path):
-    image = pictures.picture(5, 9)
-    imaging.write_image(tmp_path / "new" / "a.png", image)
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "new" / "a.png"), image)
+def test_varied_pairs_of_different_aspect_are_refused():
+    class Odd(Pictures):
+        def __getitem__(self, index):
+            return pictures.picture(10, 10), pictures.picture(20, 30)
+
+    with pytest.raises(UserError, match="10x10 and high resolution 20x30 differ in aspect"):
+        wrap(Odd((1, 1)), **VARIED).pair(0)
 
 
-@pytest.mark.parametrize("name", ["a", "a.xyz", "a.psd", "a.txt"])
-def test_endings_that_cannot_be_written_are_refused_before_the_work(tmp_path, name):
-    with pytest.raises(UserError, match="end it in .png"):
-        imaging.check_writable(tmp_path / name)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("arguments", [{}, {"size_min": 0}, {"size_min": 8, "inp_size": 8}, {"size_min": "large"}])
+def test_varied_arguments_are_checked(arguments):
+    with pytest.raises(UserError, match="'(size_min|inp_size)'"):
+        wrap(Pairs(4, (11, 17)), name=VARIED["name"], **arguments)
+
+
+# Sizes without pixels
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "sizes", "message"),
+    [
+        ({"inp_size": 8, "scale_max": 4}, [(31, 90)], "'p0' is 31x90, smaller than the 32x32 crop"),
+        ({"scale_min": 50}, [(49, 90)], "'p0' is 49x90: too small for x50"),
+        ({"name": "sr-implicit-paired", "inp_size": 8}, [(7, 9), (14, 18)], "'p0' is 7x9, smaller than the 8x8 crop"),
+        ({"name": "sr-implicit-paired"}, [(7, 9), (14, 27)], "do not differ by one integer factor"),
+        (VARIED, [(10, 10), (20, 30)], "differ in aspect"),
+    ],
+)
+def test_a_check_tells_from_sizes_what_some_sample_would_lack(wrapper, sizes, message):
+    checker = wrap(Pictures((1, 1)), **wrapper)
+    with pytest.raises(UserError, match=message):
+        checker.check(0, *sizes)
+    checker.check(0, *[(50 * (number + 1), 100 * (number + 1)) for number in range(len(sizes))])

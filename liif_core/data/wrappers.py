@@ -3,7 +3,8 @@
 A wrapper has
     pair(index, epoch)    -> uint8 (H, W, 3) low and (h, w, 3) high resolution, cropped and flipped,
     sample(index, epoch)  -> {"inp": uint8 (H, W, 3), "coord": (Q, 2), "cell": (2,), "gt": uint8 (Q, 3)},
-both pure functions of (seed, epoch, index).
+    check(index, *sizes)  -> UserError if pictures of these (h, w) cannot give every sample that may be asked for;
+the first two are pure functions of (seed, epoch, index).
 """
 
 import abc
@@ -40,6 +41,10 @@ class Wrapper(abc.ABC):
     def _cut(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Low- and high-resolution crop of item `index`, before flips."""
 
+    @abc.abstractmethod
+    def check(self, index: int, *sizes: tuple[int, int]) -> None:
+        """Raise UserError if the pictures of item `index`, of these sizes (h, w), are too small or do not fit."""
+
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         low, high = self._cut(index, rng)
         if self.augment:
@@ -47,12 +52,12 @@ class Wrapper(abc.ABC):
             low, high = sampling.flip(low, *which), sampling.flip(high, *which)
         return low, high
 
-    def _too_small(self, index: int, image: np.ndarray, needed: int, what: str) -> UserError:
-        height, width = image.shape[:2]
-        return UserError(
-            f"{what} '{self.name(index)}' is {height}x{width}, smaller than the {needed}x{needed} crop that "
-            f"inp_size {self.inp_size} asks for: lower inp_size or the scale, or leave the picture out"
-        )
+    def _check_room(self, index: int, size: tuple[int, int], needed: int, what: str) -> None:
+        if min(size) < needed:
+            raise UserError(
+                f"{what} '{self.name(index)}' is {size[0]}x{size[1]}, smaller than the {needed}x{needed} crop that "
+                f"inp_size {self.inp_size} asks for: lower inp_size or the scale, or leave the picture out"
+            )
 
     def pair(self, index: int, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (H, W, 3) and (h, w, 3) of item `index` in `epoch`."""
@@ -90,19 +95,24 @@ class ImplicitPaired(Wrapper):
     ):
         super().__init__(dataset, inp_size, augment, sample_q, seed, training)
 
+    def check(self, index, *sizes):
+        low, high = sizes
+        scale = high[0] // low[0]
+        if scale < 1 or high[1] // low[1] != scale:
+            raise UserError(
+                f"'{self.name(index)}': low resolution {low[0]}x{low[1]} and high resolution "
+                f"{high[0]}x{high[1]} do not differ by one integer factor"
+            )
+        if self.inp_size is not None:
+            self._check_room(index, low, self.inp_size, "low-resolution picture")
+
     def _cut(self, index, rng):
         low, high = self.dataset[index]
+        self.check(index, low.shape[:2], high.shape[:2])
         scale = high.shape[0] // low.shape[0]
-        if scale < 1 or high.shape[1] // low.shape[1] != scale:
-            raise UserError(
-                f"'{self.name(index)}': low resolution {low.shape[0]}x{low.shape[1]} and high resolution "
-                f"{high.shape[0]}x{high.shape[1]} do not differ by one integer factor"
-            )
         if self.inp_size is None:
             return low, high[: low.shape[0] * scale, : low.shape[1] * scale]
         size = self.inp_size
-        if min(low.shape[:2]) < size:
-            raise self._too_small(index, low, size, "low-resolution picture")
         top = sampling.crop_start(rng, low.shape[0], size)
         left = sampling.crop_start(rng, low.shape[1], size)
         large = high[top * scale : (top + size) * scale, left * scale : (left + size) * scale]
@@ -137,19 +147,84 @@ class ImplicitDownsampled(Wrapper):
                 f"scale_min {self.scale_min} and scale_max {self.scale_max}: accepted is 1 <= scale_min <= scale_max"
             )
 
+    def check(self, index, *sizes):
+        self._check_scale(index, sizes[0], self.scale_max)
+
+    def _check_scale(self, index: int, size: tuple[int, int], scale: float) -> None:
+        if self.inp_size is not None:
+            self._check_room(index, size, round(self.inp_size * scale), "picture")
+        elif min(size) / scale + 1e-9 < 1:
+            raise UserError(f"'{self.name(index)}' is {size[0]}x{size[1]}: too small for x{scale:g}")
+
     def _cut(self, index, rng):
         image = self.dataset[index]
         scale = rng.uniform(self.scale_min, self.scale_max)
+        self._check_scale(index, image.shape[:2], scale)
         if self.inp_size is None:
             height, width = (math.floor(side / scale + 1e-9) for side in image.shape[:2])
-            if min(height, width) < 1:
-                raise UserError(f"'{self.name(index)}' is {image.shape[0]}x{image.shape[1]}: too small for x{scale:g}")
             high = image[: round(height * scale), : round(width * scale)]
             return imaging.resize(high, height, width), high
         size = round(self.inp_size * scale)
-        if min(image.shape[:2]) < size:
-            raise self._too_small(index, image, size, "picture")
         top = sampling.crop_start(rng, image.shape[0], size)
         left = sampling.crop_start(rng, image.shape[1], size)
         high = image[top : top + size, left : left + size]
         return imaging.resize(high, self.inp_size, self.inp_size), high
+
+
+@WRAPPERS.register("sr-implicit-uniform-varied")
+class ImplicitUniformVaried(Wrapper):
+    """Whole pairs whose ground truth is shrunk to a size that grows evenly over the data set.
+
+    size_min, size_max: the ground truth of the first and of the last item, size_max defaults to
+    size_min. gt_resize: resize it once more, to this size; the cell is that of the result. augment:
+    flips from left to right only. sample_q as in `sr-implicit-paired`.
+
+    A size is the length of the shorter side; the longer one keeps the aspect, rounded down, as
+    torchvision's Resize and so upstream have it. The low-resolution picture stays as it is.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        size_min: PositiveInt,
+        size_max: PositiveInt | None = None,
+        augment: bool = False,
+        gt_resize: PositiveInt | None = None,
+        sample_q: PositiveInt | None = None,
+        seed: int = 0,
+        training: bool = False,
+    ):
+        super().__init__(dataset, None, augment, sample_q, seed, training)
+        self.size_min = size_min
+        self.size_max = size_min if size_max is None else size_max
+        self.gt_resize = gt_resize
+
+    def check(self, index, *sizes):
+        (low_height, low_width), (height, width) = sizes
+        if abs(low_height * width - low_width * height) > max(low_height, low_width, height, width):
+            raise UserError(
+                f"'{self.name(index)}': low resolution {low_height}x{low_width} and high resolution "
+                f"{height}x{width} differ in aspect"
+            )
+
+    def _cut(self, index, rng):
+        low, high = self.dataset[index]
+        self.check(index, low.shape[:2], high.shape[:2])
+        progress = index / max(len(self) - 1, 1)
+        return low, _resize_shorter(high, round(self.size_min + (self.size_max - self.size_min) * progress))
+
+    def _pair(self, index, rng):
+        low, high = self._cut(index, rng)
+        if self.augment and rng.random() < 0.5:
+            low, high = low[:, ::-1], high[:, ::-1]
+        if self.gt_resize is not None:
+            high = _resize_shorter(high, self.gt_resize)
+        return low, high
+
+
+def _resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
+    """Bicubic to `size` pixels on the shorter side, the aspect kept: int(size * long / short) on the longer."""
+    height, width = image.shape[:2]
+    if height <= width:
+        return imaging.resize(image, size, int(size * width / height))
+    return imaging.resize(image, int(size * height / width), size)

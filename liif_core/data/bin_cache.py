@@ -1,0 +1,211 @@
+"""`cache: bin`: the decoded pictures of a folder in one memory-mapped file of bytes, with an index.
+
+    pixels-*.bin     uint8 R, G, B of all pictures, row after row, one after the other
+    index.json       which file that is, what it was made from, and where each picture lies in it
+
+The index is renamed into place when the pixels are on the disk. So there is a whole cache or none, and readers of
+an old one keep it while a new one is made. A lock lets a second process wait instead of doing the work again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from liif_core import files, imaging
+from liif_core.errors import UserError
+
+VERSION = 1
+ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"
+
+
+def picture_files(folder: Path) -> list[os.DirEntry]:
+    """The files of a folder that are not hidden, sorted by name."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def fingerprint(folder: Path) -> str:
+    """Changes when a file comes, goes, or differs in size, time (ns) or permission, and with Pillow's decoders."""
+    stats = ((entry.name, entry.stat(), os.access(entry.path, os.R_OK)) for entry in picture_files(folder))
+    source = [[name, stat.st_size, stat.st_mtime_ns, readable] for name, stat, readable in stats]
+    return hashlib.sha256(json.dumps([VERSION, PIL.__version__, source]).encode()).hexdigest()
+
+
+def places(folder: Path) -> list[Path]:
+    """Where the cache of a folder may be, the first choice first.
+
+    `_bin_<name>` beside the folder, as upstream does it; then `~/.cache/liif`, for a folder whose neighbourhood
+    cannot be written. LIIF_CACHE in the environment takes the place of both.
+    """
+    folder = folder.resolve()
+    unique = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    if elsewhere := os.environ.get("LIIF_CACHE"):
+        return [Path(elsewhere) / unique]
+    return [folder.parent / f"_bin_{folder.name}", Path.home() / ".cache" / "liif" / unique]
+
+
+def _can_be_written(path: Path) -> bool:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return os.access(path, os.W_OK)
+
+
+class BinCache:
+    """The pictures of a folder by file name: uint8 (h, w, 3) views of the map, of which an access reads its pages only.
+
+    shapes: name -> (h, w), without the pictures that do not decode; these are in `broken`, name -> sentence.
+    A pickled copy maps the file anew.
+    """
+
+    def __init__(self, cache: Path, index: dict):
+        self.cache = cache
+        self.index = index
+        self.broken: dict[str, str] = index["broken"]
+        self._map()
+
+    def _map(self) -> None:
+        pixels = self.cache / self.index["pixels"]
+        stat = pixels.stat()
+        if (stat.st_size, stat.st_mtime_ns) != (self.index["bytes"], self.index["mtime_ns"]):
+            raise ValueError(f"{pixels} is not as it was left")
+        # A map of no bytes is an error; without a picture there is nothing to map.
+        self.pixels = np.memmap(pixels, np.uint8, "r") if stat.st_size else np.empty(0, np.uint8)
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in vars(self).items() if key != "pixels"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        try:
+            self._map()
+        except (OSError, ValueError):
+            raise UserError(f"the cache {self.cache} was made anew while it was in use: start again") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.index["images"] or name in self.broken
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        height, width, offset = self.index["images"][name]
+        flat = self.pixels[offset : offset + height * width * 3]
+        return flat.view(np.ndarray).reshape(height, width, 3)
+
+
+def _read(cache: Path, wanted: str) -> BinCache | None:
+    """The cache if it is whole and made from what is there now."""
+    try:
+        envelope = json.loads((cache / "index.json").read_bytes())
+        index = envelope["index"]
+        if envelope["crc32"] != _crc32(index) or index["fingerprint"] != wanted:
+            return None
+        return BinCache(cache, index)
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is made anew
+        return None
+
+
+def _crc32(index: dict) -> int:
+    return zlib.crc32(json.dumps(index, sort_keys=True).encode())
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Hold the cache's lock. On a file system without locks two processes do the same work, and the last one stays."""
+    with open(cache / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tqdm.write(f"waiting for another process that makes {cache}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+
+
+def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
+    """Write the pixels of all pictures, one in memory at a time; returns where they lie and what is broken."""
+    images: dict[str, tuple[int, int, int]] = {}
+    broken: dict[str, str] = {}
+    offset = 0
+    for entry in tqdm(picture_files(folder), desc=f"caching {folder}", unit="picture", leave=False, disable=None):
+        try:
+            image = imaging.read_image(entry.path)
+        except UserError as error:
+            broken[entry.name] = str(error)
+            continue
+        pixels.write(np.ascontiguousarray(image).data)
+        images[entry.name] = (image.shape[0], image.shape[1], offset)
+        offset += image.nbytes
+    return images, broken
+
+
+def _build(folder: Path, cache: Path, source: str) -> None:
+    """Decode the folder into a new file and make the index name it; the old file goes."""
+    descriptor, name = tempfile.mkstemp(prefix="making-", suffix=".bin", dir=cache)
+    making = Path(name)
+    path = making.with_name(making.name.replace("making-", "pixels-"))
+    try:
+        with open(descriptor, "wb") as pixels:
+            images, broken = _decode_all(folder, pixels)
+            pixels.flush()
+            os.fsync(pixels.fileno())
+        making.chmod(0o644)  # mkstemp's files are private; a cache is shared
+        stat = making.stat()
+        index = {"fingerprint": source, "pixels": path.name, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        index |= {"images": images, "broken": broken}
+        envelope = {"index": index, "crc32": _crc32(index)}
+        making.rename(path)
+        files.write_atomically(cache / "index.json", json.dumps(envelope).encode())
+    except BaseException as error:
+        making.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write the cache {cache} ({error.strerror}): {ELSEWHERE}") from None
+        raise
+    _clean(cache, path)
+
+
+def _clean(cache: Path, keep: Path) -> None:
+    """Remove older pixels and what killed processes left, which is what nobody has written to for an hour."""
+    for old in cache.glob("pixels-*.bin"):
+        if old != keep:
+            old.unlink(missing_ok=True)
+    for old in cache.glob("making-*.bin"):
+        with suppress(FileNotFoundError):  # another process cleans, too
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
+
+
+def open_folder(folder: Path) -> BinCache:
+    """The cache of a folder, made now if there is none or if the folder has changed.
+
+    Raises UserError when it cannot be written.
+    """
+    source = fingerprint(folder)
+    candidates = places(folder)
+    for cache in candidates:
+        if found := _read(cache, source):
+            return found
+    cache = next(filter(_can_be_written, candidates), candidates[-1])
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache):
+            for _ in range(3):  # without locks another process can take the file away before it is read
+                if found := _read(cache, source):
+                    return found
+                _build(folder, cache, source)
+            if found := _read(cache, source):
+                return found
+    except OSError as error:
+        raise UserError(f"cannot write the cache {cache} ({error.strerror}): {ELSEWHERE}") from None
+    raise UserError(f"the cache {cache} does not stay as it was written: {ELSEWHERE}")
