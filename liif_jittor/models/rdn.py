@@ -22,20 +22,31 @@ def conv(in_channels: int, out_channels: int, side: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, side, padding=side // 2)
 
 
+def convolve_parts(layer: nn.Conv2d, parts: list[Var]) -> Var:
+    """A convolution over the concatenation of feature maps (B, C_i, H, W), which is not built: it is the sum of one
+    convolution over each part. As fast, and without the copies that a concatenation in every layer makes."""
+    first, *others = zip(parts, layer.weight.split([part.shape[1] for part in parts], dim=1), strict=True)
+    total = nn.conv2d(*first, layer.bias, padding=layer.padding)
+    for part, weight in others:
+        total = total + nn.conv2d(part, weight, padding=layer.padding)
+    return total
+
+
 class DenseLayer(nn.Module):
-    """Appends G channels made of all the channels before: (B, C, H, W) -> (B, C + G, H, W)."""
+    """G channels made of all the channels before."""
 
     def __init__(self, in_channels: int, growth: int, side: int):
         super().__init__()
         self.conv = nn.Sequential(conv(in_channels, growth, side), nn.ReLU())
 
-    def execute(self, x: Var) -> Var:
-        """(B, C, H, W) -> (B, C + G, H, W)"""
-        return jt.concat([x, self.conv(x)], dim=1)
+    def execute(self, parts: list[Var]) -> Var:
+        """Maps (B, C_i, H, W) -> (B, G, H, W)"""
+        convolution, relu = self.conv
+        return relu(convolve_parts(convolution, parts))
 
 
 class ResidualDenseBlock(nn.Module):
-    """x + 1x1 convolution of the dense layers' output (section 3.2: local feature fusion, LFF)."""
+    """x + 1x1 convolution of x and of what the dense layers add (section 3.2: local feature fusion, LFF)."""
 
     def __init__(self, G0: int, growth: int, n_layers: int, side: int):
         super().__init__()
@@ -44,7 +55,10 @@ class ResidualDenseBlock(nn.Module):
 
     def execute(self, x: Var) -> Var:
         """(B, G0, H, W) -> (B, G0, H, W)"""
-        return x + self.LFF(self.convs(x))
+        parts = [x]
+        for layer in self.convs:
+            parts.append(layer(parts))
+        return x + convolve_parts(self.LFF, parts)
 
 
 class RDN(nn.Module):
@@ -82,6 +96,8 @@ class RDN(nn.Module):
         for block, weight in zip(self.RDBs, fuse.weight.split(x.shape[1], dim=1), strict=True):
             x = block(x)
             fused = fused + nn.conv2d(x, weight)
+            if jt.flags.no_grad:
+                jt.sync([x, fused])  # Jittor: or all blocks would wait, with what they have in hand, for the last
         x = smooth(fused) + shallow
         return x if self.no_upsampling else self.UPNet(x)
 

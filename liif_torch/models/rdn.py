@@ -7,7 +7,6 @@ fixed factor.
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,20 +22,31 @@ def conv(in_channels: int, out_channels: int, side: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, side, padding=side // 2)
 
 
+def convolve_parts(layer: nn.Conv2d, parts: list[Tensor]) -> Tensor:
+    """A convolution over the concatenation of feature maps (B, C_i, H, W), which is not built: it is the sum of one
+    convolution over each part. As fast, and without the copies that a concatenation in every layer makes."""
+    first, *others = zip(parts, layer.weight.split([part.shape[1] for part in parts], dim=1), strict=True)
+    total = F.conv2d(*first, layer.bias, padding=layer.padding)
+    for part, weight in others:
+        total = total + F.conv2d(part, weight, padding=layer.padding)
+    return total
+
+
 class DenseLayer(nn.Module):
-    """Appends G channels made of all the channels before: (B, C, H, W) -> (B, C + G, H, W)."""
+    """G channels made of all the channels before."""
 
     def __init__(self, in_channels: int, growth: int, side: int):
         super().__init__()
         self.conv = nn.Sequential(conv(in_channels, growth, side), nn.ReLU())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C + G, H, W)"""
-        return torch.cat([x, self.conv(x)], dim=1)
+    def forward(self, parts: list[Tensor]) -> Tensor:
+        """Maps (B, C_i, H, W) -> (B, G, H, W)"""
+        convolution, relu = self.conv
+        return relu(convolve_parts(convolution, parts))
 
 
 class ResidualDenseBlock(nn.Module):
-    """x + 1x1 convolution of the dense layers' output (section 3.2: local feature fusion, LFF)."""
+    """x + 1x1 convolution of x and of what the dense layers add (section 3.2: local feature fusion, LFF)."""
 
     def __init__(self, G0: int, growth: int, n_layers: int, side: int):
         super().__init__()
@@ -45,7 +55,10 @@ class ResidualDenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, G0, H, W) -> (B, G0, H, W)"""
-        return x + self.LFF(self.convs(x))
+        parts = [x]
+        for layer in self.convs:
+            parts.append(layer(parts))
+        return x + convolve_parts(self.LFF, parts)
 
 
 class RDN(nn.Module):
