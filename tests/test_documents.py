@@ -1,6 +1,8 @@
-"""What the documents promise: links lead somewhere, commands name files that exist, nothing waits to be filled in."""
+"""What the documents promise: links lead somewhere, commands, functions and tests that they name exist."""
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -8,27 +10,104 @@ from conftest import ROOT
 from liif_core import config
 
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
-DOCUMENTS = [path for path in DOCUMENTS if path.parts[0] not in ("load", "save", "demo_out")]
+DOCUMENTS = [path for path in DOCUMENTS if path.parts[0] not in ("load", "save", "demo_out", "demo_result")]
+READMES = ("README.md", "README.zh-CN.md")
+LARGEST_PICTURE = 150 * 1024  # bytes
 
 
 def text(document) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
+def without_code(document) -> str:
+    """The text without indented and fenced code, in which # is a comment."""
+    plain = re.sub(r"^```.*?^```", "", text(document), flags=re.M | re.S)
+    return re.sub(r"^    .*$", "", plain, flags=re.M)
+
+
+def headings(document) -> list[str]:
+    return re.findall(r"^(#+ .*)$", without_code(document), flags=re.M)
+
+
+def anchors(document) -> set[str]:
+    """The anchors that GitHub makes of headings."""
+    titles = (heading.lstrip("# ").lower() for heading in headings(document))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+def commands(document) -> list[str]:
+    """The lines of code that begin a command; comments aside."""
+    lines = re.findall(r"^ {4}((?:python|bash|make|source|cd|for|cp) [^#\n]*)", text(document), flags=re.M)
+    return [line.strip() for line in lines]
+
+
+def names_in(path: Path) -> set[str]:
+    """Functions, classes and variables that a Python file defines, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_lead_somewhere_and_nothing_is_left_open(document):
-    assert "@FILL@" not in text(document)
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text(document)):
-        if not target.startswith("http"):
-            assert (ROOT / document).parent.joinpath(target).exists(), target
+    assert not re.search(r"@[A-Z]+@", text(document))
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text(document)):
+        if target.startswith("http"):
+            continue
+        place = (ROOT / document).parent / target if target else ROOT / document
+        assert place.exists(), target
+        if anchor:
+            assert anchor in anchors(place), f"{target}#{anchor}"
 
 
-def test_scripts_and_configs_that_the_readme_names_exist():
-    readme = text("README.md")
-    scripts = set(re.findall(r"python ((?:liif_torch|liif_jittor|scripts|benchmarks)/\w+\.py)", readme))
-    assert len(scripts) > 6
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_functions_stand_in_the_files_that_are_said_to_hold_them(document):
+    for before, path in re.findall(r"([^.:;(|\n]*?) in \[[^\]]*\]\(\.\./([\w/]+\.py)\)", text(document)):
+        for name in re.findall(r"`(\w+)`", before):
+            assert name in names_in(ROOT / path), f"{name} in {path}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_tests_that_are_named_exist(document):
+    for file, name in re.findall(r"(tests/test_\w+\.py)::(\w+)", text(document)):
+        assert name in names_in(ROOT / file), f"{file}::{name}"
+
+
+def test_the_pages_for_readers_name_code_and_tests():
+    """So that the patterns above cannot silently match nothing."""
+    assert len(re.findall(r"`\w+` in \[", text("docs/liif.md"))) >= 6
+    assert len(re.findall(r"tests/test_\w+\.py::\w+", text("docs/migration.md"))) >= 25
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_scripts_and_configs_that_the_readme_names_exist(document):
+    readme = text(document)
+    scripts = set(re.findall(r"(?:python|bash) ((?:\w+/)?[\w-]+\.(?:py|sh))", readme))
+    assert len(scripts) > 12
     for script in scripts:
-        assert (ROOT / script).exists(), script
+        assert (ROOT / script).exists() or (ROOT / "liif_torch" / script).exists(), script
     for name in re.findall(r"--config (\S+\.yaml)", readme):
         if "$" not in name:
             config.find(name)
+
+
+def test_both_readmes_have_the_same_shape():
+    english, chinese = READMES
+    assert [heading.count("#") for heading in headings(english)] == [h.count("#") for h in headings(chinese)]
+    assert commands(english) == commands(chinese) and len(commands(english)) > 20
+    tables = r"<!-- (?:table: [\w-]+|end) -->"
+    assert re.findall(tables, text(english)) == re.findall(tables, text(chinese))
+    pictures = r"!\[[^\]]*\]\(([^)]+)\)"
+    assert re.findall(pictures, text(english)) == re.findall(pictures, text(chinese))
+    assert f"]({chinese})" in text(english) and f"]({english})" in text(chinese)
+
+
+def test_pictures_are_small_and_all_are_shown():
+    shown = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    for picture in (ROOT / "docs" / "images").iterdir():
+        assert picture.stat().st_size <= LARGEST_PICTURE, picture.name
+    assert shown == set(re.findall(r"\(images/([\w.-]+)\)", text("docs/liif.md")))

@@ -1,0 +1,154 @@
+"""Where the predecessor's figures mislead: the numbers in docs/migration.md, computed from reference/*.csv.
+
+python scripts/predecessor.py            from the files alone
+python scripts/predecessor.py --measure  also what its mistakes cost here; needs load/, takes some minutes
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from liif_core import checkpoint, config, data, environment, evaluation, imaging, metrics  # noqa: E402
+from liif_core.config import PRETRAINED, MultiStepLR  # noqa: E402
+from liif_core.data.batching import Batches  # noqa: E402
+from liif_core.normalisation import Normalisation  # noqa: E402
+from liif_core.schedule import learning_rate  # noqa: E402
+
+MILESTONES = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)  # of the paper, kept for 100 epochs
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """The rows of a file in reference/."""
+    with open(ROOT / "reference" / f"{name}.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def gaps() -> dict[tuple[str, int], list[float]]:
+    """Jittor's PSNR minus PyTorch's in dB, one per experiment, by data set and scale."""
+    scores = {
+        (r["framework"], r["experiment"], r["dataset"], int(r["scale"])): float(r["psnr_db"]) for r in read("scores")
+    }
+    found = defaultdict(list)
+    for (framework, experiment, dataset, scale), value in scores.items():
+        other = scores.get(("torch", experiment, dataset, scale))
+        if framework == "jittor" and other is not None:
+            found[dataset, scale].append(value - other)
+    return dict(sorted(found.items()))
+
+
+def curves(last: int = 100) -> dict[tuple[str, str], list[float]]:
+    """Validation PSNR in dB of the first `last` epochs, by framework and experiment."""
+    found = defaultdict(dict)
+    for row in read("curves"):
+        found[row["framework"], row["experiment"]][int(row["epoch"])] = float(row["val_psnr_db"])
+    return {key: [values[epoch] for epoch in range(1, last + 1)] for key, values in found.items()}
+
+
+def best_against_last(values: list[float]) -> float:
+    """By how many dB the best epoch stands above the last."""
+    return max(values) - values[-1]
+
+
+def unrest(values: list[float]) -> float:
+    """Mean change of PSNR from one epoch to the next in dB, over the second half."""
+    late = values[len(values) // 2 :]
+    return statistics.mean(abs(b - a) for a, b in zip(late, late[1:], strict=False))
+
+
+def shrink(image, scale: int, swapped: bool):
+    """An image (h, w, 3), cut to a multiple, shrunk by `scale`; swapped: with height and width exchanged."""
+    height, width = (side // scale for side in image.shape[:2])
+    return imaging.resize(image, width, height) if swapped else imaging.resize(image, height, width)
+
+
+def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
+    """What a swapped resize costs in dB; `predict` as in liif_core.evaluation."""
+    height, width = (side // scale * scale for side in image.shape[:2])
+    image = image[:height, :width]
+    scores = [
+        metrics.psnr(predict(shrink(image, scale, swapped), height, width), imaging.to_float(image), eval_type)
+        for swapped in (False, True)
+    ]
+    return scores[0] - scores[1]
+
+
+def network() -> evaluation.Network:
+    """The weights in pretrained/ in the PyTorch tree."""
+    environment.prepare("torch", "cpu")
+    from liif_torch.engine import Engine
+
+    found = checkpoint.load(PRETRAINED)
+    engine = Engine(found.model)
+    checkpoint.restore(engine, found.state, PRETRAINED)
+    return evaluation.Network(engine, Normalisation(config.load("test/test-set5-6.yaml", "test").data_norm))
+
+
+def random_crops(predict: evaluation.Network, draws: int = 6) -> list[float]:
+    """Validation PSNR in dB of one network on crops drawn anew `draws` times, 400 of 10 pictures each."""
+    settings = config.load("train-bsds400/train_edsr-baseline-liif.yaml", "train")
+    spec = settings.val_dataset.model_dump()
+    spec["dataset"]["args"] |= {"repeat": 40, "cache": "in_memory"}
+    spec["wrapper"]["args"] |= {"sample_q": 576}
+    crops = data.make(spec, seed=0, training=True)  # as in training, so that an epoch has crops of its own
+    return [
+        statistics.mean(
+            metrics.psnr(
+                predict.normalisation.rgb(
+                    predict.engine.predict_queries(predict.normalisation.inp(b["inp"]), b["coord"], b["cell"])
+                ),
+                imaging.to_float(b["gt"]),
+            )
+            for b in Batches(crops, 16, seed=0, epoch=draw)
+        )
+        for draw in range(1, draws + 1)
+    ]
+
+
+def measure() -> None:
+    """What a swapped resize and random validation crops cost with this project's own weights."""
+    predict = network()
+    for name in ("Set5", "Set14", "B100"):
+        pictures = [imaging.read_image(path) for path in sorted((ROOT / "load/benchmark" / name / "HR").glob("*.png"))]
+        for scale in (6, 8):
+            costs = [cost_of_swapping(predict, picture, scale, f"benchmark-{scale}") for picture in pictures]
+            pairs = zip(costs, pictures, strict=True)
+            oblong = [cost for cost, p in pairs if p.shape[0] // scale != p.shape[1] // scale]
+            print(
+                f"swapped resize, {name} x{scale}: costs {statistics.mean(costs):.2f} dB on {len(costs)} pictures, "
+                f"{statistics.mean(oblong):.2f} dB on the {len(oblong)} that are not square"
+            )
+    scores = random_crops(predict)
+    print(
+        f"one network on {len(scores)} draws of 400 validation crops: {min(scores):.2f} to {max(scores):.2f} dB, "
+        f"standard deviation {statistics.stdev(scores):.3f}"
+    )
+
+
+def main() -> None:
+    """Print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measure", action="store_true", help="also measure with the weights in pretrained/")
+    arguments = parser.parse_args()
+    print("Jittor minus PyTorch, mean over the experiments in dB")
+    for (dataset, scale), values in gaps().items():
+        spread = f"{min(values):+.2f} to {max(values):+.2f}, {len(values)}"
+        print(f"  {dataset} x{scale}: {statistics.mean(values):+.2f} ({spread})")
+    print("validation PSNR of epochs 1 to 100: best minus last, mean change from epoch to epoch after 50, in dB")
+    for (framework, experiment), values in sorted(curves().items()):
+        print(f"  {framework} {experiment}: {best_against_last(values):.2f}, {unrest(values):.2f}")
+    means = (statistics.mean(map(count, curves().values())) for count in (best_against_last, unrest))
+    print("  mean:", ", ".join(f"{mean:.2f}" for mean in means))
+    rates = [learning_rate(1e-4, epoch, MILESTONES) for epoch in (1, 100, 201)]
+    print("learning rate at epochs 1, 100 and 201:", *rates)
+    if arguments.measure:
+        measure()
+
+
+if __name__ == "__main__":
+    main()
