@@ -142,9 +142,11 @@ def test_every_ablation(flags):
 def test_pictures_queries_and_gradients_of_the_other_models(name):
     """MetaSR's random weights give colours up to 4, whose float32 sums of 72 x 256 products carry some 1e-6."""
     engines = both(OTHERS[name], {"name": "sgd", "args": {"lr": 1.0}})
-    first, second = (whole(engine, normalised_picture(11, 17), 41, 63) for engine in engines)
-    assert first.std() > 1e-3
-    np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
+    for scale in (2, 3.7, 6):
+        size = round(41 * scale), round(67 * scale)
+        first, second = (whole(engine, normalised_picture(41, 67), *size) for engine in engines)
+        assert first.shape == (*size, 3) and first.std() > 1e-3
+        np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
     queries = batch(1)
     first, second = (engine.predict_queries(queries["inp"], queries["coord"], queries["cell"]) for engine in engines)
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
