@@ -4,6 +4,8 @@ The keys are upstream LIIF's, so its files run unmodified; `base`, `method`, `se
 `step_save`, `step_log` and, in image-folder, `skip_broken` are ours.
 """
 
+import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -77,8 +79,16 @@ class Evaluation(Strict):
     """
 
     data_norm: DataNorm = DataNorm()
-    eval_type: str | None = pydantic.Field(default=None, pattern=r"^(div2k|benchmark)-[1-9]\d*$")
+    eval_type: str | None = None
     eval_bsize: PositiveInt | None = None
+
+    @pydantic.field_validator("eval_type")
+    @classmethod
+    def known_protocol(cls, value: str | None) -> str | None:
+        """A protocol and its scale."""
+        if value is not None and not re.fullmatch(r"(div2k|benchmark)-[1-9]\d*", value):
+            raise ValueError("accepted is div2k-S or benchmark-S, S the scale, like benchmark-4")
+        return value
 
 
 class TestConfig(Evaluation):
@@ -119,7 +129,10 @@ def find(path: str | Path) -> Path:
         if place.is_file():
             return place
     looked = ", ".join(dict.fromkeys(str(place) for place in places))
-    raise UserError(f"no config '{path}': looked for {looked}")
+    known = [str(file.relative_to(ROOT / "configs")) for file in (ROOT / "configs").rglob("*.yaml")]
+    close = difflib.get_close_matches(str(path), known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise UserError(f"no config '{path}': {hint}looked for the YAML file {looked}")
 
 
 def locate_data(path: str | Path) -> Path:
@@ -127,7 +140,8 @@ def locate_data(path: str | Path) -> Path:
     for place in (Path(path), ROOT / path):
         if place.exists():
             return place
-    raise UserError(f"no folder or file '{path}' here or in {ROOT}: see 'Data' in README.md")
+    known = "see 'Data' in README.md and python scripts/download_data.py --list"
+    raise UserError(f"no folder or file '{path}' here or in {ROOT}: {known}")
 
 
 def read_yaml(path: Path) -> dict:

@@ -61,6 +61,8 @@ def select(recipe: str, only: str | None = None) -> list[Experiment]:
         return held
     wanted = [word.strip() for word in only.split(",") if word.strip()]
     known = {word for experiment in held for word in (experiment.name, experiment.group)}
+    if not wanted:
+        raise UserError(f"--only '{only}' names nothing: recipe {recipe}: known: {', '.join(sorted(known))}")
     for word in wanted:
         if word not in known:
             raise UserError(f"--only '{word}': recipe {recipe}: {nearest_known(word, known)}")

@@ -35,7 +35,8 @@ def explain(error: pydantic.ValidationError, known_at: Callable[[tuple], list[st
     if complaint["type"] == "missing":
         return f"{where}: key '{key}' is missing"
     value = complaint["input"]
-    return f"{where}: '{key}' is {value!r}: {complaint['msg'][0].lower()}{complaint['msg'][1:]}"
+    message = complaint["msg"].removeprefix("Value error, ")
+    return f"{where}: '{key}' is {value!r}: {message[0].lower()}{message[1:]}"
 
 
 @functools.cache

@@ -105,7 +105,8 @@ def read(path: Path) -> UpstreamCheckpoint:
     """
     if not zipfile.is_zipfile(path):
         raise UserError(
-            f"{path} is not a .pth archive of PyTorch 1.6 or later (cut short, or older: load and save it again)"
+            f"{path} is not a .pth archive of PyTorch 1.6 or later (cut short, or older: load and save it again), "
+            "nor a .safetensors of this project"
         )
     try:
         content = _unpickle(path)

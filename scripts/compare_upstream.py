@@ -191,6 +191,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=SPECS, default=list(SPECS), help="default: all")
     parser.add_argument("--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)")
     arguments = parser.parse_args()
+    if not (arguments.upstream / "models" / "liif.py").is_file():
+        parser.error(f"{arguments.upstream} is no clone of yinboc/liif: it has no models/liif.py")
     for framework in ("torch", "jittor"):
         environment.prepare(framework, "cpu")
     for number, name in enumerate(arguments.models):

@@ -6,6 +6,7 @@ Writes into demo_out/: the small picture, what each framework makes of it, and s
 side. The enlarging is done by the commands that the README shows.
 """
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,7 @@ def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
 
 def main() -> None:
     """Shrink, enlarge, measure, draw."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
     original = imaging.read_image(PICTURE)
     height, width = original.shape[:2]

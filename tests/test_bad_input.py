@@ -116,8 +116,13 @@ def test_broken_images_can_be_left_out(say, world, tmp_path):
 
 
 def test_a_missing_config_is_one_sentence(refused):
-    refused("no config 'nowhere.yaml': looked for", "train", "--config", "nowhere.yaml")
-    refused("no config 'nowhere.yaml': looked for", "test", "--config", "nowhere.yaml", "--model", "bicubic")
+    refused(
+        "no config 'test-set5-4.yaml': did you mean 'test/test-set5-4.yaml'", "test", "--config", "test-set5-4.yaml"
+    )
+    refused("no config 'nowhere.yaml': looked for the YAML file", "train", "--config", "nowhere.yaml")
+    refused(
+        "no config 'nowhere.yaml': looked for the YAML file", "test", "--config", "nowhere.yaml", "--model", "bicubic"
+    )
 
 
 def test_a_train_config_for_test_is_recognised(refused, world, tmp_path):

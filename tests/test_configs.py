@@ -223,6 +223,8 @@ def test_experiments_are_chosen_by_name_and_group():
     assert len(experiments.select("bsds400", "more,rdn-liif")) == 4
     with pytest.raises(UserError, match="--only 'rdn-lif'.*did you mean 'rdn-liif'"):
         experiments.select("bsds400", "rdn-lif")
+    with pytest.raises(UserError, match="--only '' names nothing: recipe div2k: known: "):
+        experiments.select("div2k", "")
     with pytest.raises(UserError, match="--only 'faces'"):
         experiments.select("bsds400", "faces")
     with pytest.raises(UserError, match="--recipe 'bsds': did you mean 'bsds400'. known: bsds400, celebAHQ, div2k"):

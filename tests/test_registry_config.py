@@ -159,6 +159,11 @@ def test_a_wrong_value_is_named_with_its_place(write, place, value):
     assert "\n" not in str(caught.value)
 
 
+def test_a_wrong_protocol_is_told_what_is_accepted(write):
+    with pytest.raises(UserError, match="'eval_type' is 'benchmark4': accepted is div2k-S or benchmark-S"):
+        config.load(write(changed("eval_type", "benchmark4")), "train")
+
+
 @pytest.mark.parametrize("key", ["train_dataset", "model", "optimizer", "epoch_max"])
 def test_a_missing_key_is_named(write, key):
     content = yaml.safe_load(UPSTREAM_TRAIN)
