@@ -58,6 +58,8 @@ class ResidualDenseBlock(nn.Module):
         parts = [x]
         for layer in self.convs:
             parts.append(layer(parts))
+            if jt.flags.no_grad:
+                parts[-1].sync()  # Jittor: or it begins with what all layers make of x, and keeps it
         return x + convolve_parts(self.LFF, parts)
 
 
@@ -97,7 +99,7 @@ class RDN(nn.Module):
             x = block(x)
             fused = fused + nn.conv2d(x, weight)
             if jt.flags.no_grad:
-                jt.sync([x, fused])  # Jittor: or all blocks would wait, with what they have in hand, for the last
+                jt.sync([x, fused])  # Jittor: as above, for the blocks
         x = smooth(fused) + shallow
         return x if self.no_upsampling else self.UPNet(x)
 
