@@ -2,7 +2,7 @@
 
 metrics.jsonl is the truth: one JSON object a line, {"step", "epoch", "loss"} for every training step and
 {"step", "epoch", "lr", "train_loss", "val_psnr", "commit", "seconds"} for every epoch: the project's commit
-and the time on the clock, from the epoch's beginning or, where it was resumed in its midst, from there.
+and the time on the clock that the whole epoch took, without what a kill threw away and the time until --resume.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The models that the batch scripts test and show: those of a study's run folders, single files, and bicubic."""
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,13 @@ class Model:
     def weights(self) -> str | None:
         """SHA-256 of the checkpoint, None for bicubic."""
         return provenance.sha256(self.path) if self.path else None
+
+    @property
+    def checkpoint(self) -> str:
+        """best or last of a run's, the file's name without its ending of others, empty for bicubic."""
+        if self.name == BICUBIC:
+            return ""
+        return re.sub(r"^(.*_)?epoch-", "", self.path.stem if self.path else self.name)
 
     def frameworks(self, wanted: str) -> list[str]:
         """In which to run it: `wanted` is own, torch, jittor or both; own is both where it was not trained here."""

@@ -22,13 +22,16 @@ from liif_core.runlog import RunLog
 
 @dataclass
 class Progress:
-    """Where training is: the epoch under way (from 1), its batches done, all steps done, its losses, the best PSNR."""
+    """Where training is: the epoch under way (from 1), its batches done, all steps done, its losses, the best PSNR,
+    and the seconds that the epoch's batches took.
+    """
 
     epoch: int = 1
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     best_psnr: float | None = None
+    seconds: float = 0.0
 
 
 class StopRequest:
@@ -158,6 +161,8 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
     val_set = config.val_dataset and data.make(config.val_dataset.model_dump(), config.seed, training=False)
     open_folder(folder, config, resume)
     progress = starting_point(engine, config, folder)
+    if progress.epoch <= config.epoch_max:  # what check_unchanged lets differ counts from here on
+        write_atomically(folder / "config.yaml", configs.dump(config).encode())
     normalisation = Normalisation(config.data_norm)
     run = Run(engine, config, folder, progress)
     log = run.log
@@ -168,7 +173,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
     started, first_epoch = time.monotonic(), progress.epoch
 
     while progress.epoch <= config.epoch_max:
-        epoch, epoch_started = progress.epoch, time.monotonic()
+        epoch, epoch_started = progress.epoch, time.monotonic() - progress.seconds
         learning_rate = schedule.learning_rate(base, epoch, config.multi_step_lr)
         engine.set_lr(learning_rate)
         batches = Batches(train_set, config.train_dataset.batch_size, config.seed, epoch, progress.batch)
@@ -180,6 +185,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
                 engine.train_step(normalisation.batch(batch))
                 progress.step += 1
                 progress.batch += 1
+                progress.seconds = time.monotonic() - epoch_started
                 bar.update()
                 if progress.step % config.step_log == 0:
                     run.fetch_losses()
@@ -214,7 +220,7 @@ def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, 
         line.append(f"{duration(record['seconds'])} {duration(elapsed)}/{duration(total)}")
         log.text(", ".join(line))
         log.record([record])
-        progress.epoch, progress.batch, progress.loss_sum = epoch + 1, 0, 0.0
+        progress.epoch, progress.batch, progress.loss_sum, progress.seconds = epoch + 1, 0, 0.0, 0.0
         run.save(*names, "epoch-last")  # last, for it says that the others are there
     log.close()
 

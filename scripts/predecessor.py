@@ -5,7 +5,6 @@ python scripts/predecessor.py --measure  also what its mistakes cost here; needs
 """
 
 import argparse
-import csv
 import statistics
 import sys
 from collections import defaultdict
@@ -18,25 +17,17 @@ from liif_core import checkpoint, config, data, environment, evaluation, imaging
 from liif_core.config import PRETRAINED, MultiStepLR  # noqa: E402
 from liif_core.data.batching import Batches  # noqa: E402
 from liif_core.normalisation import Normalisation  # noqa: E402
+from liif_core.report import reference  # noqa: E402
 from liif_core.schedule import learning_rate  # noqa: E402
 
 MILESTONES = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)  # of the paper, kept for 100 epochs
 
 
-def read(name: str) -> list[dict[str, str]]:
-    """The rows of a file in reference/."""
-    with open(ROOT / "reference" / f"{name}.csv", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def gaps() -> dict[tuple[str, int], list[float]]:
     """Jittor's PSNR minus PyTorch's in dB, one per experiment, by data set and scale."""
-    scores = {
-        (r["framework"], r["experiment"], r["dataset"], int(r["scale"])): float(r["psnr_db"]) for r in read("scores")
-    }
     found = defaultdict(list)
-    for (framework, experiment, dataset, scale), value in scores.items():
-        other = scores.get(("torch", experiment, dataset, scale))
+    for (framework, experiment, dataset, scale), value in reference.scores().items():
+        other = reference.scores().get(("torch", experiment, dataset, scale))
         if framework == "jittor" and other is not None:
             found[dataset, scale].append(value - other)
     return dict(sorted(found.items()))
@@ -44,10 +35,7 @@ def gaps() -> dict[tuple[str, int], list[float]]:
 
 def curves(last: int = 100) -> dict[tuple[str, str], list[float]]:
     """Validation PSNR in dB of the first `last` epochs, by framework and experiment."""
-    found = defaultdict(dict)
-    for row in read("curves"):
-        found[row["framework"], row["experiment"]][int(row["epoch"])] = float(row["val_psnr_db"])
-    return {key: [values[epoch] for epoch in range(1, last + 1)] for key, values in found.items()}
+    return {key: curve.psnr[: curve.epochs.index(last) + 1] for key, curve in reference.curves().items()}
 
 
 def best_against_last(values: list[float]) -> float:

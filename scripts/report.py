@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import experiments  # noqa: E402
+from liif_core import experiments, jobs  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import check_writable, write_atomically  # noqa: E402
 from liif_core.report import study, tables  # noqa: E402
@@ -32,7 +32,7 @@ def write_readmes() -> None:
 
 def find_studies(folders: list[Path]) -> list[study.Study]:
     """The named studies, or all below save/."""
-    found = folders or sorted(path.parent for path in (ROOT / "save").glob("*/scores.csv"))
+    found = folders or study.below(ROOT / "save")
     if not found:
         raise UserError("no study: name one like save/bsds400, or run batch_0.sh and scripts/batch_test_simple.py")
     return [study.load(folder) for folder in found]
@@ -54,8 +54,8 @@ def write_plots(studies: list[study.Study], folder: Path) -> None:
         print(f"{folder / one.name}: {len(figures)} plots")
 
 
-def main() -> None:
-    """Write what was asked for."""
+def main() -> int:
+    """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Tables and plots of studies, and the README's tables.")
     parser.add_argument("study", nargs="*", type=Path, help="folders like save/bsds400 (default: all below save/)")
     parser.add_argument("--html", type=Path, help="the page to write (default: save/report.html)")
@@ -65,7 +65,7 @@ def main() -> None:
     if arguments.readme:
         write_readmes()
         if not (arguments.study or arguments.html or arguments.plots):
-            return
+            return 0
     output = arguments.html or ROOT / "save" / "report.html"
     check_writable(output)
     studies = find_studies(arguments.study)
@@ -75,11 +75,8 @@ def main() -> None:
     print(f"{output}: {', '.join(one.name for one in studies)}, {output.stat().st_size / 1e6:.1f} MB")
     if arguments.plots:
         write_plots(studies, arguments.plots)
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    jobs.exit_with(main)

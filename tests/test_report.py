@@ -2,18 +2,21 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
 from small_run import train_config
 
-from liif_core import experiments
+from liif_core import experiments, trained
 from liif_core.errors import UserError
 from liif_core.report import measured, page, plots, reference, runs, study, tables
 
@@ -25,7 +28,7 @@ SHA = {"torch": "a1" * 32, "jittor": "b2" * 32}
 def write_run(folder, name, epochs, **changes):
     run = folder / name
     run.mkdir(parents=True)
-    config = train_config(folder, seed=7, **changes)
+    config = train_config(folder, **({"seed": 7, "epoch_max": 8} | changes))
     config["train_dataset"]["dataset"]["args"]["root_path"] = "./load/bsds400"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     records = []
@@ -41,15 +44,17 @@ def write_run(folder, name, epochs, **changes):
     return run
 
 
-def row(model, framework, dataset, scale, psnr, ssim=0.5, weights="", experiment=None):
+def row(model, framework, dataset, scale, psnr, ssim=0.5, weights="", experiment=None, checkpoint=None):
     protocol = f"div2k-{scale}" if dataset == "div2k" else f"benchmark-{scale}"
-    values = (model, experiment or model, framework, f"test/test-{dataset}-{scale}.yaml", dataset, scale, protocol)
+    kind = checkpoint or ("best" if weights else "")
+    config = f"test/test-{dataset}-{scale}.yaml"
+    values = (model, experiment or model, framework, kind, config, dataset, scale, protocol)
     return dict(zip(study.COLUMNS, (*values, psnr, ssim, 5, weights, "feedbee9-dirty"), strict=True))
 
 
-def write_scores(path, rows):
+def write_scores(path, rows, columns=study.COLUMNS):
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, study.COLUMNS)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -60,7 +65,14 @@ def made(tmp_path):
     folder = tmp_path / NASTY
     write_run(folder, "edsr-baseline-liif_torch", 8)
     write_run(folder, "edsr-baseline-liif_jittor", 6)
-    write_run(folder, "own<i>_torch", 1)
+    pairs = {"root_path_1": "./load/celebAHQ/64", "root_path_2": "./load/celebAHQ/128"}
+    dataset = {"name": "paired-image-folders", "args": pairs}
+    write_run(
+        folder,
+        "own<i>_torch",
+        1,
+        train_dataset={"dataset": dataset, "wrapper": {"name": "sr-implicit-paired"}, "batch_size": 2},
+    )
     liif = dict(experiment="edsr-baseline-liif")
     write_scores(
         folder / "scores.csv",
@@ -78,6 +90,16 @@ def made(tmp_path):
         ],
     )
     return study.load(folder)
+
+
+def script(name):
+    """scripts/<name>.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    start = sys.path[0]
+    spec.loader.exec_module(module)
+    sys.path[0] = start
+    return module
 
 
 def cells(table, *labels):
@@ -101,6 +123,21 @@ def test_a_run_is_read_up_to_the_line_that_is_being_written(made):
     assert [record["epoch"] for record in run.validated()] == [2, 4, 6]
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"root_path": "./load/bsds400"}, "bsds400"),
+        ({"root_path": "../load/div2k/DIV2K_train_HR"}, "div2k/DIV2K_train_HR"),
+        ({"root_path_1": "./load/celebAHQ/32", "root_path_2": "./load/celebAHQ/256"}, "celebAHQ/256"),
+        ({"root_path": "/home/somebody/pictures/"}, "pictures"),
+        ({"root_path": "./load"}, "load"),
+    ],
+)
+def test_training_data_are_called_by_their_folder_below_load(given, shown):
+    config = {"train_dataset": {"dataset": {"args": given}}}
+    assert study.Run("own", "torch", config, []).data == shown
+
+
 def test_our_figures_stand_beside_the_published_and_the_predecessors(made):
     (table,) = topic(made, "Methods on the benchmark sets")
     assert table.header == ["method", "where", "x2", "x3", "weights"]
@@ -118,6 +155,74 @@ def test_our_figures_stand_beside_the_published_and_the_predecessors(made):
     notes = " ".join(table.notes)
     assert "`benchmark-S`" in notes and "`feedbee-dirty`" in notes and "RDN-LIIF" in notes.split("Not measured")[1]
     assert "bsds400, 8 epochs, 48 steps of 2" in notes
+    assert "Checkpoint: best." in table.notes
+
+
+def test_what_has_another_protocol_has_nothing_published_beside_it(made):
+    """Set5's published figures are of luma."""
+    rgb = dataclasses.replace(made, scores=[dataclasses.replace(s, protocol=f"div2k-{s.scale}") for s in made.scores])
+    (table,) = topic(rgb, "Methods on the benchmark sets")
+    assert cells(table, "bicubic", "Pillow")[0] == tables.Cell("33.67", ("0.9300",))
+    assert not [line for line in table.rows if line[1] == "published" or "predecessor" in line[1]]
+    assert "difference" not in " ".join(table.notes)
+    b100 = [dataclasses.replace(rgb.scores[0], dataset="b100")]
+    line = tables.markdown(tables.bicubic_table(b100, "en")).splitlines()[-3]
+    assert line == "| B100 | 33.67 | — | — | 29.56 / 27.21 / 25.96 | — / — / — |"
+
+
+def test_two_scores_of_one_model_on_one_set_are_refused(tmp_path):
+    once = row("bicubic", "pillow", "set5", 2, 33.666)
+    write_scores(tmp_path / "scores.csv", [once, once])
+    assert len(study.read_scores(tmp_path / "scores.csv")) == 2  # the same twice is no contradiction
+    other = once | {"config": "test/set5-2.yaml", "protocol": "div2k-2"}
+    write_scores(tmp_path / "scores.csv", [once, other])
+    wanted = "two scores of bicubic in pillow on set5 x2, by test/test-set5-2.yaml and test/set5-2.yaml: keep one"
+    with pytest.raises(UserError, match=wanted):
+        study.read_scores(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kind"),
+    [
+        ("rdn-liif_torch", "save/div2k/rdn-liif_torch/epoch-best.safetensors", "best"),
+        ("rdn-liif_torch", "save/div2k/rdn-liif_torch/epoch-last.safetensors", "last"),
+        ("rdn-liif_div2k", "rdn-liif_div2k.safetensors", "rdn-liif_div2k"),
+        ("rdn-liif_div2k", None, "rdn-liif_div2k"),  # measured before, and now known by its folder alone
+        ("rdn-liif_torch_epoch-1000", None, "1000"),
+        ("bicubic", None, ""),
+    ],
+)
+def test_a_model_says_which_checkpoint_it_is(tmp_path, name, file, kind):
+    model = trained.Model(name, "rdn-liif", file and Path(file), None, tmp_path)
+    assert model.checkpoint == kind
+
+
+def test_a_table_says_which_checkpoint_it_shows(tmp_path):
+    """From the files that test.py leaves to the note under the table."""
+    batch = script("batch_test_simple")
+    models = []
+    for framework, kind in (("torch", "best"), ("jittor", "last")):
+        run = tmp_path / f"rdn-liif_{framework}"
+        run.mkdir()
+        checkpoint = run / f"epoch-{kind}.safetensors"
+        checkpoint.write_bytes(kind.encode())
+        model = trained.Model(run.name, "rdn-liif", checkpoint, framework, run / "results")
+        written = row("", framework, "set5", 2, 38.0, weights=model.weights)
+        (run / "results" / framework).mkdir(parents=True)
+        (run / "results" / framework / "test-set5-2.json").write_text(json.dumps(written))
+        models.append(model)
+    batch.write_scores(tmp_path, models)
+    (table,) = topic(study.load(tmp_path), "Methods on the benchmark sets")
+    assert "Checkpoint: last; RDN-LIIF (PyTorch): best." in table.notes
+
+
+def test_scores_from_before_they_named_the_checkpoint_are_read(tmp_path):
+    columns = [column for column in study.COLUMNS if column != "checkpoint"]
+    write_scores(tmp_path / "scores.csv", [row("rdn-liif_torch", "torch", "set5", 2, 38.0, weights="a1")], columns)
+    found = study.load(tmp_path)
+    assert [score.checkpoint for score in found.scores] == [""]
+    (table,) = measured.other_tables(found, EXPERIMENTS) or topic(found, "Methods on the benchmark sets")
+    assert not any(note.startswith("Checkpoint") for note in table.notes)
 
 
 def test_tables_follow_the_test_sets_that_were_measured(made):
@@ -154,11 +259,11 @@ def test_the_run_table_says_how_each_was_trained(made):
     row = dict(
         zip(table.header, next(r for r in table.rows if r[:2] == ["EDSR-baseline-LIIF", "PyTorch"]), strict=True)
     )
-    assert (row["epochs"], row["best PSNR"], row["epoch"]) == ("8 of 3", "26.00", "8")
+    assert (row["epochs"], row["best PSNR"], row["epoch"]) == ("8 of 8", "26.00", "8")
     assert row["time"] == "4.0 min"
-    assert "data" not in row and table.notes == [
-        "Of all: data bsds400, batch 2, learning rate 0.001, seed 7, commit `c0ffee1`."
-    ]
+    assert {line[table.header.index("epochs")] for line in table.rows} == {"8 of 8", "6 of 8", "1 of 8"}
+    assert [line[table.header.index("data")] for line in table.rows] == ["bsds400", "bsds400", "celebAHQ/128"]
+    assert "seed" not in row and table.notes == ["Of all: batch 2, learning rate 0.001, seed 7, commit `c0ffee1`."]
 
 
 def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
@@ -235,6 +340,15 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(made):
     assert "<i>" not in text and "own<i>" in seen.text and f"Study {NASTY}" in seen.text
     assert all(link[1:] in seen.ids for link in seen.links)
     assert "RDN-LIIF, EDSR-baseline-MetaSR." in seen.text.split("Not run:")[1]
+    assert "celebAHQ/128, 1 of 8 epochs" in seen.text
+
+
+def test_the_pages_commands_name_the_study_where_it_lies_and_every_recipe(made):
+    here = dataclasses.replace(made, folder=ROOT / "save" / "div2k")
+    text = Page(page.render([here, made], EXPERIMENTS)).text
+    assert "--save-dir save/div2k\n" in text
+    assert f"python scripts/report.py save/div2k {shlex.quote(str(made.folder))}\n" in text
+    assert "RECIPE is bsds400, celebAHQ, div2k or div2k-100." in text
 
 
 def test_colours_of_the_plots_follow_the_page(made):
@@ -346,3 +460,27 @@ def test_the_command_writes_the_page_and_the_plots(made, tmp_path):
     }
     refused = subprocess.run([*command[:2], tmp_path / "absent"], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stderr.startswith("error: no folder"), refused.stderr
+
+
+def test_without_names_every_folder_with_runs_is_reported(tmp_path, monkeypatch, capsys):
+    save = tmp_path / "save"
+    write_run(save / "trained", "rdn-liif_torch", 1)
+    write_run(save / "own", "tried", 1)
+    (save / "scores").mkdir()
+    write_scores(save / "scores" / "scores.csv", [row("bicubic", "pillow", "set5", 2, 33.666)])
+    (save / "report.html").write_text("of last time")
+    report = script("report")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    assert [one.name for one in report.find_studies([])] == ["scores", "trained"]
+    assert capsys.readouterr().out.startswith(f"left out: {save}/own/tried is not called EXPERIMENT_torch")
+
+
+def test_ctrl_c_is_not_an_error(tmp_path):
+    code = (
+        "import runpy\nfrom liif_core.report import study\n"
+        "def stop(folder): raise KeyboardInterrupt\n"
+        "study.load = stop\nrunpy.run_path('scripts/report.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, tmp_path, "--html", tmp_path / "page.html"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -1,10 +1,12 @@
 """The loop itself, with an engine that only counts: what is kept, in which order, and from where a run goes on."""
 
+import json
 import math
 import signal
 
 import numpy as np
 import pytest
+import yaml
 from small_run import EPOCHS, STEPS, records, train_config
 
 from liif_core import checkpoint, training
@@ -146,6 +148,51 @@ def test_damaged_log_lines_are_dropped_with_what_follows(run):
     (folder / "metrics.jsonl").write_bytes(b"".join(lines[:3]) + b"\0\0\0\n" + lines[3])
     run(go_on=True, epoch_max=EPOCHS + 1)
     assert [record["step"] for record in records(folder)[:4]] == [1, 2, 3, EPOCHS * STEPS + 1]
+
+
+def test_the_config_in_the_folder_is_that_of_the_last_training(run):
+    def written(folder):
+        return yaml.safe_load((folder / "config.yaml").read_text())["epoch_max"]
+
+    assert written(run()) == EPOCHS
+    assert written(run(go_on=True, epoch_max=EPOCHS + 1)) == EPOCHS + 1
+    assert written(run(go_on=True, epoch_max=1)) == EPOCHS + 1  # nothing was left to train
+
+
+class TimedEngine(CountingEngine):
+    """A step takes a second of a clock of its own; after `lasts` steps comes a broken picture."""
+
+    clock = 0.0
+
+    def __init__(self, lasts=math.inf):
+        super().__init__()
+        self.lasts = lasts
+
+    def train_step(self, batch):
+        if self.lasts == 0:
+            raise UserError("a broken picture")
+        self.lasts -= 1
+        TimedEngine.clock += 1
+        super().train_step(batch)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_epochs_time_is_all_of_its_own(run, tmp_path, monkeypatch, known):
+    """Resumed twice in its midst; a checkpoint from before it kept the time is gone on from too."""
+    monkeypatch.setattr(training.time, "monotonic", lambda: TimedEngine.clock)
+    for steps in (STEPS + 2, 3):
+        with pytest.raises(UserError, match="a broken picture"):
+            run(TimedEngine(steps), go_on=True)
+        TimedEngine.clock += 1000
+    path = tmp_path / "run" / "epoch-last.safetensors"
+    if not known:
+        found = checkpoint.load(path)
+        found.progress.pop("seconds")
+        checkpoint.save(path, found)
+    folder = run(TimedEngine(), go_on=True)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    seconds = [record["seconds"] for record in lines if "seconds" in record]
+    assert seconds == [STEPS, STEPS if known else 1, STEPS]
 
 
 def test_training_goes_on_when_tensorboard_dies(run, monkeypatch, capsys):

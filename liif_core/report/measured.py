@@ -105,6 +105,9 @@ def _score_table(study: Study, methods: tuple[str, ...], test_set: str, experime
     own = [s for s in study.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
     own = [s for s in own if reference.method(s.experiment) in methods]
     scales: list[int | None] = [*sorted({s.scale for s in own if s.scale is not None})] or [None]
+    # What was measured under another protocol has nothing published beside it.
+    same = {s.scale for s in own if s.scale and reference.same_protocol(test_set, s.scale, s.protocol)}
+    comparable = [scale if scale in same else None for scale in scales]
     header = ["method", "where", *(f"x{scale}" if scale else "PSNR" for scale in scales), "weights"]
     rows: list[list[Cell | str]] = []
     missing = []
@@ -114,10 +117,10 @@ def _score_table(study: Study, methods: tuple[str, ...], test_set: str, experime
             if reference.method(score.experiment) == name:
                 place = (score.model, "" if name == "bicubic" else score.framework)
                 models.setdefault(place, []).append(score)
-        beside = _published_rows(name, test_set, scales, experiments)
+        beside = _published_rows(name, test_set, comparable, experiments)
         if not models and not beside:
             continue
-        ours = [_own_row(place, found, test_set, scales) for place, found in sorted(models.items(), key=_order)]
+        ours = [_own_row(place, found, scales) for place, found in sorted(models.items(), key=_order)]
         trained = {score.trained_in or score.framework for found in models.values() for score in found}
         absent = [FRAMEWORKS[framework] for framework in FRAMEWORKS if framework not in trained]
         if not models or (absent and name != "bicubic"):
@@ -155,7 +158,7 @@ def _published(test_set: str, name: str, scale: int | None) -> float | None:
     return reference.published(test_set, single if name in ("edsr-baseline", "rdn") else name, scale)
 
 
-def _own_row(place: tuple[str, str], scores: list[Score], test_set: str, scales: list[int | None]) -> list[Cell | str]:
+def _own_row(place: tuple[str, str], scores: list[Score], scales: list[int | None]) -> list[Cell | str]:
     experiment, (_, framework) = scores[0].experiment, place
     where = FRAMEWORKS.get(framework, "Pillow")
     if experiment != reference.method(experiment):
@@ -166,35 +169,41 @@ def _own_row(place: tuple[str, str], scores: list[Score], test_set: str, scales:
         if found is None:
             cells.append(NOTHING)
             continue
-        paper = None if scale is None else reference.published(test_set, experiment, scale)
-        gap = None if paper is None or found.psnr is None else found.psnr - paper
-        small = [] if gap is None else [signed(gap)]
+        small = [] if found.gap is None else [signed(found.gap)]
         cells.append(Cell("∞" if found.psnr is None else decibel(found.psnr), (*small, f"{found.ssim:.4f}")))
     return [where, *cells, code(scores[0].weights[:8]) if scores[0].weights else ""]
 
 
 def _score_notes(study: Study, own: list[Score], missing: list[str]) -> list[str]:
     pictures = " or ".join(map(str, sorted({score.pictures for score in own})))
-    beside = any(score.scale and reference.published(score.dataset, score.experiment, score.scale) for score in own)
-    small = "its difference to the published one, and SSIM" if beside else "SSIM"
+    small = "its difference to the published one, and SSIM" if any(score.gap is not None for score in own) else "SSIM"
     notes = [
         f"PSNR in dB; small: {small}.",
         f"Protocol {protocols(own)}, {pictures} pictures, measured at commit {commits(own)}.",
     ]
+    kinds: dict[str, list[str]] = {}
+    for score in {score.model: score for score in own if score.checkpoint}.values():
+        kind = score.checkpoint if score.checkpoint in ("best", "last") else code(score.checkpoint)
+        where = f" ({FRAMEWORKS[score.trained_in]})" if score.trained_in else ""
+        kinds.setdefault(kind, []).append(title(score.experiment) + where)
+    if kinds:
+        notes.append(f"Checkpoint: {_most(kinds)}.")
     models = {score.experiment for score in own}
     trained: dict[str, list[str]] = {}
     for run in study.runs:
         if run.experiment in models:
             trained.setdefault(_trained_on(run), []).append(f"{title(run.experiment)} ({FRAMEWORKS[run.framework]})")
-    if len(trained) == 1:
-        notes.append(f"Ours were trained on {next(iter(trained))}.")
-    elif trained:
-        most = max(trained, key=lambda text: len(trained[text]))
-        others = [f"{', '.join(names)}: {text}" for text, names in trained.items() if text != most]
-        notes.append(f"Ours were trained on {most}; {'; '.join(others)}.")
+    if trained:
+        notes.append(f"Ours were trained on {_most(trained)}.")
     if missing:
         notes.append(f"Not measured: {', '.join(missing)}.")
     return notes
+
+
+def _most(named: dict[str, list[str]]) -> str:
+    """What is so of the most, then each other with the names of those it is so of."""
+    most = max(named, key=lambda text: len(named[text]))
+    return "; ".join([most, *(f"{', '.join(names)}: {text}" for text, names in named.items() if text != most)])
 
 
 def _trained_on(run: Run) -> str:

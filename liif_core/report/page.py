@@ -2,15 +2,18 @@
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import re
+import shlex
 from html import escape
 from pathlib import Path
 
 from tqdm import tqdm
 
 from liif_core import environment, provenance
-from liif_core.experiments import Experiment
+from liif_core.config import ROOT
+from liif_core.experiments import Experiment, recipes
 from liif_core.report import measured, plots, runs
 from liif_core.report.study import FRAMEWORKS, Run, Study
 from liif_core.report.tables import Cell, Table, code, short
@@ -41,10 +44,10 @@ figure { margin: 1em 0; } figure svg { min-width: 38rem; width: 100%; height: au
 """
 
 PROTOCOLS = """<p>All figures come from <code>test.py</code>, which was given the checkpoint of each run with the best
-validation PSNR, or the last one where nothing was validated. It counts <code>benchmark-S</code> as PSNR of luma with a
-border of S pixels cut, and <code>div2k-S</code> as PSNR of RGB with a border of S + 6 pixels cut, S being the scale.
-SSIM is always that of luma: an 11x11 Gaussian window with sigma 1.5, the same border. The mean is over pictures.
-Predictions are clamped to [0, 1] and not rounded; bicubic's have 8 bits by nature. x2, x3 and x4 take the
+validation PSNR (best), or the last one where nothing was validated (last). It counts <code>benchmark-S</code> as PSNR
+of luma with a border of S pixels cut, and <code>div2k-S</code> as PSNR of RGB with a border of S + 6 pixels cut, S
+being the scale. SSIM is always that of luma: an 11x11 Gaussian window with sigma 1.5, the same border. The mean is over
+pictures. Predictions are clamped to [0, 1] and not rounded; bicubic's have 8 bits by nature. x2, x3 and x4 take the
 low-resolution pictures of the set; from x6 on the original is cut to a multiple of the factor and shrunk with Pillow's
 bicubic.</p>
 <p>A small figure with a sign is the difference to the published PSNR above it; the other small one is SSIM. The
@@ -192,17 +195,24 @@ def _coded(text: str) -> str:
 
 def _commands(studies: list[Study]) -> str:
     lines = []
-    for study in studies:
-        folder = f"save/{study.name}"
+    folders = [shlex.quote(str(_place(study.folder))) for study in studies]
+    for study, folder in zip(studies, folders, strict=True):
         if study.runs:
             lines.append(f"bash batch_0.sh --framework both --recipe RECIPE --save-dir {folder}")
             lines.append(f"python scripts/batch_test_simple.py --save-dir {folder} --frameworks both")
         else:
             lines.append(f"python scripts/batch_test_simple.py --models FILE bicubic --output {folder}")
-    lines.append("python scripts/report.py " + " ".join(f"save/{study.name}" for study in studies))
+    lines.append("python scripts/report.py " + " ".join(folders))
+    *others, last = (f"<code>{escape(recipe)}</code>" for recipe in recipes())
     return f"""<pre><code>{escape(chr(10).join(lines))}</code></pre>
-<p><code>RECIPE</code> is <code>bsds400</code>, <code>div2k</code> or <code>div2k-100</code>. Each run folder keeps its
+<p><code>RECIPE</code> is {", ".join(others)} or {last}. Each run folder keeps its
 whole config in <code>config.yaml</code>, with what was changed by <code>--set</code>.</p>"""
+
+
+def _place(folder: Path) -> Path:
+    """A folder as it is typed in the repository's root."""
+    whole = Path(os.path.abspath(folder))  # save/ may be a link to another disk
+    return whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else folder
 
 
 def _environment(today: datetime.date) -> str:

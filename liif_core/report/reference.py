@@ -31,7 +31,13 @@ def _published() -> dict[tuple[str, str, int], float]:
 
 
 @functools.cache
-def _scores() -> dict[tuple[str, str, str, int], float]:
+def _protocols() -> dict[str, str]:
+    return {row["dataset"]: row["protocol"] for row in _rows("published.csv")}
+
+
+@functools.cache
+def scores() -> dict[tuple[str, str, str, int], float]:
+    """The predecessor's PSNR in dB under (framework, its name for the experiment, test set, scale)."""
     rows = _rows("scores.csv")
     return {
         (row["framework"], row["experiment"], data_set(row["dataset"]), int(row["scale"])): float(row["psnr_db"])
@@ -73,6 +79,12 @@ def published(test_set: str, experiment: str, scale: int) -> float | None:
     return _published().get((test_set, name, scale)) if fits else None
 
 
+def same_protocol(test_set: str, scale: int, protocol: str) -> bool:
+    """Whether a protocol as in scores.csv is the one that figures on a test set were published under."""
+    name = _protocols().get(data_set(test_set))
+    return protocol == ("RGB, no border" if name == "rgb-no-shave" else f"{name}-{scale}")
+
+
 def predecessor(framework: str, curve: str, test_set: str, scale: int) -> float | None:
     """The predecessor's PSNR in dB, None where it has none."""
-    return _scores().get((framework, curve, data_set(test_set), scale))
+    return scores().get((framework, curve, data_set(test_set), scale))

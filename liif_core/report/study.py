@@ -10,17 +10,21 @@ from typing import Any
 from liif_core import config as configs
 from liif_core import experiments
 from liif_core.errors import UserError
-from liif_core.report.reference import data_set
+from liif_core.report import reference
 
 FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
-COLUMNS = "model experiment framework config dataset scale protocol psnr ssim pictures weights commit".split()
+# Of scores.csv, which batch_test_simple.py writes; files from before it had the column `checkpoint` are read too.
+COLUMNS = (
+    "model experiment framework checkpoint config dataset scale protocol psnr ssim pictures weights commit".split()
+)
 
 
 @dataclass(frozen=True)
 class Score:
     """A line of scores.csv: the mean of one model, measured in one framework, on one test set.
 
-    psnr is in dB and None where it is infinite; weights is the SHA-256 of the file, empty for bicubic.
+    psnr is in dB and None where it is infinite; weights is the SHA-256 of the file, empty for bicubic; checkpoint
+    is best, last or a file's name, empty for bicubic and where the file says nothing of it.
     """
 
     model: str
@@ -35,6 +39,16 @@ class Score:
     pictures: int
     weights: str
     commit: str
+    checkpoint: str = ""
+
+    @property
+    def gap(self) -> float | None:
+        """PSNR less the published one in dB; None without either, and where that has another protocol."""
+        if self.psnr is None or self.scale is None:
+            return None
+        paper = reference.published(self.dataset, self.experiment, self.scale)
+        same = reference.same_protocol(self.dataset, self.scale, self.protocol)
+        return self.psnr - paper if paper is not None and same else None
 
     @property
     def trained_in(self) -> str | None:
@@ -55,8 +69,11 @@ class Run:
 
     @property
     def data(self) -> str:
-        """The folder of the training pictures, without where it lies."""
-        return Path(self.config["train_dataset"]["dataset"]["args"]["root_path"]).name
+        """The folder of the training pictures below load/, of pairs the high resolution's; elsewhere its name alone."""
+        found = self.config["train_dataset"]["dataset"]["args"]
+        parts = Path(found["root_path_2"] if "root_path_2" in found else found["root_path"]).parts
+        below = parts[len(parts) - parts[::-1].index("load") :] if "load" in parts else ()
+        return "/".join(below or parts[-1:])
 
     @property
     def steps(self) -> int:
@@ -87,6 +104,7 @@ def load(folder: Path) -> Study:
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: a study is what batch_0.sh leaves, for example save/bsds400")
     order = [experiment.name for experiment in experiments.read()]
+    _name_what_is_left_out(folder)
     runs = [_run(path) for path in folder.glob("*") if _is_run(path)]
     runs.sort(
         key=lambda run: (
@@ -101,6 +119,23 @@ def load(folder: Path) -> Study:
             f"{folder} holds no study: run folders called EXPERIMENT_torch or EXPERIMENT_jittor, or a scores.csv"
         )
     return Study(folder, runs, scores)
+
+
+def below(folder: Path) -> list[Path]:
+    """A folder and those in it, of them what has run folders or a scores.csv."""
+    found = []
+    for path in [folder, *sorted(folder.glob("*"))]:
+        if (path / "scores.csv").exists() or any(map(_is_run, path.glob("*"))):
+            found.append(path)
+        else:
+            _name_what_is_left_out(path)
+    return found
+
+
+def _name_what_is_left_out(folder: Path) -> None:
+    for path in sorted(path.parent for path in folder.glob("*/config.yaml")):
+        if not _is_run(path):
+            print(f"left out: {path} is not called EXPERIMENT_torch or EXPERIMENT_jittor, or has no metrics.jsonl yet")
 
 
 def _is_run(folder: Path) -> bool:
@@ -125,16 +160,26 @@ def _run(folder: Path) -> Run:
 
 
 def read_scores(path: Path) -> list[Score]:
-    """The lines of a scores.csv as batch_test_simple.py writes it."""
+    """The lines of a scores.csv as batch_test_simple.py writes it.
+
+    Raises UserError for a file that is none, and where two scores of one model on one test set differ.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            missing = [column for column in COLUMNS if column not in ("checkpoint", *(reader.fieldnames or ()))]
             if missing:
                 raise UserError(f"{path}: no column {', '.join(missing)}; batch_test_simple.py writes what is wanted")
-            return [_score(row, f"{path}, line {reader.line_num}") for row in reader]
+            scores = [_score(row, f"{path}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
+    seen: dict[tuple, Score] = {}
+    for score in scores:
+        first = seen.setdefault((score.model, score.framework, score.dataset, score.scale), score)
+        if (first.psnr, first.ssim, first.protocol) != (score.psnr, score.ssim, score.protocol):
+            place = f"{score.model} in {score.framework} on {score.dataset} x{score.scale}"
+            raise UserError(f"{path}: two scores of {place}, by {first.config} and {score.config}: keep one of them")
+    return scores
 
 
 def _score(row: dict[str, str], place: str) -> Score:
@@ -144,7 +189,7 @@ def _score(row: dict[str, str], place: str) -> Score:
             experiment=row["experiment"] or row["model"],
             framework=row["framework"],
             config=row["config"],
-            dataset=data_set(row["dataset"]) or Path(row["config"]).stem,
+            dataset=reference.data_set(row["dataset"]) or Path(row["config"]).stem,
             scale=int(row["scale"]) if row["scale"] else None,
             protocol=row["protocol"] or "RGB, no border",
             psnr=float(row["psnr"]) if row["psnr"] else None,
@@ -152,6 +197,7 @@ def _score(row: dict[str, str], place: str) -> Score:
             pictures=int(row["pictures"]),
             weights=row["weights"] or "",
             commit=row["commit"] or "",
+            checkpoint=row.get("checkpoint") or "",
         )
     except (ValueError, TypeError) as error:
         raise UserError(f"{place}: {error}; batch_test_simple.py writes what is wanted") from None

@@ -134,7 +134,7 @@ def bicubic_table(scores: list[Score], language: str) -> Table:
     for test_set in ("set5", "set14", "b100"):
         ours = [found[test_set, scale].psnr if (test_set, scale) in found else None for scale in scales]
         theirs = [reference.published(test_set, "bicubic", scale) for scale in scales]
-        gaps = [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
+        gaps = [found[test_set, scale].gap if (test_set, scale) in found else None for scale in scales]
         beside = [" / ".join(map(decibel, theirs)), " / ".join(map(signed, gaps))]
         rows.append([BENCHMARKS[test_set], *map(decibel, ours), *beside])
     used = [found[key] for key in found if key[0] in BENCHMARKS and key[1] in scales]
