@@ -62,6 +62,9 @@ def train(framework: str, load_tree: Callable) -> None:
     config = configs.load(arguments.config, "train", arguments.set)
     name = arguments.name or f"{Path(arguments.config).stem}_{framework}"
     folder = arguments.save_dir / (f"{name}_{arguments.tag}" if arguments.tag else name)
+    # What the user may have to mend comes before frameworks that compile for minutes.
+    training.check_folder(folder, config, arguments.resume)
+    data_sets = training.make_data_sets(config)
     device = choose_device(framework, arguments.gpu)
     engine_class, make_loader = load_tree()
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
@@ -72,7 +75,7 @@ def train(framework: str, load_tree: Callable) -> None:
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
-    training.train(engine, make_loader, config, folder, arguments.resume, note)
+    training.train(engine, make_loader, config, data_sets, folder, note)
 
 
 def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None):

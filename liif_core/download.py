@@ -4,7 +4,6 @@ It grows as `<name>.part`; `<name>.part.json` says which address the part comes 
 the same bytes or begun anew. Sources: RFC 9110, sections 13.1.5 (If-Range), 14 (Range) and 15.5.17 (416).
 """
 
-import hashlib
 import http.client
 import json
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from liif_core import provenance
 from liif_core.errors import UserError
 
 BLOCK = 1 << 20
@@ -62,17 +62,10 @@ class Part:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    with (
-        open(path, "rb") as file,
-        tqdm(desc=f"SHA-256 of {path.name}", total=size, unit="B", unit_scale=True, leave=False, disable=None) as bar,
-    ):
-        while block := file.read(BLOCK):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
+    """Hexadecimal SHA-256 of a large file, with a progress bar."""
+    title, size = f"SHA-256 of {path.name}", path.stat().st_size
+    with tqdm(desc=title, total=size, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        return provenance.sha256(path, bar.update)
 
 
 def check_room(folder: Path, wanted: float) -> None:

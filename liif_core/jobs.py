@@ -1,11 +1,13 @@
 """Commands one after the other, or one per GPU at a time; what the batch scripts share.
 
-A failure does not end the others, and Ctrl-C or SIGTERM stops them all: each child gets SIGTERM, on which
-train.py saves and leaves. A second one does not wait.
+A failure does not end the others, and Ctrl-C, SIGTERM or the end of the terminal (SIGHUP) stops them all: each child
+gets SIGTERM, on which train.py saves and leaves. A second Ctrl-C or SIGTERM does not wait.
 """
 
 import argparse
 import codecs
+import contextlib
+import errno
 import fcntl
 import os
 import pty
@@ -66,7 +68,7 @@ class Pool:
         self.places = places
         self.stopping = False
         self.children: set[subprocess.Popen] = set()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # _stop takes it too, and may break into itself
 
     def map(self, work: Callable, items: Iterable) -> list:
         """[work(item, place) for each item]; what Ctrl-C leaves undone gives None."""
@@ -83,7 +85,10 @@ class Pool:
             finally:
                 free.put(place)
 
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's wish is to go on
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._stop) for number in numbers}
         try:
             with ThreadPoolExecutor(len(self.places)) as threads:
                 return [future.result() for future in [threads.submit(take, item) for item in items]]
@@ -92,19 +97,30 @@ class Pool:
                 signal.signal(number, handler)
 
     def _stop(self, number, frame):
-        how = signal.SIGKILL if self.stopping else signal.SIGTERM
-        self.stopping = True
+        # A terminal that goes may send SIGHUP twice, from the kernel and from the shell: that is no second wish.
+        again, self.stopping = self.stopping, True
+        if again and number == signal.SIGHUP:
+            return
         with self.lock:
-            for child in self.children:
-                child.send_signal(how)
+            for child in self.children:  # not reaped yet, so that its number is still its own
+                if again:
+                    os.killpg(child.pid, signal.SIGKILL)
+                else:
+                    os.kill(child.pid, signal.SIGTERM)
 
     def run(
-        self, command: Sequence, place: str | None, title: str, show: Callable[[str], str | None] | None = None
+        self,
+        command: Sequence,
+        place: str | None,
+        title: str,
+        show: Callable[[str], str | None] | None = None,
+        listen: Callable[[str], None] | None = None,
     ) -> tuple[int, list[str]]:
         """Run a command; its exit status and its last lines, while its output goes to the screen.
 
         Alone on a terminal the command gets a terminal too, so that its progress bars stay. Of several at once
-        each line bears its title. show(line) gives what to print of a line instead, None for nothing.
+        each line bears its title. show(line) gives what to print of a line instead, None for nothing. listen(line)
+        hears every line. What the command leaves running ends with it.
         """
         command = [*map(str, command), *(["--gpu", place] if place is not None else [])]
         alone = len(self.places) == 1 and show is None
@@ -120,6 +136,8 @@ class Pool:
             )
             self.children.add(child)
         os.close(writing)
+        clearing = threading.Thread(target=_clear, args=(child.pid,), daemon=True)
+        clearing.start()
         tail: deque[str] = deque(maxlen=TAIL)
         unfinished = ""
         for text in _chunks(reading):
@@ -130,14 +148,23 @@ class Pool:
             for line in lines:
                 line = line.rstrip("\r").rpartition("\r")[2]  # of a progress bar its last state
                 tail.extend([line] if line.strip() else [])
+                if listen is not None:
+                    listen(line)
                 shown = line if show is None else show(line)
                 if not alone and shown is not None:
                     print(shown if len(self.places) == 1 else f"[{title}] {shown}", flush=True)
         tail.extend([unfinished] if unfinished.strip() else [])
-        status = child.wait()
+        clearing.join()
         with self.lock:
             self.children.discard(child)
-        return status, list(tail)
+        return child.wait(), list(tail)
+
+
+def _clear(leader: int) -> None:
+    """When the leader of a session has ended, killed perhaps, end what it left: it would hold the pipe for ever."""
+    os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)  # not reaped, so that no other process gets its number
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _terminal() -> tuple[int, int]:
@@ -198,12 +225,45 @@ def finish(pool: Pool, header: Sequence[str], results: Sequence[Result | None], 
     return 1 if any(result.state == "failed" for result in present) else 0
 
 
+class Steady:
+    """A stream to a terminal or pipe whose other end may go: from then on the text is dropped, the work goes on."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """As a text stream does it."""
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """As a text stream does it."""
+        self._try(self.stream.flush)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, of a terminal
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())  # takes what is still in the buffer as well
+            os.close(nowhere)
+
+
 def exit_with(main: Callable[[], int]) -> None:
     """Leave with main's exit status; a user's error becomes one sentence and exit status 2."""
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with contextlib.redirect_stdout(Steady(sys.stdout)), contextlib.redirect_stderr(Steady(sys.stderr)):
+        try:
+            status = main()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+        except KeyboardInterrupt:
+            status = 130
+        finally:
+            sys.stdout.flush()
+    sys.exit(status)

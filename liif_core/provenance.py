@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from liif_core.config import ROOT
@@ -25,10 +26,12 @@ def commit() -> str | None:
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+def sha256(path: Path, progress: Callable[[int], object] | None = None) -> str:
+    """SHA-256 of a file, in hexadecimal digits; progress(bytes) is called after every block."""
     digest = hashlib.sha256()  # hashlib.file_digest came with Python 3.11
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            if progress is not None:
+                progress(len(block))
     return digest.hexdigest()

@@ -81,24 +81,15 @@ class Run:
             checkpoint.save(self.folder / f"{name}.safetensors", content)
 
 
-def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
-    """Make a new run folder, or check that an old one can go on; nothing in it is ever deleted."""
-    written = folder / "config.yaml"
+def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
+    """Raise UserError for a run folder that cannot be made or gone on with; changes nothing."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the run folder {folder} is a file: choose another --name")
     if not folder.exists() or not any(folder.iterdir()):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
-        write_atomically(written, configs.dump(config).encode())
         return
     if not resume:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
-    for leftover in folder.glob(".epoch-*"):  # half a checkpoint, from a process that was killed while it wrote
-        leftover.unlink()
     if not any(folder.glob("epoch-*")):  # it stopped before there was anything to keep
-        write_atomically(written, configs.dump(config).encode())
         return
     if last_checkpoint(folder) is None:
         raise UserError(
@@ -106,6 +97,18 @@ def open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
             "and choose another --name"
         )
     check_unchanged(folder, config)
+
+
+def open_folder(folder: Path, config: TrainConfig) -> None:
+    """Make a new run folder, or tidy an old one that `check_folder` let pass; no checkpoint is ever deleted."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
+    for leftover in folder.glob(".epoch-*"):  # half a checkpoint, from a process that was killed while it wrote
+        leftover.unlink()
+    if not any(folder.glob("epoch-*")):
+        write_atomically(folder / "config.yaml", configs.dump(config).encode())
 
 
 def check_unchanged(folder: Path, config: TrainConfig) -> None:
@@ -151,15 +154,20 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
     return progress
 
 
-def train(engine, make_loader, config: TrainConfig, folder: Path, resume: bool, note: str) -> None:
-    """Train until config.epoch_max; `make_loader(batches)` is the tree's own loader.
+def make_data_sets(config: TrainConfig) -> tuple:
+    """What to train on and what to validate on, None without a val_dataset."""
+    train_set = data.make(config.train_dataset.model_dump(), config.seed, training=True)
+    return train_set, config.val_dataset and data.make(config.val_dataset.model_dump(), config.seed, training=False)
+
+
+def train(engine, make_loader, config: TrainConfig, data_sets: tuple, folder: Path, note: str) -> None:
+    """Train until config.epoch_max, in a folder that `check_folder` let pass; `make_loader(batches)` is the tree's own.
 
     Checkpoints in `folder`: epoch-last (every epoch and every step_save steps), epoch-best (validation
     PSNR), epoch-N (every epoch_save epochs). A killed run goes on from epoch-last and gives the same bits.
     """
-    train_set = data.make(config.train_dataset.model_dump(), config.seed, training=True)
-    val_set = config.val_dataset and data.make(config.val_dataset.model_dump(), config.seed, training=False)
-    open_folder(folder, config, resume)
+    train_set, val_set = data_sets
+    open_folder(folder, config)
     progress = starting_point(engine, config, folder)
     if progress.epoch <= config.epoch_max:  # what check_unchanged lets differ counts from here on
         write_atomically(folder / "config.yaml", configs.dump(config).encode())

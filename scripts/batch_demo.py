@@ -18,6 +18,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import cli, imaging, jobs, provenance, sheet, trained  # noqa: E402
 from liif_core.config import PRETRAINED, ROOT  # noqa: E402
+from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import check_writable, write_atomically  # noqa: E402
 
 HEADER = ["model", "framework", "picture"]
@@ -69,6 +70,18 @@ def caption(task: Task) -> str:
     return f"{name[:28]} {task.framework}" if task.model.path else "bicubic"
 
 
+def check_names(tasks: list[Task]) -> None:
+    """Raise UserError if two of them would write the same picture."""
+    first: dict[Path, Task] = {}
+    for task in tasks:
+        other = first.setdefault(task.output, task)
+        if other is not task:
+            raise UserError(
+                f"the models '{other.model.name}' and '{task.model.name}' would both write {task.output}: "
+                "name one of them only, or rename a file"
+            )
+
+
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Enlarge one picture with all models.")
@@ -93,6 +106,7 @@ def main() -> int:
             name = f"{model.name.removesuffix(f'_{model.trained_in}')}"
             origin = f"_trained-in-{model.trained_in}" if model.trained_in not in (None, framework) else ""
             tasks.append(Task(model, framework, arguments.output / f"{name}{origin}_{framework}.png"))
+    check_names(tasks)
     finished = Finished(arguments.output)
     lines: list[str] = []
 

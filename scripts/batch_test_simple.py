@@ -13,20 +13,23 @@ import argparse
 import csv
 import io
 import json
+import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import config as configs  # noqa: E402
-from liif_core import data, jobs, trained  # noqa: E402
+from liif_core import jobs, trained  # noqa: E402
 from liif_core.config import ROOT  # noqa: E402
+from liif_core.data.check import make_uncached  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import write_atomically  # noqa: E402
+from liif_core.report.study import COLUMNS  # noqa: E402
 
-COLUMNS = "model experiment framework config dataset scale protocol psnr ssim pictures weights commit".split()
 HEADER = ["model", "framework", "tests", "measured now"]
 
 
@@ -50,8 +53,8 @@ class Task:
         """What was measured on a set with these weights, None if nothing was."""
         path = self.folder / f"{Path(test).stem}.json"
         try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
+            found = read_report(path)
+        except (OSError, UserError):
             return None
         # What --set has changed is another test under the same name.
         return found if found.get("weights") == self.weights and not found.get("set") else None
@@ -65,6 +68,17 @@ class Task:
         model = str(self.model.path or trained.BICUBIC)
         script = jobs.script(trained.scripts_tree(self.framework), "test")
         return [*script, "--model", model, "--json", str(self.folder), "--config", *tests]
+
+
+def read_report(path: Path) -> dict:
+    """What test.py left. Raises UserError for a damaged file."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): remove it, or test again what it belongs to") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no report of test.py: remove it")
+    return found
 
 
 def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
@@ -96,7 +110,7 @@ def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
                 complaints[name] = str(error)
             continue
         try:
-            data.make(config.test_dataset.model_dump(), seed=0, training=False)
+            make_uncached(config.test_dataset, training=False)
             good.append(name)
         except UserError as error:
             complaints[name] = str(error)
@@ -113,11 +127,41 @@ def brief(line: str) -> str | None:
     return line if line.startswith(("result:", "error:")) else None
 
 
-def write_scores(folder: Path, models: list[trained.Model]) -> None:
-    """Gather in scores.csv what lies below a study or --output; of `models` only what these weights reached."""
+def measure(task: Task, pool: jobs.Pool, place: str | None, show: Callable[[str], str | None] | None) -> list[str]:
+    """Test a model on what is missing, past the sets that break; returns the last lines of what failed."""
+    failures: list[str] = []
+    announced: list[str] = []
+
+    def listen(line: str) -> None:
+        announced.extend([line] if ", protocol " in line else [])
+
+    missing = task.missing()
+    while missing and not pool.stopping:
+        announced.clear()
+        status, lines = pool.run(task.command(missing), place, f"{task.model.name} {task.framework}", show, listen)
+        left = [test for test in missing if task.report(test) is None]
+        if status:  # it ended at the first that is left; the others get their turn
+            failures += [f"{left[0]}:", *lines[-2:]] if left else lines[-2:]
+            if not announced:  # it came to no set at all: the model itself does not load
+                break
+        missing = left[1:]
+    return failures
+
+
+def write_scores(folder: Path, models: list[trained.Model]) -> int:
+    """Gather in scores.csv what lies below a study or --output; of `models` only what these weights reached.
+
+    Returns how many files are damaged; each of them is named.
+    """
     rows = []
+    damaged = 0
     for file in sorted(folder.glob("*/**/*.json")):
-        found = json.loads(file.read_text())
+        try:
+            found = read_report(file)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            damaged += 1
+            continue
         if "psnr" not in found or found.get("set"):
             continue
         model = next((model for model in models if file.is_relative_to(model.results)), None)
@@ -125,16 +169,17 @@ def write_scores(folder: Path, models: list[trained.Model]) -> None:
             model = trained.by_name(file.relative_to(folder).parts[0], folder)
         elif found.get("weights") != model.weights:
             continue
-        names = {"model": model.name, "experiment": model.experiment}
+        names = {"model": model.name, "experiment": model.experiment, "checkpoint": model.checkpoint}
         rows.append({key: found.get(key) for key in COLUMNS} | names)
     if not rows:
-        return
+        return damaged
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / "scores.csv", text.getvalue().encode())
     print(f"{len(rows)} means in {folder / 'scores.csv'}")
+    return damaged
 
 
 def main() -> int:
@@ -157,29 +202,20 @@ def main() -> int:
     tasks = [Task(model, framework, tests) for model in models for framework in model.frameworks(arguments.frameworks)]
 
     def work(task: Task, place: str | None) -> jobs.Result:
-        missing = begun = task.missing()
+        missing = task.missing()
         cells = [task.model.name, task.framework, str(len(tests)), str(len(missing))]
         if arguments.brief:
             for test in (test for test in tests if test not in missing):
-                print(brief(f"on {test}, protocol "), f"result: {task.report(test)['psnr']:.4f}", sep="\n")
+                psnr = task.report(test)["psnr"]  # null where it is infinite: JSON has no infinity
+                print(brief(f"on {test}, protocol "), f"result: {math.inf if psnr is None else psnr:.4f}", sep="\n")
         if not missing:
             return jobs.Result(cells, "skipped")
         print(f"\n{task.model.name} in {task.framework}: {len(missing)} of {len(tests)} sets", flush=True)
         if arguments.dry_run:
             print(" ".join([*task.command(missing), *(["--gpu", place] if place else [])]))
             return jobs.Result(cells, "would test")
-        last_lines: list[str] = []
-        idle = 0
-        while missing and idle < 2 and not pool.stopping:
-            status, lines = pool.run(
-                task.command(missing), place, f"{task.model.name} {task.framework}", brief if arguments.brief else None
-            )
-            left = [test for test in missing if task.report(test) is None]
-            idle = 0 if len(left) < len(missing) else idle + 1
-            if status:  # it ended at the first that is left; the others get their turn
-                last_lines += [f"{left[0]}:", *lines[-2:]] if left else lines[-2:]
-            missing = left[1:]
-        cells[3] = str(len(begun) - len(task.missing()))
+        last_lines = measure(task, pool, place, brief if arguments.brief else None)
+        cells[3] = str(len(missing) - len(task.missing()))
         complete = not task.missing() and not last_lines
         return jobs.Result(cells, jobs.state_of(0 if complete else 1, pool.stopping), last_lines)
 
@@ -188,8 +224,9 @@ def main() -> int:
     results += [jobs.Result([test, "-", "1", "0"], "failed", [text]) for test, text in complaints.items()]
     status = jobs.finish(pool, HEADER, results, started)
     if not arguments.dry_run:
-        for folder in filter(None, [arguments.save_dir, arguments.output if arguments.models else None]):
-            write_scores(folder, models)
+        folders = filter(None, [arguments.save_dir, arguments.output if arguments.models else None])
+        damaged = sum(write_scores(folder, models) for folder in folders)
+        status = status or int(damaged > 0)
     return status
 
 

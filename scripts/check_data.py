@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from liif_core import config as configs  # noqa: E402
+from liif_core import jobs  # noqa: E402
 from liif_core.data.check import Checker, Finding  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 
@@ -62,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    jobs.exit_with(main)

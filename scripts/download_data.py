@@ -7,6 +7,7 @@ An interrupted download goes on where it stopped. What is complete is left alone
 import argparse
 import json
 import os
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import files, imaging  # noqa: E402
+from liif_core import files, imaging, jobs  # noqa: E402
 from liif_core.data.catalogue import ARCHIVES, DATA_SETS  # noqa: E402
 from liif_core.data.folders import found  # noqa: E402
 from liif_core.data.obtain import count, missing, obtain  # noqa: E402
@@ -50,12 +51,14 @@ def make_faces(source: Path, target: Path) -> None:
     names = found(source)
     if not names:
         raise UserError(f"no pictures in {source}: the folder data1024x1024 of CelebA-HQ is wanted")
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+    # Ctrl-C reaches the workers as well; they leave it to this process.
+    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), **quiet) as pool:
         work = [pool.submit(shrink_face, source / name, target) for name in names]
         try:
             for one in tqdm(work, desc="shrinking", unit="picture", leave=False, disable=None):
                 one.result()
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             pool.shutdown(cancel_futures=True)
             raise
     print(f"{target}: {len(names)} pictures at 256, 128, 64 and 32")
@@ -102,8 +105,8 @@ def download_all(wanted: list[str], root: Path, dry_run: bool, keep: bool) -> No
         raise UserError(f"{len(failures)} of the archives could not be fetched")
 
 
-def main() -> None:
-    """Download, shrink or list."""
+def main() -> int:
+    """Download, shrink or list; returns the exit status."""
     parser = argparse.ArgumentParser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
     parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
     parser.add_argument("--to", type=Path, default=ROOT / "load", help="the folder load/ (default: the repository's)")
@@ -114,7 +117,8 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = arguments.data_sets
     if arguments.list:
-        return show(arguments.to)
+        show(arguments.to)
+        return 0
     if unknown := [name for name in wanted if name not in [*DATA_SETS, "celebAHQ"]]:
         raise UserError(f"no data set '{unknown[0]}': known are {', '.join(DATA_SETS)} and celebAHQ")
     if not wanted:
@@ -122,6 +126,10 @@ def main() -> None:
     if "celebAHQ" in wanted and not arguments.source:
         print(FACES)
         raise UserError("celebAHQ wants --from FOLDER, the pictures of 1024x1024 that were fetched by hand")
+    if arguments.source and "celebAHQ" not in wanted:
+        raise UserError(
+            f"--from {arguments.source}: it goes with celebAHQ alone; what is public comes from its own place"
+        )
     if not arguments.dry_run:
         files.check_writable(arguments.to / "anything")
     download_all(wanted, arguments.to, arguments.dry_run, arguments.keep)
@@ -130,11 +138,8 @@ def main() -> None:
             print(f"would shrink {len(found(arguments.source))} pictures into {arguments.to / 'celebAHQ'}")
         else:
             make_faces(arguments.source, arguments.to / "celebAHQ")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    jobs.exit_with(main)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import struct
 import zlib
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from small_run import contents, model_spec, test_config, train_config, write_yaml
 
-from liif_core import environment
+from liif_core import cli, environment
 
 # Bad configs and data
 
@@ -207,9 +208,9 @@ def test_a_damaged_last_checkpoint_is_neither_used_nor_replaced(refused, world, 
 # Bad places and devices
 
 
-def test_a_gpu_that_is_not_there(refused, world, monkeypatch):
+def test_a_gpu_that_is_not_there(refused, world, monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "count_gpus", lambda: 0)
-    config = "train-div2k/train_edsr-baseline-liif.yaml"
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
     refused("--gpu 7: this machine has no GPU at all; --gpu cpu", "train", "--config", config, gpu="7")
     refused("--gpu 'one' is not understood", "train", "--config", config, gpu="one")
 
@@ -344,3 +345,27 @@ def test_the_bomb_is_one(tmp_path):
     write_bomb(tmp_path / "bomb.png")
     with pytest.raises(Image.DecompressionBombError):
         Image.open(tmp_path / "bomb.png")
+
+
+def test_data_and_folder_are_looked_at_before_the_framework_is_imported(
+    world, framework, tmp_path, monkeypatch, capsys
+):
+    """Jittor may compile for minutes; a missing folder is said at once."""
+
+    def no_import():
+        raise AssertionError("the framework is imported")
+
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note.txt").write_text("mine")
+    for message, changes in (
+        ("the run folder .* exists", ["--name", "run"]),
+        ("no folder or file 'nowhere'", ["--name", "new", "--set", "train_dataset.dataset.args.root_path=nowhere"]),
+    ):
+        arguments = ["train.py", "--config", str(config), "--save-dir", str(tmp_path), *changes]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as leaving:
+            cli.run(cli.train, framework, no_import)
+        assert leaving.value.code == 2
+        assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()

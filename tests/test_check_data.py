@@ -132,6 +132,12 @@ def test_a_check_writes_no_cache(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
 
+def test_a_wrapper_that_does_not_fit_is_one_problem(folder, pairs):
+    finding = examine(single(folder), PAIRED)
+    assert_problems(finding, "data set 'image-folder' gives single pictures, wrapper 'sr-implicit-paired' wants pairs")
+    assert_problems(examine(pair(*pairs), DOWNSAMPLED), "'paired-image-folders' gives pairs")
+
+
 def test_public_sets_that_are_incomplete_are_noted(tmp_path):
     root = pictures.folder(tmp_path / "load" / "div2k" / "DIV2K_train_HR", {"0001.png": (40, 40)})
     found = examine(single(root), DOWNSAMPLED)
@@ -207,3 +213,21 @@ def test_the_command_lists_all_problems_of_all_configs_and_fails(config, folder,
     assert f"{config}: train_dataset: 2 problems" in result.stdout
     assert f"{config}: val_dataset: 1 problem:" in result.stdout
     assert result.stderr.splitlines()[-1] == "5 problems"
+
+
+def test_the_command_goes_on_after_a_wrapper_that_does_not_fit(config, folder, tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({"test_dataset": {"dataset": single(folder), "wrapper": PAIRED, "batch_size": 1}}))
+    result = command(wrong, config, "--quick")
+    assert (result.returncode, result.stderr) == (1, "1 problem\n")
+    assert f"{config}: val_dataset: ok" in result.stdout
+
+
+def test_ctrl_c_is_no_traceback(config):
+    program = "import runpy, sys, signal; from liif_core.data.check import Checker; "
+    program += "Checker.examine = lambda *_, **__: signal.raise_signal(signal.SIGINT); "
+    program += f"sys.argv = ['check_data.py', {str(config)!r}]; "
+    program += f"runpy.run_path({str(ROOT / 'scripts' / 'check_data.py')!r}, run_name='__main__')"
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (130, "")

@@ -292,13 +292,19 @@ def test_impossible_scales_are_refused(scales):
         wrap(**scales)
 
 
-def test_pairs_must_differ_by_one_integer_factor():
+@pytest.mark.parametrize("size", [(20, 30), (29, 29), (29, 20), (20, 29), (22, 20), (9, 9), (10, 11)])
+def test_pairs_must_differ_by_one_integer_factor(size):
     class Odd(Pictures):
         def __getitem__(self, index):
-            return pictures.picture(10, 10), pictures.picture(20, 30)
+            return pictures.picture(10, 10), pictures.picture(*size)
 
     with pytest.raises(UserError, match="do not differ by one integer factor"):
         wrap(Odd((1, 1)), "sr-implicit-paired").pair(0)
+
+
+@pytest.mark.parametrize(("low", "high"), [((160, 240), (321, 481)), ((80, 120), (323, 480)), ((10, 11), (10, 11))])
+def test_pairs_may_have_what_is_left_of_a_division(low, high):
+    wrap(Pictures((1, 1)), "sr-implicit-paired").check(0, low, high)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

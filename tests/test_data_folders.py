@@ -165,6 +165,25 @@ def test_make_joins_data_set_and_wrapper(folder):
     assert wrapper.sample(7, 1)["inp"].shape == (4, 4, 3)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "wrapper", "arguments"),
+    [
+        ("image-folder", "sr-implicit-paired", {}),
+        ("image-folder", "sr-implicit-uniform-varied", {"size_min": 4}),
+        ("paired-image-folders", "sr-implicit-downsampled", {}),
+    ],
+)
+def test_a_data_set_and_a_wrapper_that_do_not_fit_are_refused_before_anything_is_read(dataset, wrapper, arguments):
+    roots = {"root_path": "/nowhere"} if dataset == "image-folder" else {"root_path_1": "/no", "root_path_2": "/where"}
+    spec = {"dataset": {"name": dataset, "args": roots}, "wrapper": {"name": wrapper, "args": arguments}}
+    with pytest.raises(UserError) as caught:
+        data.make(spec, seed=0, training=True)
+    message = str(caught.value)
+    fit = {"image-folder": ("downsampled", "paired-image-folders")}.get(dataset, ("paired' or", "'image-folder'"))
+    assert f"'{dataset}' gives" in message and f"'{wrapper}' wants" in message
+    assert all(part in message.partition(": take ")[2] for part in fit)
+
+
 # Pictures in and out
 
 

@@ -3,11 +3,15 @@
 import hashlib
 import io
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -393,6 +397,16 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_asked_for(server, t
     assert site.log == []
 
 
+def test_what_a_killed_process_unpacked_goes_and_what_another_unpacks_stays(server, tmp_path):
+    content = zipped(GOOD)
+    one = archive(server("set.zip", Site(content)), content=content)
+    for name in ("unpacking-set.zip-abc", "unpacking-other.zip-abc"):
+        pictures.folder(tmp_path / ".downloads" / name / "small" / "HR", {"0001.png": (4, 5)})
+    obtain.obtain(one, tmp_path)
+    assert filled(tmp_path)
+    assert [path.name for path in (tmp_path / ".downloads").iterdir()] == ["unpacking-other.zip-abc"]
+
+
 def test_the_archive_is_kept_on_request_and_used_again(server, tmp_path):
     content = zipped(GOOD)
     site = Site(content)
@@ -457,6 +471,7 @@ def test_the_list_says_what_is_to_be_fetched_by_hand():
         ([], "which data set?"),
         (["div3k"], "no data set 'div3k': known are div2k"),
         (["celebAHQ"], "wants --from FOLDER"),
+        (["div2k", "--from", "faces", "--dry-run"], "--from faces: it goes with celebAHQ alone"),
     ],
 )
 def test_the_command_refuses_what_it_does_not_know(arguments, message):
@@ -485,3 +500,27 @@ def test_faces_are_shrunk_as_upstream_does_it(tmp_path):
     pictures.write(source / "3.png", 512, 512)
     refused = command("celebAHQ", "--from", source, "--to", tmp_path / "load")
     assert refused.returncode == 2 and "3.png is 512x512: CelebA-HQ's pictures are 1024x1024" in refused.stderr
+
+
+def test_ctrl_c_is_no_traceback(tmp_path):
+    """It goes to the whole group of the terminal, to the processes that shrink as well."""
+    faces = pictures.folder(tmp_path / "faces", {"0.png": (1024, 1024)})
+    for number in range(1, 20):
+        shutil.copy(faces / "0.png", faces / f"{number}.png")
+    program = [
+        sys.executable,
+        str(ROOT / "scripts" / "download_data.py"),
+        "celebAHQ",
+        "--from",
+        "faces",
+        "--to",
+        "load",
+    ]
+    process = subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(tmp_path.glob("load/celebAHQ/32/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert len(list(tmp_path.glob("load/celebAHQ/32/*"))) < 20

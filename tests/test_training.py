@@ -61,7 +61,9 @@ def run(world, tmp_path):
 
     def call(engine=None, name="run", go_on=False, **changes):
         config = TrainConfig.model_validate(train_config(world, **changes))
-        training.train(engine or CountingEngine(), list, config, tmp_path / name, go_on, "counting")
+        training.check_folder(tmp_path / name, config, go_on)
+        data_sets = training.make_data_sets(config)
+        training.train(engine or CountingEngine(), list, config, data_sets, tmp_path / name, "counting")
         return tmp_path / name
 
     return call

@@ -78,7 +78,9 @@ class Checker:
             notes += [f"left out: {sentence}" for sentence in broken]
         else:
             problems += broken
-        if found and not any(folder.problems for folder in found):
+        if problem := data.misfit(spec.model_dump()):
+            problems.append(problem)
+        elif found and not any(folder.problems for folder in found):
             problems += _pairs_and_sizes(spec, found, training)
         if not problems:
             problems += _first_sample(spec, training, batches)
@@ -131,13 +133,18 @@ def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool) -> list[st
     return problems
 
 
-def _first_sample(spec: Data, training: bool, batches: bool) -> list[str]:
-    """What is wrong with the first batch, or pair, that a run would get, if anything."""
+def make_uncached(spec: Data, training: bool):
+    """`data.make` for a check, which writes no cache and fills no memory."""
     content = spec.model_dump()
     if "cache" in content["dataset"]["args"]:
-        content["dataset"]["args"]["cache"] = "none"  # a check writes no cache
+        content["dataset"]["args"]["cache"] = "none"
+    return data.make(content, seed=0, training=training)
+
+
+def _first_sample(spec: Data, training: bool, batches: bool) -> list[str]:
+    """What is wrong with the first batch, or pair, that a run would get, if anything."""
     try:
-        wrapper = data.make(content, seed=0, training=training)
+        wrapper = make_uncached(spec, training)
         if not batches:
             wrapper.pair(0)
             return []

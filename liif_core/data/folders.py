@@ -93,6 +93,8 @@ class ImageFolder:
     refusing the folder.
     """
 
+    pictures = 1  # an item; which wrappers fit hangs on it
+
     def __init__(
         self,
         root_path: str,
@@ -166,6 +168,8 @@ class PairedImageFolders:
     Names pair up in order and are equal apart from a scale suffix (baby.png, babyx4.png).
     The other arguments are those of `image-folder` and hold for both folders.
     """
+
+    pictures = 2
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from liif_core import provenance
 from liif_core.data.bin_cache import picture_files
 from liif_core.data.catalogue import Archive
 from liif_core.data.folders import unreadable
@@ -41,7 +42,7 @@ def contents_digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files, in the order of their names."""
     digest = hashlib.sha256()
     for entry in picture_files(folder):
-        digest.update(entry.name.encode() + b"\0" + hashlib.sha256(Path(entry.path).read_bytes()).digest())
+        digest.update(entry.name.encode() + b"\0" + bytes.fromhex(provenance.sha256(Path(entry.path))))
     return digest.hexdigest()
 
 
@@ -97,7 +98,7 @@ def _verify(archive: Archive, path: Path, staging: Path) -> None:
 
 def _install(archive: Archive, path: Path, root: Path) -> None:
     """Unpack beside the final places and rename the folders into them."""
-    staging = Path(tempfile.mkdtemp(prefix="unpacking-", dir=path.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f"unpacking-{path.name}-", dir=path.parent))
     try:
         unpack(path, archive.members, archive.becomes, staging)
         _verify(archive, path, staging)
@@ -117,6 +118,8 @@ def obtain(archive: Archive, root: Path, keep: bool = False) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         names = [url.rsplit("/", 1)[1] for url in archive.urls]
+        for leftover in [folder for name in names for folder in place.glob(f"unpacking-{name}-*")]:
+            shutil.rmtree(leftover)  # a killed process unpacked this archive; others may be at work on theirs
         here = [file.stat().st_size for name in dict.fromkeys(names) for file in place.glob(f"{name}*")]
         check_room(place, 2 * archive.size - sum(here))
         reasons = []

@@ -22,6 +22,8 @@ from liif_core.errors import UserError
 class Wrapper(abc.ABC):
     """What all wrappers share: random numbers per sample, flips, queries."""
 
+    pictures = 1  # an item of the data sets that it takes: 2 for pairs
+
     def __init__(self, dataset, inp_size, augment, sample_q, seed, training):
         self.dataset = dataset
         self.inp_size = inp_size
@@ -84,6 +86,8 @@ class ImplicitPaired(Wrapper):
     sample_q: number of queries per sample.
     """
 
+    pictures = 2
+
     def __init__(
         self,
         dataset: Any,
@@ -98,7 +102,8 @@ class ImplicitPaired(Wrapper):
     def check(self, index, *sizes):
         low, high = sizes
         scale = high[0] // low[0]
-        if scale < 1 or high[1] // low[1] != scale:
+        # A high resolution may have fewer pixels more than the factor: 321 comes with 160.
+        if scale < 1 or any(not 0 <= large - scale * small < scale for small, large in zip(low, high, strict=True)):
             raise UserError(
                 f"'{self.name(index)}': low resolution {low[0]}x{low[1]} and high resolution "
                 f"{high[0]}x{high[1]} do not differ by one integer factor"
@@ -182,6 +187,8 @@ class ImplicitUniformVaried(Wrapper):
     A size is the length of the shorter side; the longer one keeps the aspect, rounded down, as
     torchvision's Resize and so upstream have it. The low-resolution picture stays as it is.
     """
+
+    pictures = 2
 
     def __init__(
         self,
