@@ -96,8 +96,9 @@ def compare_pictures(theirs, engines: dict) -> None:
 
 
 def compare_training_step(theirs, engines: dict) -> None:
-    """Loss and gradients of one batch. A small one: a ReLU unit within rounding of zero may open in one and stay
-    shut in the other, which moves a gradient by 1e-3; the more units, the likelier that is."""
+    """Loss and gradient of one batch. A ReLU unit within rounding of zero may open in one and stay shut in the other,
+    which moves the gradient by 1e-4 to 1e-3. The more units, the likelier that is: it shows in RDN and RCAN. In
+    float64 no such unit is left, and the gradients of RDN are equal to 1e-15."""
     import torch
 
     rng = np.random.default_rng(1)
@@ -115,8 +116,9 @@ def compare_training_step(theirs, engines: dict) -> None:
         engine.train_step(batch)
         difference = abs(engine.read_losses()[0] - loss.item()) / loss.item()
         found = gradients(name, engine)
-        worst = max(np.linalg.norm(found[key] - wanted[key]) / np.linalg.norm(wanted[key]) for key in wanted)
-        print(f"  training step {name}: loss differs by {difference:.1e}, gradients by at most {worst:.1e} (relative)")
+        squares = [[np.sum(array**2) for array in (found[key] - wanted[key], wanted[key])] for key in wanted]
+        apart = np.sqrt(np.divide(*np.sum(squares, axis=0)))
+        print(f"  training step {name}: loss differs by {difference:.1e}, the gradient by {apart:.1e} (relative)")
 
 
 def compare_model(name: str, spec: dict, folder: Path) -> None:
