@@ -21,11 +21,14 @@ from tqdm import tqdm
 from liif_core import checkpoint, coords, data, environment, evaluation, imaging, provenance, training
 from liif_core import config as configs
 from liif_core.config import PRETRAINED, ROOT, DataNorm, TestConfig
+from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError
 from liif_core.files import check_writable, write_atomically
 from liif_core.normalisation import Normalisation
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
+PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
+TILE_HELP = "encode in overlapping squares of this side, in pixels, for less memory; 0: at once (default: by size)"
 SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4; values are YAML"
 
 
@@ -68,7 +71,7 @@ def train(framework: str, load_tree: Callable) -> None:
     device = choose_device(framework, arguments.gpu)
     engine_class, make_loader = load_tree()
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
-    engine = engine_class(config.model.model_dump(), device.kind, *specs)
+    engine = engine_class(config.model.model_dump(), device.kind, *specs, config.precision)
     parameters = sum(array.size for array in engine.state().parameters.values())
     note = f"{framework} on {device.kind}, {config.model.name}: {parameters:,} parameters"
     workers = config.num_workers
@@ -78,14 +81,14 @@ def train(framework: str, load_tree: Callable) -> None:
     training.train(engine, make_loader, config, data_sets, folder, note)
 
 
-def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None):
+def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):
     """A checkpoint's model with its weights, its normalisation, and where it runs."""
     found = checkpoint.load(path)
     device = choose_device(framework, gpu)
     engine_class, _ = load_tree()
-    engine = engine_class(found.model, device.kind)
+    engine = engine_class(found.model, device.kind, precision=precision)
     checkpoint.restore(engine, found.state, path)
-    return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}"
+    return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}, {engine.precision}"
 
 
 def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluation.Row]:
@@ -108,6 +111,7 @@ def test(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--config", required=True, nargs="+", help="looked for here, in the repository and in configs/")
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, upstream's .pth) or 'bicubic'")
     parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="write <config's name>.json with all rows there")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
     arguments = parser.parse_args()
@@ -124,7 +128,9 @@ def test(framework: str, load_tree: Callable) -> None:
         origin["framework"] = "pillow"
     else:
         origin["weights"] = provenance.sha256(checkpoint.locate(arguments.model))
-        engine, own_norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu)
+        loaded = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
+        engine, own_norm, place = loaded
+        origin["precision"] = engine.precision
     for (name, config), test_set in zip(tests, test_sets, strict=True):
         norm = config.data_norm if "data_norm" in config.model_fields_set else own_norm
         predict = evaluation.Network(engine, Normalisation(norm)) if engine else evaluation.bicubic
@@ -165,12 +171,16 @@ def demo(framework: str, load_tree: Callable) -> None:
     size.add_argument("--scale", "-s", type=float, help="output size as a factor, any number above 0")
     parser.add_argument("--output", "-o", default="output.png", type=Path)
     parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
+    parser.add_argument("--tile", "-t", type=int, help=TILE_HELP)
     arguments = parser.parse_args()
+    if arguments.tile is not None and arguments.tile < 0:
+        raise UserError(f"--tile {arguments.tile}: a side in pixels is wanted, or 0 for the whole picture")
     image = imaging.read_image(arguments.input)
     height, width = output_size(image, arguments.resolution, arguments.scale)
     imaging.check_writable(arguments.output)
-    engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu)
-    network = evaluation.Network(engine, Normalisation(norm))
+    engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
+    network = evaluation.Network(engine, Normalisation(norm), arguments.tile)
     started = time.monotonic()
     enlarged = np.empty((height, width, 3), dtype=np.uint8)
     bar = tqdm(total=height, unit="row", leave=False, disable=None)

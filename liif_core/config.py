@@ -103,7 +103,8 @@ class TrainConfig(Evaluation):
     epoch_val and epoch_save: validate and keep `epoch-N` every so many epochs. step_save: write
     `epoch-last` every so many steps too, so that a killed run loses no more. step_log: fetch the
     losses from the device and log them every so many steps. num_workers: processes that load
-    samples; None is 0 on the CPU and up to 8 on a GPU.
+    samples; None is 0 on the CPU and up to 8 on a GPU. precision: of convolutions and matrix products; parameters,
+    coordinates, loss and updates are float32 in any case.
     """
 
     train_dataset: Data
@@ -120,6 +121,7 @@ class TrainConfig(Evaluation):
     step_log: PositiveInt = 20
     seed: NonNegativeInt = 0
     num_workers: NonNegativeInt | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def find(path: str | Path) -> Path:

@@ -144,6 +144,21 @@ def locate_corner(coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) ->
     return (first + row * width + column).astype(np.int32), np.stack([down, right, relative_cell], axis=-1)
 
 
+def whole_factors(output: tuple[int, int], size: tuple[int, int]) -> tuple[int, int] | None:
+    """Factors down and right from a feature map (H, W) to an output (h, w), if both are whole numbers and a feature
+    pixel has no more queries than the map has pixels; else None."""
+    down, right = output[0] // size[0], output[1] // size[1]
+    whole = (down * size[0], right * size[1]) == tuple(output)
+    return (down, right) if whole and down * right <= size[0] * size[1] else None
+
+
+def phase_positions(down: int, right: int) -> np.ndarray:
+    """(1, down * right, 3) float32: the position of each query of a feature pixel that is enlarged by whole factors, as
+    `locate_corner` gives it, row by row."""
+    offsets = np.meshgrid(np.arange(down) / down, np.arange(right) / right, indexing="ij")
+    return np.stack([*offsets, np.full((down, right), 1 / down)], axis=-1).reshape(1, -1, 3).astype(np.float32)
+
+
 def stretches(index: np.ndarray) -> list[tuple[int, slice]]:
     """Where a non-decreasing index (n,) keeps its value: [(value, slice), ...], in order."""
     starts = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
@@ -153,7 +168,8 @@ def stretches(index: np.ndarray) -> list[tuple[int, slice]]:
 
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
 TILE = {"cpu": 4096, "cuda": 1 << 17}
-TILE_COLUMNS = 512
+TILE_COLUMNS = 256
+FEATURE_ROWS = 8  # of a wide picture that go through the first layer at a time; one in eight does so twice
 
 
 class Grid:
@@ -161,11 +177,13 @@ class Grid:
 
     output: (h, w). size: (H, W) of the feature map. corners: S, as in `neighbours`, and in its order.
     relative_down (S, h) and relative_right (S, w) are relative coordinates, relative_cell (2,) the cell in the same
-    unit, all float32.
+    unit, all float32. across: the columns of each tile of a band.
     """
 
     def __init__(self, output: tuple[int, int], size: tuple[int, int], corners: int):
         self.output, self.size, self.corners = output, size, corners
+        parts = -(-output[1] // TILE_COLUMNS)
+        self.across = [slice(output[1] * i // parts, output[1] * (i + 1) // parts) for i in range(parts)]
         self.relative_cell = make_cell(output) * np.asarray(size, dtype=np.float32)
         down = [nearest_pixel(pixel_centres(output[0]), size[0], shift) for shift in SHIFTS[corners]]
         right = [nearest_pixel(pixel_centres(output[1]), size[1], shift) for shift in SHIFTS[corners]]
@@ -173,22 +191,32 @@ class Grid:
         self.row, self.relative_down = (np.stack([row[i] for row, _ in pairs]) for i in (0, 1))
         self.column, self.relative_right = (np.stack([column[i] for _, column in pairs]) for i in (0, 1))
 
-    def tiles(self, queries: int) -> Iterator[tuple[slice, list[slice]]]:
-        """Bands of rows from top to bottom, each with its columns, of about `queries` feature vectors a tile."""
-        height, width = self.output
-        columns = min(width, TILE_COLUMNS)
-        rows = max(1, queries // (columns * self.corners))
-        across = [slice(left, min(left + columns, width)) for left in range(0, width, columns)]
-        for top in range(0, height, rows):
-            yield slice(top, min(top + rows, height)), across
+    def blocks(self, queries: int) -> Iterator[tuple[int, int, list[slice]]]:
+        """The picture from top to bottom: feature rows top to bottom (excluded), and the bands of output rows that
+        look at no others. A tile of a band, of the columns `across`, has about `queries` feature vectors."""
+        limit = max(FEATURE_ROWS, queries // self.size[1])
+        step = max(1, queries * len(self.across) // (self.output[1] * self.corners))
+        top = bottom = 0
+        bands: list[slice] = []
+        for start in range(0, self.output[0], step):
+            rows = slice(start, min(start + step, self.output[0]))
+            lowest, highest = int(self.row[:, rows].min()), int(self.row[:, rows].max()) + 1
+            if bands and highest > top + limit:
+                yield top, bottom, bands
+                bands = []
+            if not bands:
+                top = lowest
+            bands.append(rows)
+            bottom = highest
+        yield top, bottom, bands
 
-    def neighbours(self, y: slice, x: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Of the pixels in rows y and columns x: index (S, rows, columns) int32 into the H * W feature
-        vectors and weight (S, rows, columns) float32, as in the function `neighbours`.
+    def neighbours(self, y: slice, x: slice, top: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Of the pixels in rows y and columns x: index (S, rows, columns) int32 into the feature vectors from feature
+        row `top` on, row by row, and weight (S, rows, columns) float32, as in the function `neighbours`.
 
         The area stays the product of equation 4: a separable version loses the 1e-9 and differs by
         7e-3 where a query lies on a pixel centre.
         """
-        index = self.row[:, y, None] * self.size[1] + self.column[:, None, x]
+        index = (self.row[:, y, None] - top) * self.size[1] + self.column[:, None, x]
         area = np.abs(self.relative_down[:, y, None] * self.relative_right[:, None, x]) + MIN_AREA
         return index.astype(np.int32), area[::-1] / area.sum(axis=0)

@@ -32,6 +32,21 @@ def require_decoder(model: Any, spec: dict) -> None:
         raise UserError(f"model '{spec['name']}' gives features, not pictures: put it into the encoder_spec of 'liif'")
 
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def choose_precision(wanted: str, native: list[str], where: str) -> str:
+    """The precision to compute in: `wanted`, or for "auto" the first of `native`.
+
+    Raises UserError for one that the framework and device, called `where`, would have to emulate.
+    """
+    if wanted == "auto":
+        return native[0]
+    if wanted not in native:
+        raise UserError(f"precision '{wanted}': {where} computes in {' or '.join(native)}")
+    return wanted
+
+
 class Engine(Protocol):
     """One model on one device, with the means to train it and to ask it for pixels."""
 
@@ -41,8 +56,13 @@ class Engine(Protocol):
         device: str = "cpu",
         method_spec: dict | None = None,
         optimizer_spec: dict | None = None,
+        precision: str = "fp32",
     ):
-        """Build from specs; without method and optimizer it can only predict. device: "cpu" or "cuda"."""
+        """Build from specs; without method and optimizer it can only predict. device: "cpu" or "cuda".
+
+        precision: "fp32", or "bf16" or "fp16" for convolutions and matrix products where the device has them, or
+        "auto". Parameters, coordinates, sums over corners, losses and updates stay in float32.
+        """
 
     def seed(self, seed: int) -> None:
         """Set the initial parameters (liif_core.initial) and the framework's random state."""
@@ -62,8 +82,12 @@ class Engine(Protocol):
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) pictures."""
 
-    def predict_image(self, inp: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
-        """The picture (1, 3, H, W) at height x width, from top to bottom in bands (rows, width, 3)."""
+    def predict_image(self, inp: np.ndarray, height: int, width: int, tile: int | None = None) -> Iterator[np.ndarray]:
+        """The picture (1, 3, H, W) at height x width, from top to bottom in bands (rows, width, 3).
+
+        tile: side in pixels of the squares in which it is encoded, 0 for all at once, None to choose by the encoder and
+        the device (liif_core.tiling).
+        """
 
     def state(self) -> State:
         """Parameters and optimizer state as numpy arrays."""

@@ -112,6 +112,14 @@ def count_gpus() -> int:
     return 0
 
 
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; read from /proc/cpuinfo, False where there is none."""
+    with contextlib.suppress(OSError):
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+        return not flags.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's name
+    return False
+
+
 def torch_lacks_cuda() -> bool:
     """Whether the installed PyTorch is a CPU build, read from its version file without importing it."""
     spec = importlib.util.find_spec("torch")

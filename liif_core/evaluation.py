@@ -26,15 +26,16 @@ class Row:
 
 
 class Network:
-    """Enlarges a uint8 picture with an engine."""
+    """Enlarges a uint8 picture with an engine. tile: as in its predict_image."""
 
-    def __init__(self, engine: Any, normalisation: Normalisation):
+    def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None):
         self.engine = engine
         self.normalisation = normalisation
+        self.tile = tile
 
     def bands(self, image: np.ndarray, height: int, width: int):
         """float32 RGB (rows, width, 3) in [0, 1], from top to bottom."""
-        for band in self.engine.predict_image(self.normalisation.inp(image), height, width):
+        for band in self.engine.predict_image(self.normalisation.inp(image), height, width, self.tile):
             yield self.normalisation.rgb(band)
 
     def __call__(self, image: np.ndarray, height: int, width: int) -> np.ndarray:

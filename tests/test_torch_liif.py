@@ -14,6 +14,7 @@ from liif_core import coords
 from liif_core.initial import initial_parameters
 from liif_torch import models
 from liif_torch.engine import Engine
+from liif_torch.models.features import FeatureMap
 
 TOLERANCE = 1e-5
 # Odd, non-square feature maps: no query of a grid is half-way between two pixels, and a swap of height and width,
@@ -54,7 +55,7 @@ def features(model, size=SIZE, batch=1, seed=0) -> torch.Tensor:
 
 
 def enlarged(model, feat, height, width) -> torch.Tensor:
-    bands = list(model.decode_image(feat, height, width))
+    bands = list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), height, width))
     assert all(band.shape[1:] == (width, 3) for band in bands)
     return torch.cat(bands)
 
@@ -98,7 +99,7 @@ def test_bands_and_tiles_leave_no_seams(monkeypatch):
     whole = enlarged(model, feat, 40, 31)
     monkeypatch.setitem(coords.TILE, "cpu", 4 * 13 * 2)
     monkeypatch.setattr(coords, "TILE_COLUMNS", 13)  # 31 columns are 13 + 13 + 5, 40 rows are bands of 2
-    assert len(list(model.decode_image(feat, 40, 31))) == 20
+    assert len(list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), 40, 31))) == 20
     # The same sums on blocks of other sizes: the library may add them in another order.
     torch.testing.assert_close(enlarged(model, feat, 40, 31), whole, rtol=0, atol=1e-6)
 

@@ -12,6 +12,7 @@ import torch
 from liif_core import coords
 from liif_core.initial import initial_parameters
 from liif_torch import models
+from liif_torch.models.features import FeatureMap
 
 TOLERANCE = 1e-5
 SIZE = (11, 7)  # odd and not square
@@ -30,7 +31,7 @@ def features(model, size=SIZE, batch=1) -> torch.Tensor:
 
 
 def enlarged(model, feat, height, width) -> torch.Tensor:
-    return torch.cat(list(model.decode_image(feat, height, width)))
+    return torch.cat(list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), height, width)))
 
 
 @torch.no_grad()

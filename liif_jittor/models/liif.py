@@ -22,6 +22,7 @@ from jittor import Var, nn
 from liif_core import coords
 from liif_core.errors import UserError
 from liif_jittor.models import make, models
+from liif_jittor.models.features import FeatureMap
 
 
 @models.register("liif")
@@ -73,39 +74,46 @@ class LIIF(nn.Module):
         rgb = self.imnet.after_first(x.reshape(-1, coord.shape[1], x.shape[-1])).reshape(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
 
-    def decode_image(self, feat: Var, height: int, width: int) -> Iterator[Var]:
-        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom."""
-        grid = coords.Grid((height, width), tuple(feat.shape[2:]), self.corners)
-        first = rows_of(feat)  # (H * W, C)
+    def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Var]:
+        """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
+        grid = coords.Grid((height, width), features.size, self.corners)
         if self.imnet is not None:
-            first, on_down, on_right = self.first_layer_on_grid(feat, grid)  # (H * W, D), (S, h, D), (S, w, D)
-        for rows, across in grid.tiles(coords.TILE["cuda" if jt.flags.use_cuda else "cpu"]):
-            band = []
-            for columns in across:
-                index, weight = on_device_of(feat, *grid.neighbours(rows, columns))
-                x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
-                if self.imnet is not None:
-                    x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
-                    x = self.imnet.after_first(x.reshape(-1, *x.shape[2:])).reshape(*index.shape, -1)
-                band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
-            yield jt.concat(band, dim=1)
+            constant, on_down, on_right = self.position_on_grid(grid)  # (D,), (S, h, D), (S, w, D)
+        for top, bottom, bands in grid.blocks(coords.TILE[features.device]):
+            if self.imnet is None:
+                first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
+            else:
+                first = self.first_layer_of_rows(features, top, bottom, constant)  # ((bottom - top) * W, D)
+            for rows in bands:
+                band = []
+                for columns in grid.across:
+                    index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
+                    x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
+                    if self.imnet is not None:
+                        x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
+                        x = self.imnet.after_first(x.reshape(-1, *x.shape[2:])).reshape(*index.shape, -1)
+                    band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+                yield jt.concat(band, dim=1)
 
-    def first_layer_on_grid(self, feat: Var, grid: coords.Grid) -> tuple[Var, Var, Var]:
-        """The first layer's parts on a regular grid, to be added for each query: what the feature vector
-        contributes (H * W, D), with the bias and the cell, which is the same for all; what the relative
-        coordinate contributes, down (S, h, D) and right (S, w, D)."""
-        kernel, on_position, bias = self.first_layer()
+    def first_layer_of_rows(self, features: FeatureMap, top: int, bottom: int, constant: Var) -> Var:
+        """What feature rows top to bottom (excluded) and a constant contribute: ((bottom - top) * W, D)."""
+        kernel, _, _ = self.first_layer()
+        margin = kernel.shape[-1] // 2
+        rows = features.rows(top - margin, bottom + margin)
+        first = rows_of(nn.conv2d(rows, kernel, constant, padding=(0, margin)))
+        first.sync()  # Jittor: evaluated here, or every tile would evaluate it again
+        return first
+
+    def position_on_grid(self, grid: coords.Grid) -> tuple[Var, Var, Var]:
+        """What the rest of the first layer's input contributes on a regular grid, to be added for each query: bias
+        and cell, the same for all (D,); the relative coordinate down (S, h, D) and right (S, w, D)."""
+        _, on_position, constant = self.first_layer()
+        down, right, cell = on_device_of(constant, grid.relative_down, grid.relative_right, grid.relative_cell)
         if self.cell_decode:
-            (relative_cell,) = on_device_of(feat, grid.relative_cell)
-            bias = bias + on_position[:, 2:] @ relative_cell
-        first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
-        on_down, on_right = (
-            relative.unsqueeze(-1) * on_position[:, axis]
-            for axis, relative in enumerate(on_device_of(feat, grid.relative_down, grid.relative_right))
-        )
-        # Jittor: evaluated here, or every tile would evaluate them again.
-        jt.sync([first, on_down, on_right])
-        return first, on_down, on_right
+            constant = constant + (on_position[:, 2:] * cell).sum(dim=1)
+        on_down, on_right = (x.unsqueeze(-1) * on_position[:, axis] for axis, x in enumerate((down, right)))
+        jt.sync([constant, on_down, on_right])  # Jittor: as above
+        return constant, on_down, on_right
 
     def first_layer(self) -> tuple[Var, Var, Var]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""

@@ -20,6 +20,7 @@ from jittor import Var, nn
 
 from liif_core import coords
 from liif_jittor.models import make, models
+from liif_jittor.models.features import FeatureMap
 from liif_jittor.models.liif import on_device_of, rows_of
 
 HIDDEN = 256  # K
@@ -49,19 +50,41 @@ class MetaSR(nn.Module):
         rgb = (weight[..., :HIDDEN] * hidden.unsqueeze(1)).sum(dim=-1) + weight[..., HIDDEN]  # (B * Q, 3)
         return rgb.reshape(*index.shape, 3)
 
-    def decode_image(self, feat: Var, height: int, width: int) -> Iterator[Var]:
-        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom, each of the rows
-        that begin in one low-resolution row."""
+    def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Var]:
+        """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
+        phases = coords.whole_factors((height, width), features.size)
+        return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width)
+
+    def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Var]:
+        """Enlarge by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
+        values only, and each is a 3x3 convolution."""
+        height, width = features.size
+        (position,) = on_device_of(self.imnet.layers[0].weight, coords.phase_positions(down, right))
+        weight = self.imnet(position)  # (1, down * right, 9 C * 3)
+        weight = weight.reshape(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
+        kernel = weight.permute(0, 4, 1, 2, 3).reshape(-1, self.encoder.out_dim, 3, 3)
+        kernel.sync()  # Jittor: evaluated here, or every band would evaluate it again
+        step = max(1, coords.TILE[features.device] // width)
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            rgb = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
+            rgb = rgb.reshape(down, right, 3, bottom - top, width).permute(3, 0, 4, 1, 2)
+            yield rgb.reshape((bottom - top) * down, width * right, 3)
+
+    def decode_rows(self, features: FeatureMap, height: int, width: int) -> Iterator[Var]:
+        """Enlarge by any factors: bands of the rows that begin in one low-resolution row."""
         kernel = self.kernel()
-        row, down = coords.cell_corner(coords.pixel_centres(height), 2 / height, feat.shape[2])
-        column, right = coords.cell_corner(coords.pixel_centres(width), 2 / width, feat.shape[3])
-        on_down, on_right = self.hidden_on_grid(feat, down, right, feat.shape[2] / height)  # (h, K), (w, K)
-        (column,) = on_device_of(feat, column)
-        tile = coords.TILE["cuda" if jt.flags.use_cuda else "cpu"]
-        n_rows, top, table = max(1, tile // feat.shape[3]), -tile, None
+        size = features.size
+        row, down = coords.cell_corner(coords.pixel_centres(height), 2 / height, size[0])
+        column, right = coords.cell_corner(coords.pixel_centres(width), 2 / width, size[1])
+        on_down, on_right = self.hidden_on_grid(down, right, size[0] / height)  # (h, K), (w, K)
+        (column,) = on_device_of(on_right, column)
+        tile = coords.TILE[features.device]
+        n_rows, bottom = max(1, tile // size[1]), 0
         for low, rows in coords.stretches(row):
-            if low >= top + n_rows:
-                top, table = low, self.rows_of_weights(feat, kernel, low, low + n_rows)  # (n_rows, W, 3, K + 1)
+            if low >= bottom:
+                top, bottom = low, min(low + n_rows, size[0])
+                table = self.weights_of_rows(features, kernel, top, bottom)  # (n_rows, W, 3, K + 1)
             band = []
             step = max(1, tile // (rows.stop - rows.start))
             for left in range(0, width, step):
@@ -73,25 +96,22 @@ class MetaSR(nn.Module):
                 band.append((nn.bmm(hidden, weight) + bias).transpose(0, 1))  # (rows, columns, 3)
             yield jt.concat(band, dim=1)
 
-    def hidden_on_grid(self, feat: Var, down: np.ndarray, right: np.ndarray, relative_cell: float) -> tuple[Var, Var]:
+    def hidden_on_grid(self, down: np.ndarray, right: np.ndarray, relative_cell: float) -> tuple[Var, Var]:
         """The hidden layer before its ReLU on a regular grid, to be added for each query: what the offset down
         contributes (h, K), and what the offset right, the cell and the bias contribute (w, K)."""
         layer = self.imnet.layers[0]
-        down, right = on_device_of(feat, down, right)
+        down, right = on_device_of(layer.weight, down, right)
         bias = layer.bias + layer.weight[:, 2] * relative_cell
         on_down, on_right = down.unsqueeze(1) * layer.weight[:, 0], right.unsqueeze(1) * layer.weight[:, 1] + bias
-        # Jittor: evaluated here, or every band would evaluate them again.
-        jt.sync([on_down, on_right])
+        jt.sync([on_down, on_right])  # Jittor: evaluated here, or every band would evaluate them again
         return on_down, on_right
 
-    def rows_of_weights(self, feat: Var, kernel: Var, top: int, bottom: int) -> Var:
-        """Feature rows top to bottom (excluded), or to the last: feat (1, C, H, W) -> (rows, W, 3, K + 1)."""
-        height = feat.shape[2]
-        bottom = min(bottom, height)
-        rows = feat[:, :, max(top - 1, 0) : bottom + 1]
-        rows = nn.ConstantPad2d((1, 1, int(top == 0), int(bottom == height)), 0)(rows)
-        table = nn.conv2d(rows, kernel).permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
-        jt.sync([table])  # Jittor: as above
+    def weights_of_rows(self, features: FeatureMap, kernel: Var, top: int, bottom: int) -> Var:
+        """What the queries of feature rows top to bottom (excluded) multiply their hidden vector with:
+        (rows, W, 3, K + 1)."""
+        table = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
+        table = table.permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
+        table.sync()  # Jittor: as above
         return table
 
     def kernel(self) -> Var:

@@ -22,13 +22,16 @@ class ResBlock(nn.Module):
 
     def __init__(self, n_feats: int, res_scale: float):
         super().__init__()
-        self.body = nn.Sequential(conv3x3(n_feats, n_feats), nn.ReLU(), conv3x3(n_feats, n_feats))
+        self.body = nn.Sequential(conv3x3(n_feats, n_feats), nn.ReLU(inplace=True), conv3x3(n_feats, n_feats))
         self.res_scale = res_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)"""
         residual = self.body(x)
         return x + (residual if self.res_scale == 1 else residual * self.res_scale)
+
+
+UPSAMPLER_HALO = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3
 
 
 def upsampler(scale: int, n_feats: int) -> nn.Sequential:
@@ -46,7 +49,8 @@ def upsampler(scale: int, n_feats: int) -> nn.Sequential:
 class EDSR(nn.Module):
     """Head, residual body with a long skip connection, and a tail unless no_upsampling.
 
-    out_dim: channels of the output, n_feats as an encoder, 3 otherwise.
+    out_dim: channels of the output, n_feats as an encoder, 3 otherwise. scale: output pixels per input pixel along an
+    axis. halo: how many pixels away from its own an output sees.
     """
 
     def __init__(self, n_resblocks: int, n_feats: int, res_scale: float, scale: int, no_upsampling: bool):
@@ -55,8 +59,9 @@ class EDSR(nn.Module):
         blocks = [ResBlock(n_feats, res_scale) for _ in range(n_resblocks)]
         self.body = nn.Sequential(*blocks, conv3x3(n_feats, n_feats))
         self.no_upsampling = no_upsampling
-        self.out_dim = n_feats if no_upsampling else 3
+        self.out_dim, self.scale, self.halo = n_feats, 1, 2 * n_resblocks + 2
         if not no_upsampling:
+            self.out_dim, self.scale, self.halo = 3, scale, self.halo + UPSAMPLER_HALO
             self.tail = nn.Sequential(upsampler(scale, n_feats), conv3x3(n_feats, 3))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from liif_core import coords
 from liif_core.errors import UserError
 from liif_torch.models import make, models
+from liif_torch.models.features import FeatureMap
 
 
 @models.register("liif")
@@ -69,41 +70,49 @@ class LIIF(nn.Module):
         kernel, on_position, bias = self.first_layer()
         first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
         x = first.index_select(0, index.flatten())  # (S * B * Q, D)
-        x = torch.addmm(x, position.flatten(0, 2), on_position.T)
+        # PyTorch: with autocast, 16 bits would move the queries by up to 1/500 feature pixel.
+        with torch.autocast(x.device.type, enabled=False):
+            x = torch.addmm(x.to(position.dtype), position.flatten(0, 2), on_position.T)
         rgb = self.imnet.after_first(x.view(-1, coord.shape[1], x.shape[-1])).view(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
 
-    def decode_image(self, feat: Tensor, height: int, width: int) -> Iterator[Tensor]:
-        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom."""
-        grid = coords.Grid((height, width), tuple(feat.shape[2:]), self.corners)
-        first = rows_of(feat)  # (H * W, C)
+    def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Tensor]:
+        """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
+        grid = coords.Grid((height, width), features.size, self.corners)
         if self.imnet is not None:
-            first, on_down, on_right = self.first_layer_on_grid(feat, grid)  # (H * W, D), (S, h, D), (S, w, D)
-        for rows, across in grid.tiles(coords.TILE[feat.device.type]):
-            band = []
-            for columns in across:
-                index, weight = on_device_of(feat, *grid.neighbours(rows, columns))
-                x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
-                if self.imnet is not None:
-                    x += on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
-                    x = self.imnet.after_first(x.flatten(0, 1)).view(*index.shape, -1)
-                band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
-            yield torch.cat(band, dim=1)
+            constant, on_down, on_right = self.position_on_grid(grid)  # (D,), (S, h, D), (S, w, D)
+        for top, bottom, bands in grid.blocks(coords.TILE[features.device]):
+            if self.imnet is None:
+                first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
+            else:
+                first = self.first_layer_of_rows(features, top, bottom, constant)  # ((bottom - top) * W, D)
+            for rows in bands:
+                band = []
+                for columns in grid.across:
+                    index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
+                    x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
+                    if self.imnet is not None:
+                        x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
+                        x = self.imnet.after_first(x.flatten(0, 1)).view(*index.shape, -1)
+                    band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+                yield torch.cat(band, dim=1)
 
-    def first_layer_on_grid(self, feat: Tensor, grid: coords.Grid) -> tuple[Tensor, Tensor, Tensor]:
-        """The first layer's parts on a regular grid, to be added for each query: what the feature vector
-        contributes (H * W, D), with the bias and the cell, which is the same for all; what the relative
-        coordinate contributes, down (S, h, D) and right (S, w, D)."""
-        kernel, on_position, bias = self.first_layer()
+    def first_layer_of_rows(self, features: FeatureMap, top: int, bottom: int, constant: Tensor) -> Tensor:
+        """What feature rows top to bottom (excluded) and a constant contribute: ((bottom - top) * W, D)."""
+        kernel, _, _ = self.first_layer()
+        margin = kernel.shape[-1] // 2
+        rows = features.rows(top - margin, bottom + margin)
+        return rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin)))
+
+    def position_on_grid(self, grid: coords.Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """What the rest of the first layer's input contributes on a regular grid, to be added for each query: bias
+        and cell, the same for all (D,); the relative coordinate down (S, h, D) and right (S, w, D)."""
+        _, on_position, constant = self.first_layer()
+        down, right, cell = on_device_of(constant, grid.relative_down, grid.relative_right, grid.relative_cell)
         if self.cell_decode:
-            (relative_cell,) = on_device_of(feat, grid.relative_cell)
-            bias = bias + on_position[:, 2:] @ relative_cell
-        first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))
-        on_down, on_right = (
-            relative.unsqueeze(-1) * on_position[:, axis]
-            for axis, relative in enumerate(on_device_of(feat, grid.relative_down, grid.relative_right))
-        )
-        return first, on_down, on_right
+            constant = constant + (on_position[:, 2:] * cell).sum(dim=1)
+        on_down, on_right = (x.unsqueeze(-1) * on_position[:, axis] for axis, x in enumerate((down, right)))
+        return constant, on_down, on_right
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""

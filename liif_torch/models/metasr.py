@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from liif_core import coords
 from liif_torch.models import make, models
+from liif_torch.models.features import FeatureMap
 from liif_torch.models.liif import on_device_of, rows_of
 
 HIDDEN = 256  # K
@@ -43,25 +44,49 @@ class MetaSR(nn.Module):
     def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
         index, position = on_device_of(feat, *coords.locate_corner(coord, cell, tuple(feat.shape[2:])))
-        hidden = self.imnet.layers[0](position.flatten(0, 1)).relu()  # (B * Q, K)
+        # PyTorch: coordinates stay in float32 when autocast would have 16 bits.
+        with torch.autocast(feat.device.type, enabled=False):
+            hidden = self.imnet.layers[0](position.flatten(0, 1)).relu()  # (B * Q, K)
         table = rows_of(F.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))
         weight = table.index_select(0, index.flatten()).view(-1, 3, HIDDEN + 1)
         rgb = torch.baddbmm(weight[..., HIDDEN:], weight[..., :HIDDEN], hidden.unsqueeze(-1))  # (B * Q, 3, 1)
         return rgb.view(*index.shape, 3)
 
-    def decode_image(self, feat: Tensor, height: int, width: int) -> Iterator[Tensor]:
-        """Decode a regular grid: feat (1, C, H, W) -> bands (rows, width, 3) from top to bottom, each of the rows
-        that begin in one low-resolution row."""
+    def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Tensor]:
+        """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
+        phases = coords.whole_factors((height, width), features.size)
+        return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width)
+
+    def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Tensor]:
+        """Enlarge by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
+        values only, and each is a 3x3 convolution."""
+        height, width = features.size
+        (position,) = on_device_of(self.imnet.layers[0].weight, coords.phase_positions(down, right))
+        with torch.autocast(features.device, enabled=False):  # PyTorch: as above
+            weight = self.imnet(position)  # (1, down * right, 9 C * 3)
+        weight = weight.view(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
+        kernel = weight.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        step = max(1, coords.TILE[features.device] // width)
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            rgb = F.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
+            rgb = rgb.view(down, right, 3, bottom - top, width).permute(3, 0, 4, 1, 2)
+            yield rgb.reshape((bottom - top) * down, width * right, 3)
+
+    def decode_rows(self, features: FeatureMap, height: int, width: int) -> Iterator[Tensor]:
+        """Enlarge by any factors: bands of the rows that begin in one low-resolution row."""
         kernel = self.kernel()
-        row, down = coords.cell_corner(coords.pixel_centres(height), 2 / height, feat.shape[2])
-        column, right = coords.cell_corner(coords.pixel_centres(width), 2 / width, feat.shape[3])
-        on_down, on_right = self.hidden_on_grid(feat, down, right, feat.shape[2] / height)  # (h, K), (w, K)
-        (column,) = on_device_of(feat, column)
-        tile = coords.TILE[feat.device.type]
-        n_rows, top, table = max(1, tile // feat.shape[3]), -tile, None
+        size = features.size
+        row, down = coords.cell_corner(coords.pixel_centres(height), 2 / height, size[0])
+        column, right = coords.cell_corner(coords.pixel_centres(width), 2 / width, size[1])
+        on_down, on_right = self.hidden_on_grid(down, right, size[0] / height)  # (h, K), (w, K)
+        (column,) = on_device_of(on_right, column)
+        tile = coords.TILE[features.device]
+        n_rows, bottom = max(1, tile // size[1]), 0
         for low, rows in coords.stretches(row):
-            if low >= top + n_rows:
-                top, table = low, self.rows_of_weights(feat, kernel, low, low + n_rows)  # (n_rows, W, 3, K + 1)
+            if low >= bottom:
+                top, bottom = low, min(low + n_rows, size[0])
+                table = self.weights_of_rows(features, kernel, top, bottom)  # (n_rows, W, 3, K + 1)
             band = []
             step = max(1, tile // (rows.stop - rows.start))
             for left in range(0, width, step):
@@ -71,23 +96,19 @@ class MetaSR(nn.Module):
                 band.append(torch.baddbmm(bias, hidden, weight).transpose(0, 1))  # (rows, columns, 3)
             yield torch.cat(band, dim=1)
 
-    def hidden_on_grid(
-        self, feat: Tensor, down: np.ndarray, right: np.ndarray, relative_cell: float
-    ) -> tuple[Tensor, Tensor]:
+    def hidden_on_grid(self, down: np.ndarray, right: np.ndarray, relative_cell: float) -> tuple[Tensor, Tensor]:
         """The hidden layer before its ReLU on a regular grid, to be added for each query: what the offset down
         contributes (h, K), and what the offset right, the cell and the bias contribute (w, K)."""
         layer = self.imnet.layers[0]
-        down, right = on_device_of(feat, down, right)
+        down, right = on_device_of(layer.weight, down, right)
         bias = layer.bias + layer.weight[:, 2] * relative_cell
         return torch.outer(down, layer.weight[:, 0]), torch.outer(right, layer.weight[:, 1]) + bias
 
-    def rows_of_weights(self, feat: Tensor, kernel: Tensor, top: int, bottom: int) -> Tensor:
-        """Feature rows top to bottom (excluded), or to the last: feat (1, C, H, W) -> (rows, W, 3, K + 1)."""
-        height = feat.shape[2]
-        bottom = min(bottom, height)
-        rows = feat[:, :, max(top - 1, 0) : bottom + 1]
-        rows = F.pad(rows, (1, 1, int(top == 0), int(bottom == height)))
-        return F.conv2d(rows, kernel).permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
+    def weights_of_rows(self, features: FeatureMap, kernel: Tensor, top: int, bottom: int) -> Tensor:
+        """What the queries of feature rows top to bottom (excluded) multiply their hidden vector with:
+        (rows, W, 3, K + 1)."""
+        table = F.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
+        return table.permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
 
     def kernel(self) -> Tensor:
         """A and a as a convolution (3 * (K + 1), C, 3, 3): for each colour what every hidden unit, and last the

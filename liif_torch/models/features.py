@@ -1,0 +1,51 @@
+"""The feature map of a picture as a decoder takes it: row by row from top to bottom, never whole if it is large.
+
+Letters: C feature channels, H W feature map.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from liif_core import tiling
+
+
+class FeatureMap:
+    """size: (H, W). bands: (1, C, rows, W) from top to bottom, of which only those in use are kept. device: of them."""
+
+    def __init__(self, size: tuple[int, int], bands: Iterable[Tensor], device: str = "cpu"):
+        self.size = size
+        self.device = device
+        self.bands = iter(bands)
+        self.kept: list[Tensor] = []
+        self.top = self.bottom = 0  # of what is kept
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Rows top to bottom (excluded), (1, C, bottom - top, W), zeros outside of the map. top never decreases."""
+        while self.kept and self.top + self.kept[0].shape[2] <= top:
+            self.top += self.kept.pop(0).shape[2]
+        while self.bottom < min(bottom, self.size[0]):
+            self.kept.append(next(self.bands))
+            self.bottom += self.kept[-1].shape[2]
+        parts, start = [], self.top
+        for band in self.kept:
+            parts.append(band[:, :, max(top - start, 0) : max(bottom - start, 0)])
+            start += band.shape[2]
+        return F.pad(torch.cat(parts, dim=2), (0, 0, max(0, -top), max(0, bottom - self.size[0])))
+
+
+def encode(encoder: nn.Module, inp: Tensor, tile: int | None = None) -> FeatureMap:
+    """The encoder's feature map of inp (1, 3, H, W), encoded in squares of `tile` pixels: see liif_core.tiling."""
+    height, width = inp.shape[2:]
+    device = inp.device.type
+    down, right = tiling.squares((height, width), tile, encoder.halo, encoder.scale, device)
+
+    def band(row: tiling.Span) -> Tensor:
+        squares = []
+        for column in right:
+            squares.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
+        return squares[0] if len(squares) == 1 else torch.cat(squares, dim=3)
+
+    return FeatureMap((height * encoder.scale, width * encoder.scale), map(band, down), device)

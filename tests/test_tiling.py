@@ -1,0 +1,121 @@
+"""A picture in overlapping squares: the spans, the feature map row by row, and encoders in squares against the whole.
+
+Tolerance: a convolution adds the same products for a square as for the whole, but in an order that the library chooses
+by the shape. Features near 1 then differ by some 1e-7; 1e-5 is far above that, and a halo that is one pixel short
+gives more than 1e-3 (the last test but one shows that it would be seen).
+"""
+
+import pytest
+import torch
+
+from liif_core import tiling
+from liif_torch import models
+from liif_torch.models import rdn
+from liif_torch.models.features import FeatureMap, encode
+
+ENCODERS = {
+    "edsr": {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}},
+    "edsr-x2": {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": 2}},
+    "edsr-x3": {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": 3}},
+    "edsr-x4": {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": 4}},
+    "rdn": {"name": "rdn", "args": {"G0": 4, "RDNconfig": "A", "no_upsampling": True}},
+    "rdn-x4": {"name": "rdn", "args": {"G0": 4, "RDNconfig": "A", "scale": 4}},
+}
+
+
+@pytest.fixture(autouse=True)
+def shallow_rdn(monkeypatch):
+    """Two blocks of three layers: through the 120 layers of the real ones the farthest pixels fade below float32."""
+    monkeypatch.setitem(rdn.CONFIGS, "A", (2, 3, 4))
+
+
+def make_encoder(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    encoder = models.make(ENCODERS[name])
+    with torch.no_grad():  # weights that let the farthest pixel be seen: nothing cancels, nothing fades
+        for parameter in encoder.parameters():
+            parameter.abs_()
+            parameter /= parameter[0].sum() if parameter.dim() == 4 else 100
+    return encoder
+
+
+@pytest.mark.parametrize("tile", [1, 7, 40, 93, 94, 1000])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_spans_cover_an_axis_once_and_overlap_by_the_halo(tile, scale):
+    kept = []
+    for span in tiling.spans(93, tile, 5, scale):
+        first, last = span.pixels.start, span.pixels.stop
+        start, stop = first * scale + span.keep.start, first * scale + span.keep.stop
+        kept += range(start, stop)
+        assert stop - start <= tile * scale
+        assert (first == max(0, start // scale - 5)) and last == min(93, stop // scale + 5)
+    assert kept == list(range(93 * scale))
+
+
+def test_how_large_a_square_is():
+    def count(*arguments):
+        return [len(axis) for axis in tiling.squares((1000, 500), *arguments)]
+
+    assert count(100, 4, 1, "cpu") == [10, 5]
+    assert count(0, 4, 1, "cpu") == [1, 1]  # the whole picture
+    assert count(100, None, 1, "cpu") == [1, 1]  # an encoder that must see it whole
+    assert count(None, 4, 1, "cpu") == [3, 2]
+    assert count(None, 4, 1, "cuda") == [1, 1]
+    assert count(None, 100, 1, "cpu") == [2, 1]  # much overlap asks for larger squares
+
+
+@pytest.mark.parametrize("heights", [[11], [4, 1, 6], [1] * 11])
+def test_rows_of_a_feature_map(heights):
+    whole = torch.randn(1, 3, 11, 5)
+    padded = torch.nn.functional.pad(whole, (0, 0, 2, 3))
+    features = FeatureMap((11, 5), whole.split(heights, dim=2))
+    for top, bottom in [(-2, 1), (-1, 4), (3, 4), (3, 9), (8, 12), (10, 14)]:
+        assert torch.equal(features.rows(top, bottom), padded[:, :, top + 2 : bottom + 2]), (top, bottom)
+    assert sum(band.shape[2] for band in features.kept) <= max(heights)  # what is above has been forgotten
+
+
+def test_a_feature_map_is_not_computed_before_it_is_asked_for():
+    taken = []
+    bands = (taken.append(i) or torch.zeros(1, 3, 4, 5) for i in range(3))
+    features = FeatureMap((12, 5), bands)
+    features.rows(0, 4)
+    assert taken == [0]
+    features.rows(4, 9)
+    assert taken == [0, 1, 2]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ENCODERS)
+def test_squares_give_the_features_of_the_whole(name):
+    encoder = make_encoder(name)
+    halo = encoder.halo
+    inp = torch.rand(1, 3, 2 * halo + 5, 2 * halo + 8)  # in 2 x 2 squares
+    whole = encoder(inp)
+    features = encode(encoder, inp, tile=halo + 4)
+    assert features.size == tuple(whole.shape[2:])
+    found = features.rows(0, features.size[0])
+    assert whole.std() > 1e-3
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5 * whole.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_halo_is_the_receptive_field(name):
+    """The gradient of the features of one pixel reaches as far as the halo, and no farther."""
+    encoder = make_encoder(name)
+    halo, scale = encoder.halo, encoder.scale
+    side = 2 * halo + 5
+    inp = torch.rand(1, 3, side, side, requires_grad=True)
+    start = (side // 2) * scale
+    encoder(inp)[:, :, start : start + scale, start : start + scale].sum().backward()
+    seen = inp.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    reach = max(side // 2 - int(seen[0]), int(seen[-1]) - side // 2)
+    # The convolutions behind a pixel shuffle reach 1 + 1/2 + ... pixels; their halo is rounded up.
+    assert halo - (scale > 1) <= reach <= halo
+
+
+@torch.no_grad()
+def test_an_encoder_with_means_over_the_picture_is_never_cut():
+    spec = {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "no_upsampling": True}
+    encoder = models.make({"name": "rcan", "args": spec})
+    inp = torch.rand(1, 3, 31, 25)
+    assert torch.equal(encode(encoder, inp, tile=10).rows(0, 31), encoder(inp))
