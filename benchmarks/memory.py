@@ -1,56 +1,108 @@
-"""How much memory does a picture take?  python benchmarks/memory.py [--model rdn-liif] [--size 678 1020] [--scale 2]
+"""How much memory does a picture take?  python benchmarks/memory.py [--size 339 510] [--scale 4] [--tile 0 384]
 
-Each framework decodes a random picture in a process of its own, whose peak of resident memory is printed: on the CPU,
-float32, random weights, with all that the framework itself takes.
+Each candidate enlarges one random picture in a fresh process. Counted is the peak above the base, which is what the
+process held with framework and model, before the picture. Resident memory has the libraries' own pages in it, as far
+as they have been touched; anonymous memory, sampled every 10 ms, has not. Upstream's code gathers the whole result;
+ours gives it away band by band, so that the result itself is not in the number. --tile: sides of the squares in which
+PyTorch and Jittor encode, 0 for the whole picture at once.
 """
 
-import argparse
-import resource
-import subprocess
 import sys
-import time
+import threading
+from argparse import Namespace
 
+import candidates
 import common
+import numpy as np
 from compare_upstream import SPECS
 
+EVERY = 0.01  # seconds
 
-def decode(framework: str, model: str, size: list[int], scale: float) -> None:
-    """In the child: build, enlarge band by band, report."""
-    import importlib
 
-    import numpy as np
+class Watched(candidates.Decode):
+    """A Decode that looks at the process's anonymous memory meanwhile."""
 
-    from liif_core import environment
+    def mark_base(self) -> None:
+        super().mark_base()
+        self.anonymous_base = self.anonymous_peak = common.memory("RssAnon")
 
-    environment.prepare(framework, "cpu")
-    engine = importlib.import_module(f"liif_{framework}.engine").Engine(SPECS[model])
-    engine.seed(0)
-    picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
-    height, width = (round(side * scale) for side in size)
-    start = time.perf_counter()
-    rows = sum(len(band) for band in engine.predict_image(picture, height, width))
-    assert rows == height
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"| {framework} | {gigabytes:.2f} | {time.perf_counter() - start:.0f} |", flush=True)
+    def once(self) -> None:
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(EVERY):
+                self.anonymous_peak = max(self.anonymous_peak, common.memory("RssAnon"))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            super().once()
+        finally:
+            done.set()
+            watcher.join()
+
+    def all_of_it(self) -> tuple[float, float | None, float]:
+        """MiB: the base, the peak above it, the peak of anonymous memory above its base."""
+        return self.base, self.peak(), self.anonymous_peak - self.anonymous_base
+
+
+class Ours(Watched, candidates.Ours):
+    """Looks at every band and forgets it."""
+
+    def enlarge(self, picture: np.ndarray, height: int, width: int) -> None:
+        rows = sum(len(band) for band in self.bands(picture, height, width))
+        assert rows == height
+
+
+class Upstream(Watched, candidates.Upstream):
+    pass
+
+
+def measure(arguments: Namespace) -> list[list[str]]:
+    """One candidate after the other, the first being what the others are held against."""
+    spec = SPECS[arguments.model]
+    rest = (arguments.gpu, spec, arguments.size, arguments.scale)
+    found = {}
+    if arguments.upstream:
+        found[candidates.AS_IT_IS] = (Upstream, arguments.upstream, False, *rest)
+    for name, given in candidates.ours(arguments, Ours, *rest).items():
+        for tile in arguments.tile:
+            label = name if tile is None else f"{name}, squares of {tile}" if tile else f"{name}, encoded at once"
+            found[label] = (*given, tile)
+    rows, first = [], None
+    for name, given in found.items():
+        if not common.wanted(name, arguments.only):
+            continue
+        child = common.Child(*given)
+        try:
+            seconds = child("run")
+            base, peak, anonymous = child("all_of_it")
+            child.close()
+        except common.Gone as reason:  # of too much memory, perhaps
+            print(f"left out: {name}, {reason}", file=sys.stderr)
+            continue
+        first = first or peak
+        shown = ["-", "-"] if peak is None else [f"{peak:.0f}", f"{first / peak:.1f}"]  # Jittor does not tell a GPU's
+        rows.append([name, f"{base:.0f}", *shown, f"{anonymous:.0f}", f"{seconds:.1f}"])
+        print(*rows[-1], file=sys.stderr, flush=True)
+    return rows
 
 
 def main() -> None:
-    """One child per framework."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=SPECS, default="rdn-liif")
-    parser.add_argument("--size", type=int, nargs=2, default=[678, 1020], metavar=("H", "W"))
-    parser.add_argument("--scale", type=float, default=2)
-    parser.add_argument("--framework", choices=("torch", "jittor"), help="run in this process")
-    arguments = parser.parse_args()
-    if arguments.framework:
-        decode(arguments.framework, arguments.model, arguments.size, arguments.scale)
-        return
-    print(common.describe_machine())
-    target = "x".join(str(round(side * arguments.scale)) for side in arguments.size)
-    print(f"\n{arguments.model}, {'x'.join(map(str, arguments.size))} -> {target}, float32\n")
-    print("| framework | peak resident GiB | s |\n|---|---|---|", flush=True)
-    for framework in ("torch", "jittor"):
-        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--framework", framework], check=True)
+    """Measure, print."""
+    parser = common.options(__doc__)
+    parser.add_argument("--model", choices=SPECS, default="edsr-baseline-liif")
+    parser.add_argument("--size", type=int, nargs=2, default=[339, 510], metavar=("H", "W"))
+    parser.add_argument("--scale", type=float, default=4)
+    parser.add_argument("--tile", type=int, nargs="+", default=[None])
+    arguments = common.parse(parser)
+    rows = measure(arguments)
+    common.print_head(arguments.kind)
+    height, width = (round(side * arguments.scale) for side in arguments.size)
+    print(f"\n{arguments.model}, {'x'.join(map(str, arguments.size))} -> {height}x{width}, one run without warm-up.")
+    print(f"The result itself has {height * width * 3 * 4 / common.MIB:.1f} MiB.\n")
+    header = ["variant", "base MiB", "peak above base", "times less", "anonymous memory above base", "s"]
+    common.print_table(header, rows)
 
 
 if __name__ == "__main__":

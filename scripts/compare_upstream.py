@@ -51,12 +51,13 @@ def all_specs() -> dict[str, dict]:
 SPECS = all_specs()
 
 
-def load_upstream(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None):
-    """Upstream's model on the CPU, with its own random weights or the given ones."""
+def load_upstream(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None, device: str = "cpu"):
+    """Upstream's model with its own random weights or the given ones; device: "cpu" or "cuda"."""
     import torch
 
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # its decoder asks for a GPU
-    torch.nn.Module.cuda = lambda self, *args, **kwargs: self
+    if device == "cpu":  # its decoder asks for a GPU
+        torch.Tensor.cuda = lambda self, *args, **kwargs: self
+        torch.nn.Module.cuda = lambda self, *args, **kwargs: self
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     import models
@@ -67,7 +68,7 @@ def load_upstream(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | 
         tensors = {name: torch.from_numpy(array) for name, array in parameters.items()}
         missing, unexpected = torch.nn.Module.load_state_dict(model, tensors, strict=False)
         assert not unexpected and all("_mean." in name for name in missing), (missing, unexpected)
-    return model
+    return model.to(device)
 
 
 def gradients(name: str, engine) -> dict[str, np.ndarray]:

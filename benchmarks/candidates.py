@@ -1,0 +1,213 @@
+"""Models with the same weights in both frameworks and in upstream's code, and how each enlarges a picture.
+
+Letters: H W low-resolution, h w output. No framework is imported before a child process has set itself up for it.
+"""
+
+import importlib
+import math
+import multiprocessing
+import os
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from compare_upstream import load_upstream
+
+from liif_core import checkpoint, environment
+from liif_core.config import PRETRAINED
+from liif_core.errors import UserError
+from liif_core.initial import initial_parameters
+
+AS_IT_IS, PAGES_KEPT, PLAIN = "upstream as it is", "upstream, pages kept", "plain formulation (tests/plain.py)"
+BASELINES = [AS_IT_IS, PAGES_KEPT, PLAIN, "PyTorch"]  # what the others are held against
+WARM_UP_ROWS = 4
+
+
+def choose(arguments: Namespace, theirs: Callable, ours_class: Callable, *rest) -> dict[str, tuple]:
+    """Candidates by name: theirs(folder, whether freed pages are kept, *rest), ours_class(framework, precision, *rest);
+    each a class and its arguments."""
+    found: dict[str, tuple] = {}
+    if arguments.upstream:
+        found[AS_IT_IS] = (theirs, arguments.upstream, False, *rest)
+        if arguments.kind == "cpu":  # on a GPU the C library's malloc hardly matters
+            found[PAGES_KEPT] = (theirs, arguments.upstream, True, *rest)
+    return found | ours(arguments, ours_class, *rest)
+
+
+def ours(arguments: Namespace, ours_class: Callable, *rest) -> dict[str, tuple]:
+    """Our part of `choose`, in each precision that the framework may have on this device."""
+    found = {}
+    for title, framework in (("PyTorch", "torch"), ("Jittor", "jittor")):
+        for precision in arguments.precision:
+            if framework == "torch" or precision == "fp32" or arguments.kind == "cuda":  # emulated on the CPU otherwise
+                name = title if precision == "fp32" else f"{title} {precision}"
+                found[name] = (ours_class, framework, precision, *rest)
+    return found
+
+
+def start(arguments: Namespace, found: dict[str, tuple]) -> dict[str, common.Child]:
+    """Children for the candidates that `--only` names; what cannot be built here is left out."""
+    children = {name: common.Child(*given) for name, given in found.items() if common.wanted(name, arguments.only)}
+    for name, child in list(children.items()):
+        try:
+            child("output")
+        except common.Gone as reason:
+            print(f"left out: {name}, {reason}", file=sys.stderr)
+            del children[name]
+    if not children:
+        sys.exit("nothing to measure: --only matches no candidate, or none could be built")
+    return children
+
+
+def precision_of(name: str) -> str:
+    """The precision that a candidate's name tells."""
+    return next((precision for precision in common.PRECISIONS if precision in name.split()), "fp32")
+
+
+def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: dict) -> Any:
+    """An engine with the weights of seed 0; training: method_spec and optimizer_spec."""
+    device = environment.prepare(framework, gpu)
+    if device.kind != environment.choose_device(gpu).kind:
+        raise UserError(device.note)  # Jittor beside a GPU that it cannot use
+    engine_class = importlib.import_module(f"liif_{framework}.engine").Engine
+    engine = engine_class(spec, device.kind, *training, precision=precision)
+    engine.seed(0)
+    return engine
+
+
+def upstream_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tuple[Any, dict[str, tuple[int, ...]], str]:
+    """Upstream's model with the same weights, the shapes of its parameters, and its device."""
+    device = environment.choose_device(gpu).kind
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if keep_pages:
+        environment.keep_freed_pages()
+    import torch
+
+    warnings.filterwarnings("ignore", message="torch.meshgrid")
+    model = load_upstream(folder, spec, device=device)
+    parameters = {name: p for name, p in model.named_parameters() if "_mean." not in name}  # those are constants
+    shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+    with torch.no_grad():
+        for name, array in initial_parameters(shapes, seed=0).items():
+            parameters[name].copy_(torch.from_numpy(array))
+    return model, shapes, device
+
+
+def upstream_weights(folder: Path, target: Path) -> None:
+    """The weights in pretrained/ as a .pth of upstream's model; in a child, so that this process stays small: what it
+    starts inherits its peak of memory."""
+    child = multiprocessing.get_context("spawn").Process(target=_write_weights, args=(folder, target))
+    child.start()
+    child.join()
+    if child.exitcode:
+        sys.exit("upstream's weights could not be written; what was said stands above")
+
+
+def _write_weights(folder: Path, target: Path) -> None:
+    import torch
+
+    weights = checkpoint.load(PRETRAINED)
+    model = load_upstream(folder, weights.model, weights.state.parameters)
+    torch.save({"model": {**weights.model, "sd": model.state_dict()}, "epoch": 1}, target)
+
+
+def multiply_adds(spec: dict, shapes: dict[str, tuple[int, ...]], pixels: int, queries: int) -> int | None:
+    """What a picture or batch takes when no product is done twice: the encoder and the part of the decoder that
+    depends on features once per low-resolution pixel, the rest once per query and neighbour. Upstream's code does more.
+
+    None for models that enlarge in the encoder.
+    """
+    count = {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
+    layers = [name for name in count if name.startswith("imnet.")]
+    if not layers:
+        return None
+    # RCAN's channel attention works on a single vector
+    encoder = sum(n for name, n in count.items() if name.startswith("encoder.") and "conv_du" not in name)
+    if spec["name"] == "metasr":
+        on_features, per_query = count[layers[1]], 3 * shapes[layers[1]][1]
+    else:
+        neighbours = 4 if spec["args"].get("local_ensemble", True) else 1
+        on_features, per_query = count[layers[0]], neighbours * sum(count[name] for name in layers[1:])
+    return pixels * (encoder + on_features) + queries * per_query
+
+
+class Decode(common.Work):
+    """Enlarges a random picture; a subclass has shapes() of its parameters and enlarge(picture, h, w) -> (h, w, 3)."""
+
+    per_shape = False  # whether each new shape costs time once
+
+    def set_picture(self, size: tuple[int, int], scale: float) -> None:
+        """size: (H, W)."""
+        self.picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
+        self.scale = scale
+
+    def warm_up(self) -> None:
+        """As wide as the picture; all of it only where that matters, since upstream may take minutes on the CPU."""
+        whole = self.per_shape or common.torch_on_gpu()
+        self.decode(self.picture if whole else self.picture[:, :, :WARM_UP_ROWS].copy())
+
+    def once(self) -> Any:
+        return self.decode(self.picture)
+
+    def decode(self, picture: np.ndarray) -> Any:
+        """By the scale, each side rounded to whole pixels."""
+        return self.enlarge(picture, *(round(side * self.scale) for side in picture.shape[2:]))
+
+
+class Ours(Decode):
+    """An engine's predict_image; tile as there."""
+
+    def __init__(self, framework, precision, gpu, spec, size, scale, tile=None):
+        self.engine = our_engine(framework, precision, gpu, spec)
+        self.per_shape = framework == "jittor"  # it compiles
+        self.options = {} if tile is None else {"tile": tile}
+        self.set_picture(size, scale)
+
+    def shapes(self) -> dict:
+        return {name: array.shape for name, array in self.engine.state().parameters.items()}
+
+    def bands(self, picture: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+        return self.engine.predict_image(picture, height, width, **self.options)
+
+    def enlarge(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+        return np.concatenate(list(self.bands(picture, height, width)))
+
+
+class Upstream(Decode):
+    """What its demo.py does between reading and writing."""
+
+    def __init__(self, folder, keep_pages, gpu, spec, size, scale):
+        self.model, self._shapes, self.device = upstream_model(folder, keep_pages, gpu, spec)
+        self.set_picture(size, scale)
+
+    def shapes(self) -> dict:
+        return self._shapes
+
+    def enlarge(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+        import torch
+        from test import batched_predict  # upstream's
+        from utils import make_coord
+
+        coord = make_coord((height, width)).to(self.device)
+        cell = torch.tensor([2 / height, 2 / width], device=self.device).expand(len(coord), 2).contiguous()
+        picture = torch.from_numpy(picture).to(self.device)
+        rgb = batched_predict(self.model, picture, coord[None], cell[None], bsize=30000)
+        return rgb.view(height, width, 3).cpu().numpy()
+
+
+class Plain(Ours):
+    """The equations as they are printed, on the CPU."""
+
+    def enlarge(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+        import plain
+        import torch
+
+        with torch.no_grad():
+            feat = self.engine.model.encoder(torch.from_numpy(picture))
+            return plain.decode_image(self.engine.model, feat, height, width).numpy()

@@ -1,0 +1,65 @@
+"""How long until something happens?  python benchmarks/startup.py
+
+Whole processes from start to end: `demo.py --help`, and demo.py on a picture of 32x32 pixels at x4, in both frameworks
+and, where --upstream names a clone, in upstream's code. `import torch` alone is the least that any use of it takes.
+"""
+
+import sys
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+import candidates
+import common
+import numpy as np
+from PIL import Image
+
+SIDE, SCALE = 32, 4
+IMPORT = "python -c 'import torch'"
+BASELINES = [candidates.AS_IT_IS, IMPORT]
+
+
+def demos(arguments: Namespace, place: Path) -> tuple[dict[str, list], dict[str, list]]:
+    """The commands by name: for help, and for a picture."""
+    rng = np.random.default_rng(0)
+    picture, result = place / "in.png", place / "out.png"
+    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(picture)
+    given = ["--input", picture, "--output", result, "--resolution", f"{SCALE * SIDE},{SCALE * SIDE}"]
+    helps, enlarges = {}, {}
+    if arguments.upstream:
+        weights = place / "weights.pth"
+        candidates.upstream_weights(arguments.upstream, weights)
+        start = [sys.executable, common.ROOT / "benchmarks/upstream.py", arguments.upstream, arguments.gpu, "demo.py"]
+        helps[candidates.AS_IT_IS] = [*start, "--help"]
+        enlarges[candidates.AS_IT_IS] = [*start, *given, "--model", weights]
+    helps[IMPORT] = enlarges[IMPORT] = [sys.executable, "-c", "import torch"]
+    for name, (_, framework, precision) in candidates.ours(arguments, None).items():
+        start = [sys.executable, f"liif_{framework}/demo.py", "--gpu", arguments.gpu]
+        if precision == arguments.precision[0]:
+            helps[name] = [*start, "--help"]
+        enlarges[name] = [*start, *given, "--precision", precision]
+    return helps, enlarges
+
+
+def main() -> None:
+    """Once to warm up, then in turn."""
+    parser = common.options(__doc__, runs=7)
+    arguments = common.parse(parser)
+    with tempfile.TemporaryDirectory() as place:
+        tables = {}
+        titles = ("demo.py --help", f"demo.py, {SIDE}x{SIDE} -> {SCALE * SIDE}x{SCALE * SIDE}")
+        for title, commands in zip(titles, demos(arguments, Path(place)), strict=True):
+            timed = {
+                name: lambda command=command: common.whole_process(command)[0]
+                for name, command in commands.items()
+                if common.wanted(name, arguments.only)
+            }
+            common.in_turn(timed, 1)
+            tables[title] = common.in_turn(timed, arguments.runs)
+    common.print_head(arguments.kind)
+    for title, seconds in tables.items():
+        common.print_times(f"{title}, {arguments.runs} runs", seconds, BASELINES, {})
+
+
+if __name__ == "__main__":
+    main()

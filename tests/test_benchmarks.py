@@ -1,0 +1,137 @@
+"""Every benchmark runs, at a tiny size, in one framework, and prints its table; upstream's code is not needed.
+
+What Jittor adds is left out, since it compiles for longer than all the rest takes.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from small_run import run
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+import candidates  # noqa: E402
+import common  # noqa: E402
+
+SMALL_PICTURE = ["--size", "12", "16", "--scale", "2"]
+SMALL_BATCH = ["batch_size=2", "wrapper.args.inp_size=12", "wrapper.args.sample_q=32"]
+SMALL_MODEL = "model.args.encoder_spec.args.n_resblocks=1"
+
+
+def tables(name: str, *arguments: str) -> list[list[dict[str, str]]]:
+    """The Markdown tables that a benchmark prints, each a list of rows by header."""
+    result = run([sys.executable, f"benchmarks/{name}.py", "--runs", "1", "--precision", "fp32", *arguments])
+    assert result.returncode == 0, result.stderr
+    found: list[list[list[str]]] = [[]]
+    for line in result.stdout.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        elif found[-1]:
+            found.append([])
+    return [[dict(zip(header, row, strict=True)) for row in rows] for header, _, *rows in filter(None, found)]
+
+
+def test_decode():
+    (rows,) = tables("decode", *SMALL_PICTURE, "--only", "plain", "PyTorch")
+    assert [row["variant"] for row in rows] == [candidates.PLAIN, "PyTorch"]
+    assert float(rows[1][f"differs from {candidates.PLAIN} by"]) < 1e-6
+    assert rows[0][f"against {candidates.PLAIN}"] == rows[1]["against PyTorch"] == "1.00"
+    assert all(float(row["peak MiB above base"]) > 0 and row["of the ceiling"].endswith("%") for row in rows)
+
+
+def test_train_step():
+    changes = [f"train_dataset.{change}" for change in SMALL_BATCH]
+    (rows,) = tables("train_step", "--set", *changes, SMALL_MODEL, "--only", "PyTorch")
+    assert [row["variant"] for row in rows] == ["PyTorch"]
+    assert float(rows[0]["median s"]) > 0 and float(rows[0]["GFLOP/s"]) > 0
+
+
+def test_gemm():
+    products, hidden = tables("gemm", *SMALL_PICTURE, "--rows", "64", "--square", "128", "--only", "Torch")
+    sizes = ["64x256 by 256x256", "128x128 by 128x128"]
+    expected = [(size, library) for size in sizes for library in ("F.linear", "1x1 convolution")]
+    assert [(row["product"], row["library"]) for row in products] == expected
+    assert max(float(row["fp32"]) for row in products) == float(hidden[0]["best product"])
+
+
+def test_memory():
+    (rows,) = tables("memory", *SMALL_PICTURE, "--only", "PyTorch", "--tile", "0")
+    assert [row["variant"] for row in rows] == ["PyTorch, encoded at once"]
+    assert float(rows[0]["base MiB"]) > float(rows[0]["peak above base"]) > 0
+
+
+@pytest.mark.skipif(not (ROOT / "load/benchmark/B100").exists(), reason="no pictures in load/benchmark/B100")
+def test_evaluate():
+    seconds, scores = tables("evaluate", "--sets", "b100", "--scales", "8", "--first-k", "1", "--only", "PyTorch")
+    assert [row["variant"] for row in seconds] == ["PyTorch"]
+    assert scores[0]["set"] == "b100 x8" and 15 < float(scores[0]["PyTorch"]) < 40
+
+
+def test_startup():
+    helps, pictures = tables("startup", "--only", "PyTorch")
+    assert 0 < float(helps[0]["median s"]) < float(pictures[0]["median s"])
+
+
+def test_upstreams_scripts_stay_on_the_cpu(tmp_path):
+    (tmp_path / "utils.py").write_text("import torch\nwhere = torch.ones(1).cuda().device")
+    (tmp_path / "demo.py").write_text("import sys, utils\nprint(__name__, utils.where, *sys.argv[1:])")
+    result = run([sys.executable, "benchmarks/upstream.py", str(tmp_path), "cpu", "demo.py", "--input", "a.png"])
+    assert result.stdout.split() == ["__main__", "cpu", "--input", "a.png", "--gpu", "cpu"], result.stderr
+
+
+def test_ratios_are_medians_of_pairs(capsys):
+    common.print_times("title", {"a": [1.0, 10.0, 4.0], "b": [2.0, 2.0, 2.0]}, ["a", "c"], {"x": {"b": "7"}})
+    header, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert header == "| variant | median s | against a | x |"
+    assert rows == ["| a | 4.000 | 1.00 | - |", "| b | 2.000 | 2.00 | 7 |"]
+
+
+def test_candidates_take_turns():
+    order = []
+    common.in_turn({name: lambda name=name: order.append(name) or 1.0 for name in "ab"}, 2, quiet=True)
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_the_peak_counts_from_the_base():
+    work = common.Work()
+    before = np.ones(50 << 17)  # 50 MiB
+    work.mark_base()
+    del before
+    during = np.ones(80 << 17)  # 80 MiB, of which 50 were counted already, and given back
+    del during
+    assert 25 < work.peak() < 40
+
+
+def test_multiply_adds_by_hand():
+    liif = {
+        "encoder.head.0.weight": (8, 3, 3, 3),
+        "encoder.head.0.bias": (8,),
+        "imnet.layers.0.weight": (16, 76),
+        "imnet.layers.2.weight": (3, 16),
+    }
+    spec = {"name": "liif", "args": {}}
+    assert candidates.multiply_adds(spec, liif, 5, 7) == 5 * (8 * 27 + 16 * 76) + 7 * 4 * 48
+    single = {"name": "liif", "args": {"local_ensemble": False}}
+    assert candidates.multiply_adds(single, liif, 5, 7) == 5 * (8 * 27 + 16 * 76) + 7 * 48
+    metasr = {"encoder.head.0.weight": (8, 3, 3, 3), "imnet.layers.0.weight": (256, 3)}
+    metasr["imnet.layers.2.weight"] = (8 * 9 * 3, 256)
+    expected = 5 * (8 * 27 + 216 * 256) + 7 * 3 * 256
+    assert candidates.multiply_adds({"name": "metasr", "args": {}}, metasr, 5, 7) == expected
+    assert candidates.multiply_adds(spec, {"encoder.head.0.weight": (8, 3, 3, 3)}, 5, 7) is None
+
+
+def test_a_candidate_that_ends_is_noticed():
+    child = common.Child(common.Work)
+    with pytest.raises(common.Gone):
+        child("once")
+    assert child.process.exitcode == 1
+
+
+def test_every_script_says_how_it_is_called():
+    for path in sorted(Path(ROOT / "benchmarks").glob("*.py")):
+        source = path.read_text()
+        if "__main__" in source:
+            assert f"python benchmarks/{path.name}" in source.split('"""')[1].splitlines()[0], path.name
