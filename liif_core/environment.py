@@ -148,6 +148,8 @@ def prepare_jittor(device: Device) -> Device:
     # An empty nvcc_path also keeps Jittor from trying whatever nvcc is on the PATH, or downloading one.
     os.environ["nvcc_path"] = nvcc
     os.environ.setdefault("log_silent", "1")
+    # Unset, Jittor imports PyTorch where there is one, which takes a second and 490 MiB. Both work side by side.
+    os.environ.setdefault("FIX_TORCH_ERROR", "0")
     # Unset, Jittor names its cache after the git branch around it, and compiles again on every branch.
     os.environ.setdefault("cache_name", "default")
     jittor_setup.link_onednn(home)

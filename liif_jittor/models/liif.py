@@ -71,7 +71,7 @@ class LIIF(nn.Module):
         x = first[index.flatten()]  # (S * B * Q, D)
         # Jittor: no addmm
         x = x + nn.matmul_transpose(position.reshape(-1, position.shape[-1]), on_position)
-        rgb = self.imnet.after_first(x.reshape(-1, coord.shape[1], x.shape[-1])).reshape(*index.shape, -1)
+        rgb = self.imnet.after_first(x).reshape(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
 
     def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Var]:
@@ -90,8 +90,9 @@ class LIIF(nn.Module):
                     index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
                     x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
                     if self.imnet is not None:
-                        x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
-                        x = self.imnet.after_first(x.reshape(-1, *x.shape[2:])).reshape(*index.shape, -1)
+                        x += on_down[:, rows].unsqueeze(2)
+                        x += on_right[:, columns].unsqueeze(1)
+                        x = self.imnet.after_first(x.reshape(-1, x.shape[-1])).reshape(*index.shape, -1)
                     band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
                 yield jt.concat(band, dim=1)
 

@@ -60,7 +60,7 @@ class MetaSR(nn.Module):
         values only, and each is a 3x3 convolution."""
         height, width = features.size
         (position,) = on_device_of(self.imnet.layers[0].weight, coords.phase_positions(down, right))
-        weight = self.imnet(position)  # (1, down * right, 9 C * 3)
+        weight = self.imnet(position)  # (down * right, 9 C * 3)
         weight = weight.reshape(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
         kernel = weight.permute(0, 4, 1, 2, 3).reshape(-1, self.encoder.out_dim, 3, 3)
         kernel.sync()  # Jittor: evaluated here, or every band would evaluate it again

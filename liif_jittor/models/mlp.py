@@ -8,7 +8,7 @@ from liif_jittor.models import models
 
 @models.register("mlp")
 class MLP(nn.Module):
-    """in_dim -> hidden_list[0] -> ... -> out_dim, on the last axis."""
+    """in_dim -> hidden_list[0] -> ... -> out_dim, row by row."""
 
     def __init__(self, in_dim: int, out_dim: int, hidden_list: list[int]):
         super().__init__()
@@ -20,11 +20,11 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(width, out_dim))
 
     def execute(self, x: Var) -> Var:
-        """(A, M, in_dim) -> (A, M, out_dim)"""
+        """(N, in_dim) -> (N, out_dim)"""
         return self.after_first(linear(self.layers[0], x))
 
     def after_first(self, x: Var) -> Var:
-        """The rest, given what the first linear layer gives: (A, M, hidden) -> (A, M, out_dim)."""
+        """The rest, given what the first linear layer gives: (N, hidden) -> (N, out_dim)."""
         for layer in self.layers[1:]:
             # Jittor: maximum fuses into one pass on the CPU, nn.ReLU's ternary operator is slower.
             x = linear(layer, x) if isinstance(layer, nn.Linear) else jt.maximum(x, 0.0)
@@ -32,6 +32,5 @@ class MLP(nn.Module):
 
 
 def linear(layer: nn.Linear, x: Var) -> Var:
-    """A linear layer on (A, M, in) -> (A, M, out)."""
-    # Jittor: its matrix products go to oneDNN as they are.
-    return layer(x.reshape(-1, x.shape[-1])).reshape(x.shape[0], x.shape[1], -1)
+    """A linear layer on (N, in) -> (N, out)."""
+    return layer(x)  # Jittor: its matrix products go to oneDNN as they are

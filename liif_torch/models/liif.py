@@ -73,7 +73,7 @@ class LIIF(nn.Module):
         # PyTorch: with autocast, 16 bits would move the queries by up to 1/500 feature pixel.
         with torch.autocast(x.device.type, enabled=False):
             x = torch.addmm(x.to(position.dtype), position.flatten(0, 2), on_position.T)
-        rgb = self.imnet.after_first(x.view(-1, coord.shape[1], x.shape[-1])).view(*index.shape, -1)
+        rgb = self.imnet.after_first(x).view(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
 
     def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Tensor]:
@@ -92,8 +92,9 @@ class LIIF(nn.Module):
                     index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
                     x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
                     if self.imnet is not None:
-                        x = x + on_down[:, rows].unsqueeze(2) + on_right[:, columns].unsqueeze(1)
-                        x = self.imnet.after_first(x.flatten(0, 1)).view(*index.shape, -1)
+                        x += on_down[:, rows].unsqueeze(2)
+                        x += on_right[:, columns].unsqueeze(1)
+                        x = self.imnet.after_first(x.flatten(0, 2)).view(*index.shape, -1)
                     band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
                 yield torch.cat(band, dim=1)
 
@@ -102,7 +103,7 @@ class LIIF(nn.Module):
         kernel, _, _ = self.first_layer()
         margin = kernel.shape[-1] // 2
         rows = features.rows(top - margin, bottom + margin)
-        return rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin)))
+        return rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin))).float()
 
     def position_on_grid(self, grid: coords.Grid) -> tuple[Tensor, Tensor, Tensor]:
         """What the rest of the first layer's input contributes on a regular grid, to be added for each query: bias

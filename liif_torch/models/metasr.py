@@ -63,7 +63,7 @@ class MetaSR(nn.Module):
         height, width = features.size
         (position,) = on_device_of(self.imnet.layers[0].weight, coords.phase_positions(down, right))
         with torch.autocast(features.device, enabled=False):  # PyTorch: as above
-            weight = self.imnet(position)  # (1, down * right, 9 C * 3)
+            weight = self.imnet(position)  # (down * right, 9 C * 3)
         weight = weight.view(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
         kernel = weight.permute(0, 4, 1, 2, 3).flatten(0, 1)
         step = max(1, coords.TILE[features.device] // width)
