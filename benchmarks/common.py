@@ -1,8 +1,7 @@
 """What the benchmarks share: candidates in processes of their own that are timed in turn, options, Markdown tables.
 
 Settings of malloc, OpenMP and the frameworks hold for a whole process. So every candidate is built in a child process
-and does there what it is told over a pipe. One child computes at a time. The others must sleep meanwhile, but OpenMP's
-threads spin for a while after each piece of work: OMP_WAIT_POLICY=PASSIVE, which all children get, forbids it.
+and does there what it is told over a pipe. One child computes at a time; the others sleep.
 """
 
 import argparse
@@ -48,6 +47,9 @@ class Work:
     def run(self, *arguments) -> float:
         """Seconds of `once`."""
         self.result = None
+        time.sleep(
+            0.05
+        )  # the threads of the process before wait for more work for some milliseconds, and take its time
         start = time.perf_counter()
         self.result = self.once(*arguments)
         synchronise()
@@ -102,7 +104,6 @@ class Child:
     """A Work in a process of its own: child("run") is work.run() there. Raises Gone."""
 
     def __init__(self, make: Callable[..., Work], *arguments):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, make, arguments))

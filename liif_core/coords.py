@@ -46,20 +46,6 @@ def check_size(height: int, width: int, what: str = "output") -> None:
         raise UserError(f"{what} size {height}x{width}: height and width must be at least 1 pixel")
 
 
-def to_pixel_samples(image: np.ndarray, which: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (Q, 2) float32 and colours (Q, 3) uint8 of an image (h, w, 3).
-
-    `which` (Q,) picks pixels by their row-by-row number; None takes all, in order. Coordinates are
-    computed for the picked pixels only.
-    """
-    height, width = image.shape[:2]
-    if which is None:
-        which = np.arange(height * width)
-    row, column = np.divmod(which, width)
-    coord = np.stack([pixel_centres(height)[row], pixel_centres(width)[column]], axis=-1)
-    return coord, image[row, column]
-
-
 def nearest_pixel(coord: np.ndarray, n: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
     """The feature pixel nearest to each query along one axis, and where the query lies from it.
 
@@ -167,7 +153,7 @@ def stretches(index: np.ndarray) -> list[tuple[int, slice]]:
 
 
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
-TILE = {"cpu": 4096, "cuda": 1 << 17}
+TILE = {"cpu": 8192, "cuda": 1 << 17}
 TILE_COLUMNS = 256
 FEATURE_ROWS = 8  # of a wide picture that go through the first layer at a time; one in eight does so twice
 

@@ -83,13 +83,18 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pillow's antialiased bicubic (a = -0.5), uint8 (h, w, 3) -> uint8 (height, width, 3)."""
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    """Pillow's antialiased bicubic (a = -0.5), uint8 (h, w, 3) -> uint8 (height, width, 3), not to be written to."""
+    whole = np.ascontiguousarray(image)  # Pillow alone would copy a crop of a larger picture byte by byte
+    size = (whole.shape[1], whole.shape[0])
+    opened = Image.frombuffer("RGB", size, whole, "raw", "RGB", 0, 1)
+    return np.asarray(opened.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
     """uint8 [0, 255] -> float32 [0, 1]."""
-    return image.astype(np.float32) / np.float32(255)
+    values = image.astype(np.float32)
+    values /= np.float32(255)
+    return values
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """liif_core.coords against definitions: centres and cells in exact fractions, neighbours by trying every pixel."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from pictures import picture
 
 from liif_core import coords
 from liif_core.errors import UserError
@@ -42,17 +42,6 @@ def test_sizes_without_pixels_are_refused(size):
 def test_a_picture_of_one_pixel_has_its_centre_in_the_middle():
     np.testing.assert_array_equal(coords.make_coord((1, 1)), [[0, 0]])
     coords.check_size(1, 1)
-
-
-def test_pixel_samples_pair_each_colour_with_its_place():
-    image = picture(5, 9)
-    coord, colours = coords.to_pixel_samples(image)
-    np.testing.assert_array_equal(coord, coords.make_coord((5, 9)))
-    np.testing.assert_array_equal(colours, image.reshape(-1, 3))
-    which = np.array([44, 0, 13, 9])
-    some_coord, some_colours = coords.to_pixel_samples(image, which)
-    np.testing.assert_array_equal(some_coord, coord[which])
-    np.testing.assert_array_equal(some_colours, colours[which])
 
 
 def neighbours_by_trial(coord: np.ndarray, size: tuple[int, int], corners: int):
@@ -123,10 +112,13 @@ def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
     index = np.full((corners, *output), -1)
     weight = np.zeros((corners, *output), dtype=np.float32)
     seen = np.zeros(output, dtype=int)
-    for y, across in grid.tiles(4096):
-        for x in across:
-            index[:, y, x], weight[:, y, x] = grid.neighbours(y, x)
-            seen[y, x] += 1
+    for top, bottom, bands in grid.blocks(4096):
+        for y in bands:
+            for x in grid.across:
+                index[:, y, x], weight[:, y, x] = grid.neighbours(y, x, top)
+                assert index[:, y, x].min() >= 0 and index[:, y, x].max() < (bottom - top) * SIZE[1]
+                index[:, y, x] += top * SIZE[1]
+                seen[y, x] += 1
     assert (seen == 1).all()
     wanted = coords.neighbours(coords.make_coord(output)[None], SIZE, corners)
     np.testing.assert_array_equal(index.reshape(corners, 1, -1), wanted[0])
@@ -144,7 +136,19 @@ def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
 @pytest.mark.parametrize("queries", [1, 4096, 1 << 17])
 def test_tiles_stay_near_the_size_asked_for(queries):
     grid = coords.Grid((70, 1300), SIZE, 4)
-    for y, across in grid.tiles(queries):
-        rows = y.stop - y.start
-        for x in across:
-            assert rows == 1 or rows * (x.stop - x.start) * 4 <= queries
+    bands = [rows for _, _, bands in grid.blocks(queries) for rows in bands]
+    assert [row for rows in bands for row in range(rows.start, rows.stop)] == list(range(70))
+    for rows in bands:
+        for columns in grid.across:
+            height = rows.stop - rows.start
+            assert height == 1 or height * (columns.stop - columns.start) * 4 <= queries
+
+
+def test_blocks_of_feature_rows_are_few_and_overlap_little():
+    grid = coords.Grid((300, 40), (100, 2000), 4)
+    blocks = [(top, bottom) for top, bottom, _ in grid.blocks(64)]
+    assert blocks[0][0] == 0 and blocks[-1][1] == 100
+    assert all(bottom - top <= coords.FEATURE_ROWS for top, bottom in blocks)
+    for (_, bottom), (top, _) in itertools.pairwise(blocks):
+        assert bottom - 2 <= top <= bottom  # a row that two blocks need goes through the first layer twice
+    assert len(blocks) < 2 * 100 / coords.FEATURE_ROWS

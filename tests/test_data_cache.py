@@ -247,6 +247,42 @@ def test_training_samples_are_the_same_bits(tmp_path, workers):
             np.testing.assert_array_equal(ours[key], theirs[key])
 
 
+class Watched:
+    """In place of a wrapper: each sample reads a whole picture and tells what the process holds, in bytes."""
+
+    training = False
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def sample(self, index, epoch):
+        total = np.array(self.dataset[index].sum())
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+        own = np.array(1024 * kilobytes["Private_Dirty"])
+        return {"inp": total, "gt": total, "own": own, "mapped": np.array(1024 * kilobytes["Rss"])}
+
+
+@pytest.mark.parametrize("cache", ["bin", "in_memory"])
+def test_workers_read_all_pictures_and_copy_none(tmp_path, cache):
+    """Two workers read 9 MB each; what either has for itself hardly grows."""
+    root = tmp_path / "train"
+    root.mkdir()
+    for number in range(8):
+        Image.fromarray(pictures.picture(800, 950, seed=number)).save(root / f"{number}.bmp")
+    dataset = image_folder(root, cache=cache)
+    wanted = [int(dataset[index].sum()) for index in range(8)]
+    found = list(make_loader(Batches(Watched(dataset), 1), 2))
+    assert [int(batch["gt"][0]) for batch in found] == wanted
+    for worker in (found[::2], found[1::2]):  # they take turns
+        growth = {key: int(worker[-1][key][0]) - int(worker[0][key][0]) for key in ("own", "mapped")}
+        assert growth["own"] < 1e6
+        assert growth["mapped"] > 4e6 or cache == "in_memory"  # pages of the file, which are there once for all
+
+
 def resident(path: Path) -> int:
     """Bytes of a mapped file that this process has touched."""
     size, inside = 0, False

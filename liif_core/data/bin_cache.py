@@ -81,7 +81,7 @@ class BinCache:
         if (stat.st_size, stat.st_mtime_ns) != (self.index["bytes"], self.index["mtime_ns"]):
             raise ValueError(f"{pixels} is not as it was left")
         # A map of no bytes is an error; without a picture there is nothing to map.
-        self.pixels = np.memmap(pixels, np.uint8, "r") if stat.st_size else np.empty(0, np.uint8)
+        self.pixels = np.asarray(np.memmap(pixels, np.uint8, "r") if stat.st_size else [], np.uint8)
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in vars(self).items() if key != "pixels"}
@@ -98,8 +98,7 @@ class BinCache:
 
     def __getitem__(self, name: str) -> np.ndarray:
         height, width, offset = self.index["images"][name]
-        flat = self.pixels[offset : offset + height * width * 3]
-        return flat.view(np.ndarray).reshape(height, width, 3)
+        return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
 
 def _read(cache: Path, wanted: str) -> BinCache | None:

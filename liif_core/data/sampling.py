@@ -4,10 +4,19 @@ Both frameworks, any number of workers and any resumed run draw the same crops i
 because no random state is carried from one sample to the next.
 """
 
+import functools
+
 import numpy as np
+
+from liif_core import coords
 
 # First word of every seed: keeps the order of an epoch, its samples and validation apart.
 ORDER, TRAINING, VALIDATION = 0, 1, 2
+
+Flips = tuple[bool, bool, bool]  # vertical, horizontal, then diagonal
+UNFLIPPED: Flips = (False, False, False)
+
+_centres = functools.lru_cache(maxsize=1024)(coords.pixel_centres)  # crops come in few sizes
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
@@ -26,10 +35,10 @@ def crop_start(rng: np.random.Generator, length: int, size: int) -> int:
     return int(rng.integers(0, length - size + 1))
 
 
-def flips(rng: np.random.Generator) -> tuple[bool, bool, bool]:
+def flips(rng: np.random.Generator) -> Flips:
     """Vertical, horizontal and diagonal flip, each with probability 1/2: the 8 symmetries of a square."""
-    down, right, diagonal = rng.random(3) < 0.5
-    return bool(down), bool(right), bool(diagonal)
+    down, right, diagonal = (rng.random(3) < 0.5).tolist()
+    return down, right, diagonal
 
 
 def flip(image: np.ndarray, down: bool, right: bool, diagonal: bool) -> np.ndarray:
@@ -44,6 +53,29 @@ def flip(image: np.ndarray, down: bool, right: bool, diagonal: bool) -> np.ndarr
 def pick(rng: np.random.Generator, pixels: int, count: int) -> np.ndarray:
     """(count,) distinct pixel numbers below `pixels`, in no particular order."""
     return rng.choice(pixels, count, replace=False, shuffle=False)
+
+
+def queries(image: np.ndarray, flips: Flips, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (Q, 2) float32 in [-1, 1] and colours (Q, 3) uint8 of `flip(image, *flips)`, for an image (h, w, 3).
+
+    which: (Q,) row-by-row numbers of pixels in the flipped image. They are few, so that it is cheaper to look for
+    them where they were than to flip the image.
+    """
+    height, width = flip(image, *flips).shape[:2]
+    row = which // width
+    column = which - row * width
+    coord = np.empty((len(which), 2), np.float32)
+    coord[:, 0], coord[:, 1] = _centres(height).take(row), _centres(width).take(column)
+
+    down, right, diagonal = flips
+    height, width = image.shape[:2]
+    if diagonal:
+        row, column = column, row
+    if down:
+        row = height - 1 - row
+    if right:
+        column = width - 1 - column
+    return coord, image.reshape(-1, 3).take(row * width + column, axis=0)
 
 
 def batches(

@@ -47,12 +47,10 @@ class Wrapper(abc.ABC):
     def check(self, index: int, *sizes: tuple[int, int]) -> None:
         """Raise UserError if the pictures of item `index`, of these sizes (h, w), are too small or do not fit."""
 
-    def _pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, sampling.Flips]:
+        """Low- and high-resolution crop of item `index`, and the flips that both still have to undergo."""
         low, high = self._cut(index, rng)
-        if self.augment:
-            which = sampling.flips(rng)
-            low, high = sampling.flip(low, *which), sampling.flip(high, *which)
-        return low, high
+        return low, high, sampling.flips(rng) if self.augment else sampling.UNFLIPPED
 
     def _check_room(self, index: int, size: tuple[int, int], needed: int, what: str) -> None:
         if min(size) < needed:
@@ -63,19 +61,21 @@ class Wrapper(abc.ABC):
 
     def pair(self, index: int, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (H, W, 3) and (h, w, 3) of item `index` in `epoch`."""
-        return self._pair(index, sampling.generator(self.seed, epoch, index, self.training))
+        low, high, flips = self._draw(index, sampling.generator(self.seed, epoch, index, self.training))
+        return sampling.flip(low, *flips), sampling.flip(high, *flips)
 
     def sample(self, index: int, epoch: int = 0) -> dict[str, np.ndarray]:
         """One training sample; `sample_q` picks that many pixels of the high resolution, None takes all."""
         rng = sampling.generator(self.seed, epoch, index, self.training)
-        low, high = self._pair(index, rng)
-        pixels = high.shape[0] * high.shape[1]
+        low, high, flips = self._draw(index, rng)
+        height, width = sampling.flip(high, *flips).shape[:2]
+        pixels = height * width
         if self.sample_q is not None and self.sample_q > pixels:
             raise UserError(f"sample_q is {self.sample_q}, but a crop of '{self.name(index)}' has only {pixels} pixels")
-        which = None if self.sample_q is None else sampling.pick(rng, pixels, self.sample_q)
-        coord, colours = coords.to_pixel_samples(high, which)
-        cell = coords.make_cell((high.shape[0], high.shape[1]))
-        return {"inp": np.ascontiguousarray(low), "coord": coord, "cell": cell, "gt": colours}
+        which = np.arange(pixels) if self.sample_q is None else sampling.pick(rng, pixels, self.sample_q)
+        coord, colours = sampling.queries(high, flips, which)
+        cell = coords.make_cell((height, width))
+        return {"inp": np.ascontiguousarray(sampling.flip(low, *flips)), "coord": coord, "cell": cell, "gt": colours}
 
 
 @WRAPPERS.register("sr-implicit-paired")
@@ -172,7 +172,7 @@ class ImplicitDownsampled(Wrapper):
         size = round(self.inp_size * scale)
         top = sampling.crop_start(rng, image.shape[0], size)
         left = sampling.crop_start(rng, image.shape[1], size)
-        high = image[top : top + size, left : left + size]
+        high = np.ascontiguousarray(image[top : top + size, left : left + size])
         return imaging.resize(high, self.inp_size, self.inp_size), high
 
 
@@ -220,13 +220,13 @@ class ImplicitUniformVaried(Wrapper):
         progress = index / max(len(self) - 1, 1)
         return low, _resize_shorter(high, round(self.size_min + (self.size_max - self.size_min) * progress))
 
-    def _pair(self, index, rng):
+    def _draw(self, index, rng):
         low, high = self._cut(index, rng)
         if self.augment and rng.random() < 0.5:
             low, high = low[:, ::-1], high[:, ::-1]
         if self.gt_resize is not None:
             high = _resize_shorter(high, self.gt_resize)
-        return low, high
+        return low, high, sampling.UNFLIPPED
 
 
 def _resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
