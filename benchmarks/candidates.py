@@ -117,35 +117,51 @@ def _write_weights(folder: Path, target: Path) -> None:
     torch.save({"model": {**weights.model, "sd": model.state_dict()}, "epoch": 1}, target)
 
 
-def multiply_adds(spec: dict, shapes: dict[str, tuple[int, ...]], pixels: int, queries: int) -> int | None:
+def multiply_adds(
+    spec: dict, shapes: dict[str, tuple[int, ...]], pixels: int, queries: int, encoded: bool = False
+) -> int | None:
     """What a picture or batch takes when no product is done twice: the encoder and the part of the decoder that
     depends on features once per low-resolution pixel, the rest once per query and neighbour. Upstream's code does more.
 
-    None for models that enlarge in the encoder.
+    encoded: without the encoder. None for models that enlarge in the encoder, and for MetaSR, whose queries at a whole
+    factor share their work.
     """
     count = {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
     layers = [name for name in count if name.startswith("imnet.")]
-    if not layers:
+    if not layers or spec["name"] == "metasr":
         return None
     # RCAN's channel attention works on a single vector
     encoder = sum(n for name, n in count.items() if name.startswith("encoder.") and "conv_du" not in name)
-    if spec["name"] == "metasr":
-        on_features, per_query = count[layers[1]], 3 * shapes[layers[1]][1]
-    else:
-        neighbours = 4 if spec["args"].get("local_ensemble", True) else 1
-        on_features, per_query = count[layers[0]], neighbours * sum(count[name] for name in layers[1:])
-    return pixels * (encoder + on_features) + queries * per_query
+    neighbours = 4 if spec["args"].get("local_ensemble", True) else 1
+    per_query = neighbours * sum(count[name] for name in layers[1:])
+    return pixels * ((0 if encoded else encoder) + count[layers[0]]) + queries * per_query
 
 
 class Decode(common.Work):
     """Enlarges a random picture; a subclass has shapes() of its parameters and enlarge(picture, h, w) -> (h, w, 3)."""
 
     per_shape = False  # whether each new shape costs time once
+    model: Any = None  # with its encoder
 
     def set_picture(self, size: tuple[int, int], scale: float) -> None:
         """size: (H, W)."""
         self.picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
         self.scale = scale
+
+    def forget_encoder(self) -> None:
+        """From here on the encoder's work is done: the first picture of each size is encoded, and its features kept."""
+        encoder, known = self.model.encoder, {}
+        method = "execute" if hasattr(encoder, "execute") else "forward"  # Jittor's name for it, or PyTorch's
+        encode = getattr(encoder, method)
+
+        def recall(picture: Any) -> Any:
+            key = tuple(picture.shape)
+            known[key] = known[key] if key in known else encode(picture)
+            return known[key]
+
+        setattr(encoder, method, recall)
+        encoder.halo = None  # or it would be asked for parts of the picture
+        self.once()
 
     def warm_up(self) -> None:
         """As wide as the picture; all of it only where that matters, since upstream may take minutes on the CPU."""
@@ -165,6 +181,7 @@ class Ours(Decode):
 
     def __init__(self, framework, precision, gpu, spec, size, scale, tile=None):
         self.engine = our_engine(framework, precision, gpu, spec)
+        self.model = self.engine.model
         self.per_shape = framework == "jittor"  # it compiles
         self.options = {} if tile is None else {"tile": tile}
         self.set_picture(size, scale)

@@ -31,7 +31,7 @@ def columns(arguments: Namespace, children: dict, seconds: dict, ceiling: gemm.C
     pictures = {name: child("output") for name, child in children.items()}
     first, base = next(iter(pictures.items()))
     shapes, pixels, queries = children[first]("shapes"), arguments.size[0] * arguments.size[1], base.size // 3
-    work = candidates.multiply_adds(SPECS[arguments.model], shapes, pixels, queries)
+    work = candidates.multiply_adds(SPECS[arguments.model], shapes, pixels, queries, arguments.decoder_only)
     differences = {name: f"{np.abs(picture - base).max():.1e}" for name, picture in pictures.items() if name != first}
     return ceiling.columns(children, seconds, work) | {f"differs from {first} by": differences}
 
@@ -42,10 +42,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(96, 96), metavar=("H", "W"))
     parser.add_argument("--scale", type=float, default=4)
     parser.add_argument("--model", choices=SPECS, default="edsr-baseline-liif")
+    parser.add_argument("--decoder-only", action="store_true", help="the features are there already")
     arguments = common.parse(parser)
     children = start(arguments)
     for child in children.values():
-        child("warm_up")
+        child("forget_encoder" if arguments.decoder_only else "warm_up")
     ceiling = gemm.Ceiling(arguments)
     ceiling.measure()
     seconds = common.in_turn({name: partial(child, "run") for name, child in children.items()}, arguments.runs)
@@ -54,6 +55,7 @@ def main() -> None:
     common.print_head(arguments.kind)
     height, width = (round(side * arguments.scale) for side in arguments.size)
     title = f"{arguments.size[0]}x{arguments.size[1]} -> {height}x{width}, {arguments.model}, {arguments.runs} runs"
+    title += ", without the encoder" if arguments.decoder_only else ""
     more = columns(arguments, children, seconds, ceiling)
     common.print_times(title, seconds, candidates.BASELINES, more)
     print(f"\n{gemm.EXPLAINED} {ceiling}")

@@ -78,7 +78,7 @@ class LIIF(nn.Module):
         """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
         grid = coords.Grid((height, width), features.size, self.corners)
         if self.imnet is not None:
-            constant, on_down, on_right = self.position_on_grid(grid)  # (D,), (S, h, D), (S, w, D)
+            constant, on_down, on_right, down, right = self.position_on_grid(grid)
         for top, bottom, bands in grid.blocks(coords.TILE[features.device]):
             if self.imnet is None:
                 first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
@@ -90,8 +90,8 @@ class LIIF(nn.Module):
                     index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
                     x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
                     if self.imnet is not None:
-                        x += on_down[:, rows].unsqueeze(2)
-                        x += on_right[:, columns].unsqueeze(1)
+                        x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
+                        x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
                         x = self.imnet.after_first(x.reshape(-1, x.shape[-1])).reshape(*index.shape, -1)
                     band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
                 yield jt.concat(band, dim=1)
@@ -105,16 +105,16 @@ class LIIF(nn.Module):
         first.sync()  # Jittor: evaluated here, or every tile would evaluate it again
         return first
 
-    def position_on_grid(self, grid: coords.Grid) -> tuple[Var, Var, Var]:
-        """What the rest of the first layer's input contributes on a regular grid, to be added for each query: bias
-        and cell, the same for all (D,); the relative coordinate down (S, h, D) and right (S, w, D)."""
+    def position_on_grid(self, grid: coords.Grid) -> tuple[Var, ...]:
+        """The rest of the first layer on a regular grid: bias and cell, the same for all queries (D,); what relative
+        coordinates down and right are multiplied with (D,) each; these coordinates, (S, h, 1) and (S, w, 1)."""
         _, on_position, constant = self.first_layer()
         down, right, cell = on_device_of(constant, grid.relative_down, grid.relative_right, grid.relative_cell)
         if self.cell_decode:
             constant = constant + (on_position[:, 2:] * cell).sum(dim=1)
-        on_down, on_right = (x.unsqueeze(-1) * on_position[:, axis] for axis, x in enumerate((down, right)))
-        jt.sync([constant, on_down, on_right])  # Jittor: as above
-        return constant, on_down, on_right
+        found = constant, on_position[:, 0], on_position[:, 1], down.unsqueeze(-1), right.unsqueeze(-1)
+        jt.sync(list(found))  # Jittor: as above
+        return found
 
     def first_layer(self) -> tuple[Var, Var, Var]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""

@@ -80,7 +80,7 @@ class LIIF(nn.Module):
         """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
         grid = coords.Grid((height, width), features.size, self.corners)
         if self.imnet is not None:
-            constant, on_down, on_right = self.position_on_grid(grid)  # (D,), (S, h, D), (S, w, D)
+            constant, on_down, on_right, down, right = self.position_on_grid(grid)
         for top, bottom, bands in grid.blocks(coords.TILE[features.device]):
             if self.imnet is None:
                 first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
@@ -92,8 +92,8 @@ class LIIF(nn.Module):
                     index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
                     x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
                     if self.imnet is not None:
-                        x += on_down[:, rows].unsqueeze(2)
-                        x += on_right[:, columns].unsqueeze(1)
+                        x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
+                        x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
                         x = self.imnet.after_first(x.flatten(0, 2)).view(*index.shape, -1)
                     band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
                 yield torch.cat(band, dim=1)
@@ -103,17 +103,17 @@ class LIIF(nn.Module):
         kernel, _, _ = self.first_layer()
         margin = kernel.shape[-1] // 2
         rows = features.rows(top - margin, bottom + margin)
-        return rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin))).float()
+        first = rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin)))
+        return first.float()  # PyTorch: with autocast it has 16 bits, but coordinates are added to it
 
-    def position_on_grid(self, grid: coords.Grid) -> tuple[Tensor, Tensor, Tensor]:
-        """What the rest of the first layer's input contributes on a regular grid, to be added for each query: bias
-        and cell, the same for all (D,); the relative coordinate down (S, h, D) and right (S, w, D)."""
+    def position_on_grid(self, grid: coords.Grid) -> tuple[Tensor, ...]:
+        """The rest of the first layer on a regular grid: bias and cell, the same for all queries (D,); what relative
+        coordinates down and right are multiplied with (D,) each; these coordinates, (S, h, 1) and (S, w, 1)."""
         _, on_position, constant = self.first_layer()
         down, right, cell = on_device_of(constant, grid.relative_down, grid.relative_right, grid.relative_cell)
         if self.cell_decode:
             constant = constant + (on_position[:, 2:] * cell).sum(dim=1)
-        on_down, on_right = (x.unsqueeze(-1) * on_position[:, axis] for axis, x in enumerate((down, right)))
-        return constant, on_down, on_right
+        return constant, on_position[:, 0], on_position[:, 1], down.unsqueeze(-1), right.unsqueeze(-1)
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""
