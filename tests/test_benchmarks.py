@@ -96,13 +96,19 @@ def test_candidates_take_turns():
 
 
 def test_the_peak_counts_from_the_base():
-    work = common.Work()
-    before = np.ones(50 << 17)  # 50 MiB
-    work.mark_base()
-    del before
-    during = np.ones(80 << 17)  # 80 MiB, of which 50 were counted already, and given back
-    del during
-    assert 25 < work.peak() < 40
+    """In a process whose malloc gives pages back, unlike this one once a framework has been prepared in it."""
+    code = """
+import common, numpy as np
+work = common.Work()
+before = np.ones(50 << 17)  # 50 MiB
+work.mark_base()
+del before
+during = np.ones(80 << 17)  # 80 MiB, of which 50 were counted already, and given back
+print(work.peak())
+"""
+    result = run([sys.executable, "-c", code], ROOT / "benchmarks")
+    assert result.returncode == 0, result.stderr
+    assert 25 < float(result.stdout) < 40
 
 
 def test_multiply_adds_by_hand():
@@ -116,10 +122,8 @@ def test_multiply_adds_by_hand():
     assert candidates.multiply_adds(spec, liif, 5, 7) == 5 * (8 * 27 + 16 * 76) + 7 * 4 * 48
     single = {"name": "liif", "args": {"local_ensemble": False}}
     assert candidates.multiply_adds(single, liif, 5, 7) == 5 * (8 * 27 + 16 * 76) + 7 * 48
-    metasr = {"encoder.head.0.weight": (8, 3, 3, 3), "imnet.layers.0.weight": (256, 3)}
-    metasr["imnet.layers.2.weight"] = (8 * 9 * 3, 256)
-    expected = 5 * (8 * 27 + 216 * 256) + 7 * 3 * 256
-    assert candidates.multiply_adds({"name": "metasr", "args": {}}, metasr, 5, 7) == expected
+    assert candidates.multiply_adds(spec, liif, 5, 7, encoded=True) == 5 * 16 * 76 + 7 * 4 * 48
+    assert candidates.multiply_adds({"name": "metasr", "args": {}}, liif, 5, 7) is None
     assert candidates.multiply_adds(spec, {"encoder.head.0.weight": (8, 3, 3, 3)}, 5, 7) is None
 
 
