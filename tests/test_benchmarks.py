@@ -6,7 +6,6 @@ What Jittor adds is left out, since it compiles for longer than all the rest tak
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import ROOT
 from small_run import run
