@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # OpenMP's threads wait asleep: spinning, they take the core from whatever else runs on the machine. Read at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell that starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pictures  # noqa: E402
 from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml  # noqa: E402
