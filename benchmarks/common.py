@@ -31,14 +31,11 @@ MIB = 2**20
 
 
 class Work:
-    """What a child does, again and again. A subclass has `once`, and `warm_up` if once is too long for that."""
+    """What a child does, again and again. A subclass has `once`, the work to be timed, which returns what is kept for
+    `output`; and `warm_up` if once is too long for that."""
 
     result: Any = None
     base = 0.0
-
-    def once(self, *arguments) -> Any:
-        """The work to be timed; what it returns is kept for `output`."""
-        raise NotImplementedError
 
     def warm_up(self, *arguments) -> None:
         """Before anything is timed."""
@@ -47,9 +44,7 @@ class Work:
     def run(self, *arguments) -> float:
         """Seconds of `once`."""
         self.result = None
-        time.sleep(
-            0.05
-        )  # the threads of the process before wait for more work for some milliseconds, and take its time
+        time.sleep(0.05)  # the threads of the child before spin for some milliseconds, and would slow this one
         start = time.perf_counter()
         self.result = self.once(*arguments)
         synchronise()
