@@ -1,6 +1,6 @@
 """A run of a second: configs, processes and the two frameworks, for the tests of the commands."""
 
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -86,6 +86,16 @@ def process(framework, script, *arguments, inside=False) -> subprocess.Completed
     start = [f"{script}.py"] if inside else [f"{tree}/{script}.py"]
     command = [sys.executable, *start, *map(str, arguments), "--gpu", "cpu"]
     return run(command, ROOT / tree if inside else ROOT)
+
+
+def load_script(name: str):
+    """scripts/<name>.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    start = sys.path[0]
+    spec.loader.exec_module(module)
+    sys.path[0] = start
+    return module
 
 
 def run(command: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess:

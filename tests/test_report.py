@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import importlib.util
 import json
 import re
 import shlex
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from small_run import train_config
+from small_run import load_script, train_config
 
 from liif_core import experiments, trained
 from liif_core.errors import UserError
@@ -90,16 +89,6 @@ def made(tmp_path):
         ],
     )
     return study.load(folder)
-
-
-def script(name):
-    """scripts/<name>.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    start = sys.path[0]
-    spec.loader.exec_module(module)
-    sys.path[0] = start
-    return module
 
 
 def cells(table, *labels):
@@ -199,7 +188,7 @@ def test_a_model_says_which_checkpoint_it_is(tmp_path, name, file, kind):
 
 def test_a_table_says_which_checkpoint_it_shows(tmp_path):
     """From the files that test.py leaves to the note under the table."""
-    batch = script("batch_test_simple")
+    batch = load_script("batch_test_simple")
     models = []
     for framework, kind in (("torch", "best"), ("jittor", "last")):
         run = tmp_path / f"rdn-liif_{framework}"
@@ -469,7 +458,7 @@ def test_without_names_every_folder_with_runs_is_reported(tmp_path, monkeypatch,
     (save / "scores").mkdir()
     write_scores(save / "scores" / "scores.csv", [row("bicubic", "pillow", "set5", 2, 33.666)])
     (save / "report.html").write_text("of last time")
-    report = script("report")
+    report = load_script("report")
     monkeypatch.setattr(report, "ROOT", tmp_path)
     assert [one.name for one in report.find_studies([])] == ["scores", "trained"]
     assert capsys.readouterr().out.startswith(f"left out: {save}/own/tried is not called EXPERIMENT_torch")

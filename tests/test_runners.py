@@ -6,7 +6,6 @@ goes through all of them for real.
 
 import csv
 import fcntl
-import importlib.util
 import json
 import os
 import pty
@@ -23,7 +22,7 @@ from pathlib import Path
 import pictures
 import pytest
 from conftest import ROOT
-from small_run import FRAMEWORKS, contents, run, test_config, write_yaml
+from small_run import FRAMEWORKS, contents, load_script, run, test_config, write_yaml
 
 from liif_core import experiments, imaging, jobs, trained
 from liif_core.errors import UserError
@@ -92,16 +91,6 @@ else:
     print("torch on cpu, 0.01 s")
 note("end")
 """
-
-
-def load_script(name: str):
-    """scripts/<name>.py as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    start = sys.path[0]
-    spec.loader.exec_module(module)
-    sys.path[0] = start
-    return module
 
 
 @pytest.fixture
