@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli, imaging, jobs, provenance, sheet, trained  # noqa: E402
+from liif_core import demo, imaging, jobs, provenance, sheet, trained  # noqa: E402
 from liif_core.config import PRETRAINED, ROOT  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import check_writable, write_atomically  # noqa: E402
@@ -95,7 +95,7 @@ def main() -> int:
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     image = imaging.read_image(arguments.input)
-    height, width = cli.output_size(image, arguments.resolution, arguments.scale)
+    height, width = demo.output_size(image, arguments.resolution, arguments.scale)
     picture = provenance.sha256(arguments.input)
     check_writable(arguments.output / "log.txt")
     files = arguments.models or ([] if arguments.save_dir else [str(PRETRAINED)])

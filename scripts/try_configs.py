@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli, imaging, jobs  # noqa: E402
+from liif_core import cli, demo, imaging, jobs  # noqa: E402
 from liif_core import config as configs  # noqa: E402
 from liif_core.config import ROOT  # noqa: E402
 from liif_core.errors import Stopped, UserError  # noqa: E402
@@ -129,7 +129,7 @@ def try_one(path: Path, framework: str, place: Path, arguments: argparse.Namespa
     model = place / f"{name}_{framework}" / "epoch-last.safetensors"
     call(cli.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
     output = place / f"{name}_{framework}.png"
-    call(cli.demo, framework, "-i", place / "1" / "a.png", "-s", 2.5, "--model", model, "-o", output, *gpu)
+    call(demo.demo, framework, "-i", place / "1" / "a.png", "-s", 2.5, "--model", model, "-o", output, *gpu)
     model.unlink()  # the big ones take 300 MB each
 
 

@@ -20,7 +20,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import pictures  # noqa: E402
 from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml  # noqa: E402
 
-from liif_core import cli, imaging  # noqa: E402
+from liif_core import cli, demo, imaging  # noqa: E402
+
+COMMANDS = {"train": cli.train, "test": cli.test, "demo": demo.demo}
 
 
 @pytest.fixture(scope="session", params=FRAMEWORKS)
@@ -62,7 +64,7 @@ def say(framework, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments), "--gpu", gpu])
         capsys.readouterr()
         try:
-            cli.run(getattr(cli, command), framework, load_tree(framework))
+            cli.run(COMMANDS[command], framework, load_tree(framework))
             status = 0
         except SystemExit as leaving:
             status = leaving.code
