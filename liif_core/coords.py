@@ -24,9 +24,15 @@ EPS_SHIFT = 1e-6  # and are moved off the pixel borders, where rounding would de
 MIN_AREA = np.float32(1e-9)  # a query on a pixel centre has no area on its sides
 
 
-def pixel_centres(n: int) -> np.ndarray:
-    """(n,) float32: the centres of n pixels along one axis, in [-1, 1]."""
-    return np.float32(-1 + 1 / n) + np.float32(2 / n) * np.arange(n, dtype=np.float32)
+# Part of a picture, by axis: where it starts and stops, in coordinates.
+Window = tuple[tuple[float, float], tuple[float, float]]
+WHOLE: Window = ((-1, 1), (-1, 1))
+
+
+def pixel_centres(n: int, start: float = -1, stop: float = 1) -> np.ndarray:
+    """(n,) float32: the centres of n pixels along one axis, which cover [start, stop]."""
+    side = (stop - start) / n
+    return np.float32(start + side / 2) + np.float32(side) * np.arange(n, dtype=np.float32)
 
 
 def make_coord(shape: tuple[int, int]) -> np.ndarray:
@@ -35,9 +41,9 @@ def make_coord(shape: tuple[int, int]) -> np.ndarray:
     return np.stack([down, right], axis=-1).reshape(-1, 2)
 
 
-def make_cell(shape: tuple[int, int]) -> np.ndarray:
-    """(2,) float32: height and width of one pixel of an h x w picture (section 3.2, equation 5)."""
-    return np.array([2 / shape[0], 2 / shape[1]], dtype=np.float32)
+def make_cell(shape: tuple[int, int], window: Window = WHOLE) -> np.ndarray:
+    """(2,) float32: height and width of one pixel, of h x w that cover the window (section 3.2, equation 5)."""
+    return np.array([(stop - start) / n for n, (start, stop) in zip(shape, window, strict=True)], dtype=np.float32)
 
 
 def check_size(height: int, width: int, what: str = "output") -> None:
@@ -115,6 +121,12 @@ def cell_corner(coord: np.ndarray, cell: np.ndarray | float, n: int) -> tuple[np
     return index, offset
 
 
+def corners_on_axis(n_out: int, start: float, stop: float, n: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """`cell_corner` of n_out queries that cover [start, stop], and the side of their pixels in feature pixels."""
+    side = (stop - start) / n_out
+    return *cell_corner(pixel_centres(n_out, start, stop), side, n), side * n / 2
+
+
 def locate_corner(coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """`cell_corner` on both axes of a batch of queries.
 
@@ -159,20 +171,22 @@ FEATURE_ROWS = 8  # of a wide picture that go through the first layer at a time;
 
 
 class Grid:
-    """The queries of a whole picture, where rows and columns separate: one value per axis, not per pixel.
+    """The queries of a picture or a window of it, where rows and columns separate: one value per axis, not per pixel.
 
     output: (h, w). size: (H, W) of the feature map. corners: S, as in `neighbours`, and in its order.
     relative_down (S, h) and relative_right (S, w) are relative coordinates, relative_cell (2,) the cell in the same
     unit, all float32. across: the columns of each tile of a band.
     """
 
-    def __init__(self, output: tuple[int, int], size: tuple[int, int], corners: int):
+    def __init__(self, output: tuple[int, int], size: tuple[int, int], corners: int, window: Window = WHOLE):
         self.output, self.size, self.corners = output, size, corners
         parts = -(-output[1] // TILE_COLUMNS)
         self.across = [slice(output[1] * i // parts, output[1] * (i + 1) // parts) for i in range(parts)]
-        self.relative_cell = make_cell(output) * np.asarray(size, dtype=np.float32)
-        down = [nearest_pixel(pixel_centres(output[0]), size[0], shift) for shift in SHIFTS[corners]]
-        right = [nearest_pixel(pixel_centres(output[1]), size[1], shift) for shift in SHIFTS[corners]]
+        self.relative_cell = make_cell(output, window) * np.asarray(size, dtype=np.float32)
+        centres = [pixel_centres(n, *part) for n, part in zip(output, window, strict=True)]
+        down, right = (
+            [nearest_pixel(axis, n, shift) for shift in SHIFTS[corners]] for axis, n in zip(centres, size, strict=True)
+        )
         pairs = [(row, column) for row in down for column in right]
         self.row, self.relative_down = (np.stack([row[i] for row, _ in pairs]) for i in (0, 1))
         self.column, self.relative_right = (np.stack([column[i] for _, column in pairs]) for i in (0, 1))

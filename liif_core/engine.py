@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from liif_core import coords
 from liif_core.errors import UserError
 
 
@@ -48,7 +49,14 @@ def choose_precision(wanted: str, native: list[str], where: str) -> str:
 
 
 class Engine(Protocol):
-    """One model on one device, with the means to train it and to ask it for pixels."""
+    """One model on one device, with the means to train it and to ask it for pixels.
+
+    device_kind: "cpu" or "cuda". halo: how many pixels away from its own a feature vector of the encoder sees; None for
+    the whole picture.
+    """
+
+    device_kind: str
+    halo: int | None
 
     def __init__(
         self,
@@ -82,8 +90,10 @@ class Engine(Protocol):
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) pictures."""
 
-    def predict_image(self, inp: np.ndarray, height: int, width: int, tile: int | None = None) -> Iterator[np.ndarray]:
-        """The picture (1, 3, H, W) at height x width, from top to bottom in bands (rows, width, 3).
+    def predict_image(
+        self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
+    ) -> Iterator[np.ndarray]:
+        """The picture (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
 
         tile: side in pixels of the squares in which it is encoded, 0 for all at once, None to choose by the encoder and
         the device (liif_core.tiling).

@@ -9,6 +9,8 @@ import itertools
 import math
 from typing import NamedTuple
 
+from liif_core.coords import Window
+
 # Side of a square in pixels, by device: what overlap costs and what a square takes in memory, benchmarks/memory.py.
 SQUARE = {"cpu": 384, "cuda": 1024}
 WORTHWHILE = 8  # halos; below that most of a square would be overlap
@@ -29,11 +31,17 @@ def squares(
     tile: side of a square at most, 0 for the whole picture, None to choose by the device and the halo. halo: in
     pixels, None for an encoder that must see the picture whole. scale: features per pixel along an axis.
     """
-    if halo is None or tile == 0:
-        tile, halo = max(size), 0
-    elif tile is None:
-        tile = max(SQUARE[device], WORTHWHILE * halo)
+    tile = side(size, tile, halo, device)
+    if tile >= max(size) or halo is None:
+        halo = 0
     return spans(size[0], tile, halo, scale), spans(size[1], tile, halo, scale)
+
+
+def side(size: tuple[int, int], tile: int | None, halo: int | None, device: str) -> int:
+    """The side of a square: see `squares`."""
+    if halo is None or tile == 0:
+        return max(size)
+    return min(max(size), max(SQUARE[device], WORTHWHILE * halo) if tile is None else tile)
 
 
 def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
@@ -45,3 +53,22 @@ def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
         first, last = max(0, start - halo), min(length, stop + halo)
         found.append(Span(slice(first, last), slice((start - first) * scale, (stop - first) * scale)))
     return found
+
+
+# Part of a picture: top, left, bottom, right in its pixels, fractions too.
+Box = tuple[float, float, float, float]
+NEIGHBOURS = 3  # pixels: a query reads a feature vector up to one pixel off, unfolded by one, and may round by one
+
+
+def crop(size: tuple[int, int], box: Box, halo: int | None) -> tuple[tuple[slice, slice], Window]:
+    """The pixels that a part of a picture of `size` (H, W) depends on, and the part as a window of them."""
+    reach = max(size) if halo is None else halo + NEIGHBOURS
+    (down, top_bottom), (right, left_right) = (
+        _crop_axis(length, start, stop, reach) for length, start, stop in zip(size, box[:2], box[2:], strict=True)
+    )
+    return (down, right), (top_bottom, left_right)
+
+
+def _crop_axis(length: int, start: float, stop: float, reach: int) -> tuple[slice, tuple[float, float]]:
+    first, last = max(0, math.floor(start) - reach), min(length, math.ceil(stop) + reach)
+    return slice(first, last), (2 * (start - first) / (last - first) - 1, 2 * (stop - first) / (last - first) - 1)

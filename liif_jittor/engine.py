@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jittor as jt
 import numpy as np
 
+from liif_core import coords
 from liif_core.engine import State, choose_precision, require_decoder
 from liif_core.initial import initial_parameters
 from liif_jittor import methods, models, optim
@@ -27,6 +28,8 @@ class Engine:
         jt.flags.use_cuda = int(device == "cuda")
         self.model = models.make(model_spec)
         require_decoder(self.model, model_spec)
+        self.device_kind = device
+        self.halo = self.model.encoder.halo
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[jt.Var] = []
         self.optimizer = None
@@ -56,8 +59,11 @@ class Engine:
         with jt.no_grad():
             return self.model(self._images(inp), coord, cell).numpy()
 
-    def predict_image(self, inp: np.ndarray, height: int, width: int, tile: int | None = None) -> Iterator[np.ndarray]:
-        bands = self.model.decode_image(encode(self.model.encoder, self._images(inp), tile), height, width)
+    def predict_image(
+        self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
+    ) -> Iterator[np.ndarray]:
+        features = encode(self.model.encoder, self._images(inp), tile)
+        bands = self.model.decode_image(features, height, width, window)
         while True:
             # Jittor: no_grad is a global flag and must not stay set while the caller has the band.
             with jt.no_grad():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from liif_core import coords
 from liif_core.engine import State, choose_precision, require_decoder
 from liif_core.environment import cpu_has_bf16
 from liif_core.initial import initial_parameters
@@ -32,6 +33,8 @@ class Engine:
         self.precision = choose_precision(precision, native_precisions(device), f"PyTorch on this {device}")
         self.model = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
         require_decoder(self.model, model_spec)
+        self.device_kind = device
+        self.halo = self.model.encoder.halo
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[torch.Tensor] = []
         self.optimizer = None
@@ -62,9 +65,12 @@ class Engine:
         return self._forward(self._images(inp), coord, cell).float().cpu().numpy()
 
     @torch.no_grad()
-    def predict_image(self, inp: np.ndarray, height: int, width: int, tile: int | None = None) -> Iterator[np.ndarray]:
+    def predict_image(
+        self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
+    ) -> Iterator[np.ndarray]:
         self.model.eval()
-        bands = self.model.decode_image(encode(self.model.encoder, self._images(inp), tile), height, width)
+        features = encode(self.model.encoder, self._images(inp), tile)
+        bands = self.model.decode_image(features, height, width, window)
         while True:
             # PyTorch: autocast is a global setting and must not stay set while the caller has the band.
             with self._arithmetic():

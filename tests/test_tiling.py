@@ -5,10 +5,16 @@ by the shape. Features near 1 then differ by some 1e-7; 1e-5 is far above that, 
 gives more than 1e-3 (the last test but one shows that it would be seen).
 """
 
+import numpy as np
+import pictures
 import pytest
 import torch
+from small_run import load_tree
 
-from liif_core import tiling
+from liif_core import environment, tiling
+from liif_core.config import DataNorm
+from liif_core.evaluation import Network
+from liif_core.normalisation import Normalisation
 from liif_torch import models
 from liif_torch.models import rdn
 from liif_torch.models.features import FeatureMap, encode
@@ -119,3 +125,42 @@ def test_an_encoder_with_means_over_the_picture_is_never_cut():
     encoder = models.make({"name": "rcan", "args": spec})
     inp = torch.rand(1, 3, 31, 25)
     assert torch.equal(encode(encoder, inp, tile=10).rows(0, 31), encoder(inp))
+
+
+# Part of a picture
+
+
+SMALL = {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}}
+DECODERS = {
+    "liif": {"encoder_spec": SMALL, "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16]}}},
+    "metasr": {"encoder_spec": SMALL},
+}
+
+
+@pytest.mark.parametrize("box", [(0, 0, 41, 67), (0, 0, 11, 9), (17, 30, 22, 51), (36, 60, 41, 67)])
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_part_is_cut_out_of_the_whole(framework, name, box):
+    """And only what it depends on is encoded. At x2, where the parts lie on the pixels of the whole, but no query on
+    the centre of a feature pixel: at the picture's edge LIIF's areas are then rounding errors, here other ones."""
+    environment.prepare(framework, "cpu")
+    engine = load_tree(framework)()[0]({"name": name, "args": DECODERS[name]})
+    engine.seed(3)
+    middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}  # so that nothing is clamped
+    network = Network(engine, Normalisation(DataNorm.model_validate(middle)))
+    image = pictures.picture(41, 67)
+    whole = network(image, 82, 134)
+    top, left, bottom, right = box
+    found = network.part(image, box, 2 * (bottom - top), 2 * (right - left))
+    wanted = whole[2 * top : 2 * bottom, 2 * left : 2 * right]
+    assert wanted.std() > 0.01
+    # float32 coordinates in the crop round otherwise than in the whole, by 1e-7 of up to 67 pixels.
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
+
+
+def test_a_part_may_begin_anywhere():
+    pixels, window = tiling.crop((100, 50), (40.25, 0, 42.75, 50), 6)
+    assert pixels == (slice(31, 52), slice(0, 50))
+    assert window[1] == (-1, 1)
+    first, last = ((place + 1) / 2 * 21 + 31 for place in window[0])
+    assert (first, last) == pytest.approx((40.25, 42.75), abs=1e-12)
+    assert tiling.crop((100, 50), (40, 10, 41, 11), None)[0] == (slice(0, 100), slice(0, 50))

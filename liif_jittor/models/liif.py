@@ -74,9 +74,11 @@ class LIIF(nn.Module):
         rgb = self.imnet.after_first(x).reshape(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
 
-    def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Var]:
-        """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
-        grid = coords.Grid((height, width), features.size, self.corners)
+    def decode_image(
+        self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
+    ) -> Iterator[Var]:
+        """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
+        grid = coords.Grid((height, width), features.size, self.corners, window)
         if self.imnet is not None:
             constant, on_down, on_right, down, right = self.position_on_grid(grid)
         for top, bottom, bands in grid.blocks(coords.TILE[features.device]):

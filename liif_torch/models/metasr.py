@@ -52,10 +52,12 @@ class MetaSR(nn.Module):
         rgb = torch.baddbmm(weight[..., HIDDEN:], weight[..., :HIDDEN], hidden.unsqueeze(-1))  # (B * Q, 3, 1)
         return rgb.view(*index.shape, 3)
 
-    def decode_image(self, features: FeatureMap, height: int, width: int) -> Iterator[Tensor]:
-        """Decode a regular grid: bands (rows, width, 3) from top to bottom."""
-        phases = coords.whole_factors((height, width), features.size)
-        return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width)
+    def decode_image(
+        self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
+    ) -> Iterator[Tensor]:
+        """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
+        phases = coords.whole_factors((height, width), features.size) if window == coords.WHOLE else None
+        return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width, window)
 
     def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Tensor]:
         """Enlarge by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
@@ -73,13 +75,13 @@ class MetaSR(nn.Module):
             rgb = rgb.view(down, right, 3, bottom - top, width).permute(3, 0, 4, 1, 2)
             yield rgb.reshape((bottom - top) * down, width * right, 3)
 
-    def decode_rows(self, features: FeatureMap, height: int, width: int) -> Iterator[Tensor]:
+    def decode_rows(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[Tensor]:
         """Enlarge by any factors: bands of the rows that begin in one low-resolution row."""
         kernel = self.kernel()
         size = features.size
-        row, down = coords.cell_corner(coords.pixel_centres(height), 2 / height, size[0])
-        column, right = coords.cell_corner(coords.pixel_centres(width), 2 / width, size[1])
-        on_down, on_right = self.hidden_on_grid(down, right, size[0] / height)  # (h, K), (w, K)
+        row, down, relative_cell = coords.corners_on_axis(height, *window[0], size[0])
+        column, right, _ = coords.corners_on_axis(width, *window[1], size[1])
+        on_down, on_right = self.hidden_on_grid(down, right, relative_cell)  # (h, K), (w, K)
         (column,) = on_device_of(on_right, column)
         tile = coords.TILE[features.device]
         n_rows, bottom = max(1, tile // size[1]), 0
