@@ -2,7 +2,7 @@
 
 Parameters stand under upstream's names ("encoder.head.0.weight"); the optimizer's moments ride along
 under "optimizer.<moment>.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress.
-Upstream's .pth files are read by liif_core.upstream_checkpoint.
+Upstream's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.upstream_checkpoint.
 """
 
 import json
@@ -14,10 +14,10 @@ import safetensors
 import safetensors.numpy
 
 from liif_core import upstream_checkpoint
-from liif_core.config import ROOT
 from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.files import write_atomically
+from liif_core.places import SHIPPED
 
 FORMAT = "liif-checkpoint-1"
 OPTIMIZER = "optimizer."
@@ -57,23 +57,24 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def locate(path: str | Path) -> Path:
-    """The checkpoint file as given, or from the repository root."""
-    for place in (Path(path), ROOT / path):
+    """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
+    for place in (Path(path), SHIPPED / path):
         if place.is_file():
             return place
-    raise UserError(f"no checkpoint '{path}': a .safetensors of this project or a .pth of upstream LIIF is wanted")
+    raise UserError(
+        f"no checkpoint '{path}': a .safetensors of this project, a .pth of upstream LIIF "
+        "or a .pth.tar of LIIF-PyTorch is wanted"
+    )
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of either kind. Raises UserError for a damaged or foreign file."""
+    """Read a checkpoint of any of the three kinds. Raises UserError for a damaged or foreign file."""
     path = locate(path)
     if path.suffix != ".safetensors":
         found = upstream_checkpoint.read(path)
-        # Upstream keeps the normalisation in its configs; all of them, and its demo.py, use this one.
-        half = {"sub": [0.5], "div": [0.5]}
         progress = {"epoch": found.epoch + 1, "step": int(found.moments.get("step", 0))}
         state = State(found.parameters, found.moments)
-        return Checkpoint(found.model, state, {"inp": half, "gt": half}, found.optimizer, progress)
+        return Checkpoint(found.model, state, found.data_norm, found.optimizer, progress)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

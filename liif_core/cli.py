@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from liif_core import checkpoint, data, environment, evaluation, provenance, training
 from liif_core import config as configs
-from liif_core.config import PRETRAINED, ROOT, DataNorm, TestConfig
+from liif_core.config import PRETRAINED, DataNorm, TestConfig
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError
 from liif_core.files import check_writable, write_atomically
 from liif_core.normalisation import Normalisation
+from liif_core.places import WORK
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
@@ -56,7 +57,7 @@ def train(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--tag", help="appended to the name")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--resume", action="store_true", help="go on where the run folder stopped, if it exists")
-    parser.add_argument("--save-dir", default=ROOT / "save", type=Path, help="where run folders go (default: save/)")
+    parser.add_argument("--save-dir", default=WORK / "save", type=Path, help="where run folders go (default: save/)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
     arguments = parser.parse_args()
     config = configs.load(arguments.config, "train", arguments.set)
@@ -106,7 +107,7 @@ def test(framework: str, load_tree: Callable) -> None:
     """test.py"""
     parser = argparse.ArgumentParser(description=f"PSNR and SSIM of a model in {framework} on test sets.")
     parser.add_argument("--config", required=True, nargs="+", help="looked for here, in the repository and in configs/")
-    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, upstream's .pth) or 'bicubic'")
+    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, .pth, .pth.tar), or bicubic")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="write <config's name>.json with all rows there")

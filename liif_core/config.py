@@ -14,11 +14,12 @@ import pydantic
 import yaml
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from liif_core import places
 from liif_core.errors import UserError
+from liif_core.places import SHIPPED
 from liif_core.registry import explain
 
-ROOT = Path(__file__).resolve().parents[1]
-PRETRAINED = ROOT / "pretrained" / "edsr-baseline-liif_bsds400.safetensors"
+PRETRAINED = SHIPPED / "pretrained" / "edsr-baseline-liif_bsds400.safetensors"
 
 
 class Strict(pydantic.BaseModel):
@@ -125,25 +126,25 @@ class TrainConfig(Evaluation):
 
 
 def find(path: str | Path) -> Path:
-    """The config file, looked for as given, from the repository root, then in configs/."""
-    places = [Path(path), ROOT / path, ROOT / "configs" / path]
-    for place in places:
+    """The config file, looked for as given, among what is shipped (in a checkout: from its root), then in configs/."""
+    tried = [Path(path), SHIPPED / path, SHIPPED / "configs" / path]
+    for place in tried:
         if place.is_file():
             return place
-    looked = ", ".join(dict.fromkeys(str(place) for place in places))
-    known = [str(file.relative_to(ROOT / "configs")) for file in (ROOT / "configs").rglob("*.yaml")]
+    looked = ", ".join(dict.fromkeys(map(str, tried)))
+    known = [str(file.relative_to(SHIPPED / "configs")) for file in (SHIPPED / "configs").rglob("*.yaml")]
     close = difflib.get_close_matches(str(path), known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise UserError(f"no config '{path}': {hint}looked for the YAML file {looked}")
 
 
 def locate_data(path: str | Path) -> Path:
-    """A data folder or file named in a config, looked for as given, then from the repository root."""
-    for place in (Path(path), ROOT / path):
+    """A data folder or file named in a config, looked for as given, then as `find` does."""
+    for place in (Path(path), SHIPPED / path):
         if place.exists():
             return place
-    known = "see 'Data' in README.md and python scripts/download_data.py --list"
-    raise UserError(f"no folder or file '{path}' here or in {ROOT}: {known}")
+    listed = places.command("download", "download_data.py")
+    raise UserError(f"no folder or file '{path}' here or in {SHIPPED}: see 'Data' in README.md and {listed} --list")
 
 
 def read_yaml(path: Path) -> dict:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from liif_core import environment, jittor_setup
 from liif_core.errors import UserError
+from liif_core.places import CODE, INSTALLED, SHIPPED
 
-ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
 RUN_LIMIT_SECONDS = 1800
 
@@ -65,7 +65,8 @@ class Finding:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the examination; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m liif_core.doctor", description="Examine this machine.")
+    prog = "python -m liif_core.doctor" if __name__ == "__main__" else None
+    parser = argparse.ArgumentParser(prog=prog, description="Examine this machine.")
     parser.add_argument("--quick", action="store_true", help="do not start the frameworks")
     quick = parser.parse_args(arguments).quick
     good = True
@@ -113,16 +114,16 @@ def examine() -> Iterator[Finding]:
 def _python() -> Finding:
     wanted = ".".join(map(str, OLDEST_PYTHON)) + " to " + ".".join(map(str, NEWEST_PYTHON))
     good = OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON
-    mend = "rm -rf .venv && make test PYTHON=python3.11"
+    mend = f"install into a Python of {wanted}" if INSTALLED else "rm -rf .venv && make test PYTHON=python3.11"
     return Finding("Python", platform.python_version(), wanted, good, mend)
 
 
 def _packages() -> Iterator[Finding]:
     """One finding per line of requirements.txt that applies to this platform."""
     try:
-        lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        lines = (SHIPPED / "requirements.txt").read_text(encoding="utf-8").splitlines()
     except OSError:
-        yield Finding("requirements.txt", "not found", good=False, mend=f"restore {ROOT / 'requirements.txt'}")
+        yield Finding("requirements.txt", "not found", good=False, mend=f"restore {SHIPPED / 'requirements.txt'}")
         return
     here = {"sys_platform": sys.platform, "platform_machine": platform.machine()}
     for line in lines:
@@ -174,7 +175,7 @@ def run(framework: str) -> Finding:
     if framework == "jittor" and not _jittor_is_compiled():
         print("        Jittor compiles its core now, once: one to five minutes ...", flush=True)
     program = RUN_START.format(framework=framework) + (RUN_TORCH if framework == "torch" else RUN_JITTOR) + RUN_END
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     begin = time.monotonic()
     try:

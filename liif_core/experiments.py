@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from liif_core.config import ROOT
 from liif_core.errors import UserError
+from liif_core.places import SHIPPED
 from liif_core.registry import nearest_known
 
-FILE = ROOT / "configs" / "experiments.txt"
+FILE = SHIPPED / "configs" / "experiments.txt"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Experiment:
 
     def config_in(self, recipe: str) -> Path:
         """Its config under a recipe such as "div2k"; the file need not exist."""
-        return ROOT / "configs" / f"train-{recipe}" / self.config
+        return SHIPPED / "configs" / f"train-{recipe}" / self.config
 
 
 def read(file: Path = FILE) -> list[Experiment]:
@@ -46,7 +46,7 @@ def read(file: Path = FILE) -> list[Experiment]:
 
 def recipes() -> list[str]:
     """The recipes there are configs for, such as "bsds400"."""
-    return sorted(folder.name.removeprefix("train-") for folder in (ROOT / "configs").glob("train-*"))
+    return sorted(folder.name.removeprefix("train-") for folder in (SHIPPED / "configs").glob("train-*"))
 
 
 def select(recipe: str, only: str | None = None) -> list[Experiment]:

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from liif_core.config import ROOT
 from liif_core.errors import UserError
+from liif_core.places import CODE
 from liif_core.training import duration
 
 TAIL = 8  # lines of a failed command that are shown again at the end
@@ -42,7 +42,7 @@ class Result:
 
 def script(framework: str, name: str) -> list[str]:
     """The command that runs liif_<framework>/<name>.py with this Python."""
-    return [sys.executable, str(ROOT / f"liif_{framework}" / f"{name}.py")]
+    return [sys.executable, str(CODE / f"liif_{framework}" / f"{name}.py")]
 
 
 def gpu_list(text: str | None) -> list[str | None]:

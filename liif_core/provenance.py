@@ -7,18 +7,21 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from liif_core.config import ROOT
+from liif_core.places import CODE, INSTALLED
 
 
 @functools.cache
 def commit() -> str | None:
-    """The project's git commit, with "-dirty" where tracked files have changed since; None outside git.
+    """The project's git commit, with "-dirty" where tracked files have changed since; None outside git, and for
+    what pip has installed.
 
     Read once a process: what runs is what was imported, whatever is committed meanwhile.
     """
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    if INSTALLED:
+        return None
+    command = ["git", "-C", str(CODE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     # The ceiling keeps git from taking the commit of another repository in which the project merely lies.
-    settings = {"GIT_CEILING_DIRECTORIES": str(ROOT.parent), "GIT_OPTIONAL_LOCKS": "0"}
+    settings = {"GIT_CEILING_DIRECTORIES": str(CODE.parent), "GIT_OPTIONAL_LOCKS": "0"}
     try:
         result = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings)
     except OSError:  # no git here

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from liif_core import checkpoint, experiments, jobs, provenance
-from liif_core.config import ROOT
 from liif_core.errors import UserError
+from liif_core.places import WORK
 
 BICUBIC = "bicubic"
 
@@ -116,4 +116,4 @@ def scripts_tree(framework: str) -> str:
 
 def default_output() -> Path:
     """Where the scores of single files go."""
-    return ROOT / "save" / "scores"
+    return WORK / "save" / "scores"

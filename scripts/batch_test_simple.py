@@ -24,10 +24,10 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import config as configs  # noqa: E402
 from liif_core import jobs, trained  # noqa: E402
-from liif_core.config import ROOT  # noqa: E402
 from liif_core.data.check import make_uncached  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import write_atomically  # noqa: E402
+from liif_core.places import SHIPPED  # noqa: E402
 from liif_core.report.study import COLUMNS  # noqa: E402
 
 HEADER = ["model", "framework", "tests", "measured now"]
@@ -89,16 +89,16 @@ def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
     found: list[Path] = []
     for pattern in patterns or ["test/*.yaml"]:
         pattern = pattern.removeprefix("configs/")
-        matches = sorted((ROOT / "configs").glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+        matches = sorted((SHIPPED / "configs").glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
         if not matches:
-            raise UserError(f"--configs '{pattern}': no such file in {ROOT / 'configs'}, like test/test-set5-*.yaml")
+            raise UserError(f"--configs '{pattern}': no such file in {SHIPPED / 'configs'}, like test/test-set5-*.yaml")
         found += [match for match in matches if match not in found]
     good: list[str] = []
     absent: list[str] = []
     complaints: dict[str, str] = {}
     for path in found:
         config = configs.load(path, "test")
-        name = str(path.relative_to(ROOT / "configs")) if path.is_relative_to(ROOT / "configs") else str(path)
+        name = str(path.relative_to(SHIPPED / "configs")) if path.is_relative_to(SHIPPED / "configs") else str(path)
         try:
             for key, value in config.test_dataset.dataset.args.items():
                 if key.startswith("root_path") or key == "split_file":

@@ -18,8 +18,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import checkpoint, experiments, jobs, training  # noqa: E402
 from liif_core import config as configs  # noqa: E402
-from liif_core.config import ROOT  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
+from liif_core.places import WORK  # noqa: E402
 
 HEADER = ["experiment", "framework", "best PSNR", "time"]
 
@@ -68,7 +68,7 @@ class Task:
 def tasks(arguments: argparse.Namespace) -> list[Task]:
     """What is asked for, in the order of configs/experiments.txt."""
     frameworks = jobs.FRAMEWORKS if arguments.framework == "both" else [arguments.framework]
-    folder = arguments.save_dir or ROOT / "save" / arguments.recipe
+    folder = arguments.save_dir or WORK / "save" / arguments.recipe
     return [
         Task(e, framework, folder / f"{e.name}_{framework}", e.config_in(arguments.recipe), arguments.set)
         for e in experiments.select(arguments.recipe, arguments.only)

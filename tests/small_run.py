@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from liif_core import checkpoint
-from liif_core.config import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Jittor that cannot run is a failure, not a reason to skip, unless this is asked for.
 WITHOUT_JITTOR = bool(os.environ.get("LIIF_WITHOUT_JITTOR"))
@@ -98,11 +99,12 @@ def load_script(name: str):
     return module
 
 
-def run(command: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess:
+def run(command: list[str], folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
     """Run a command to its end, whatever that is."""
     # Jittor: where it has been imported, its handler ends this process when a child is killed.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    environ = os.environ | variables
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
 
 
 # After `steps` steps of its own the process sends itself a signal, so that it is always the same step that it hits.

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
 from liif_core import checkpoint, config, data, environment, evaluation
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import PRETRAINED, ROOT, DataNorm
+from liif_core.config import PRETRAINED, DataNorm
 from liif_core.data.batching import Batches
 from liif_core.normalisation import Normalisation
 

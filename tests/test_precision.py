@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from liif_core import checkpoint, environment, imaging, metrics
-from liif_core.config import PRETRAINED, ROOT, DataNorm
+from liif_core.config import PRETRAINED, DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
 from liif_core.evaluation import Network

@@ -13,7 +13,7 @@ def project(tmp_path, monkeypatch):
     """An empty folder in the place of the project; `git(...)` runs git there."""
     folder = tmp_path / "outer" / "project"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(provenance, "ROOT", folder)
+    monkeypatch.setattr(provenance, "CODE", folder)
     return folder
 
 
@@ -47,6 +47,14 @@ def test_outside_git_there_is_none(project):
     (project.parent / "b").write_text("")
     git(project.parent, "add", "b")
     git(project.parent, "commit", "-m", "b")
+    assert commit() is None
+
+
+def test_an_installed_package_has_none(project, monkeypatch):
+    git(project, "init")  # someone's own, into which the package was installed
+    git(project, "commit", "--allow-empty", "-m", "a")
+    assert commit() is not None
+    monkeypatch.setattr(provenance, "INSTALLED", True)
     assert commit() is None
 
 

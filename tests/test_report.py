@@ -17,6 +17,7 @@ from small_run import load_script, train_config
 
 from liif_core import experiments, trained
 from liif_core.errors import UserError
+from liif_core.report import command as report
 from liif_core.report import measured, page, plots, reference, runs, study, tables
 
 EXPERIMENTS = experiments.read()
@@ -458,8 +459,7 @@ def test_without_names_every_folder_with_runs_is_reported(tmp_path, monkeypatch,
     (save / "scores").mkdir()
     write_scores(save / "scores" / "scores.csv", [row("bicubic", "pillow", "set5", 2, 33.666)])
     (save / "report.html").write_text("of last time")
-    report = load_script("report")
-    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "WORK", tmp_path)
     assert [one.name for one in report.find_studies([])] == ["scores", "trained"]
     assert capsys.readouterr().out.startswith(f"left out: {save}/own/tried is not called EXPERIMENT_torch")
 

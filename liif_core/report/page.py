@@ -12,8 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from liif_core import environment, provenance
-from liif_core.config import ROOT
 from liif_core.experiments import Experiment, recipes
+from liif_core.places import WORK
 from liif_core.report import measured, plots, runs
 from liif_core.report.study import FRAMEWORKS, Run, Study
 from liif_core.report.tables import Cell, Table, code, short
@@ -210,9 +210,9 @@ whole config in <code>config.yaml</code>, with what was changed by <code>--set</
 
 
 def _place(folder: Path) -> Path:
-    """A folder as it is typed in the repository's root."""
-    whole = Path(os.path.abspath(folder))  # save/ may be a link to another disk
-    return whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else folder
+    """A folder as it is typed in the repository's root; installed, in the working directory."""
+    whole, root = (Path(os.path.abspath(path)) for path in (folder, WORK))  # save/ may be a link to another disk
+    return whole.relative_to(root) if whole.is_relative_to(root) else folder
 
 
 def _environment(today: datetime.date) -> str:

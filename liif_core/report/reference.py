@@ -5,9 +5,9 @@ import functools
 import re
 from dataclasses import dataclass
 
-from liif_core.config import ROOT
+from liif_core.places import SHIPPED
 
-FOLDER = ROOT / "reference"
+FOLDER = SHIPPED / "reference"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from liif_core.config import ROOT
 from liif_core.errors import UserError
+from liif_core.places import CODE
 from liif_core.report import reference
 from liif_core.report.study import FRAMEWORKS, Score, read_scores
 
-RESULTS = ROOT / "results" / "pretrained.csv"
+RESULTS = CODE / "results" / "pretrained.csv"
 READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "b100": "B100", "urban100": "Urban100", "div2k-valid": "DIV2K"}
 NOTHING = "—"

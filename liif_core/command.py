@@ -1,0 +1,85 @@
+"""The command `liif` of an installed package: its first word says which of the project's commands is meant.
+
+What follows goes to the code that the scripts run; only --framework is read here. Nothing but the standard library
+is imported before the command is known: `liif doctor` works where packages are missing.
+"""
+
+import argparse
+import importlib
+import sys
+
+import liif_core
+
+# name: (module, function, what it does)
+COMMANDS = {
+    "demo": ("liif_core.demo", "demo", "enlarge pictures by any factor"),
+    "train": ("liif_core.cli", "train", "train a model from a config"),
+    "test": ("liif_core.cli", "test", "measure PSNR and SSIM on test sets"),
+    "check-data": ("liif_core.data.check_command", "main", "say whether pictures are what a config expects"),
+    "download": ("liif_core.data.download_command", "main", "fetch the public data sets into load/"),
+    "convert": ("liif_core.convert", "main", "turn a checkpoint into bare weights"),
+    "report": ("liif_core.report.command", "main", "lay runs and scores beside the published figures"),
+    "doctor": ("liif_core.doctor", "main", "say what this machine lacks, and what mends it"),
+}
+WITH_FRAMEWORK = ("demo", "train", "test")
+
+
+def overview() -> str:
+    """All commands, one line each."""
+    lines = [f"  {name:<12}{summary}" for name, (_, _, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: liif COMMAND ...",
+            "",
+            *lines,
+            "",
+            f"{', '.join(WITH_FRAMEWORK)} take --framework torch (the default) or jittor.",
+            "liif COMMAND --help lists a command's arguments, liif --version says which version this is.",
+        ]
+    )
+
+
+def run_in_framework(name: str, arguments: list[str]) -> None:
+    """Run a command of both trees in that which --framework names."""
+    from liif_core import cli, jobs
+
+    parser = argparse.ArgumentParser(prog=f"liif {name}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--framework", choices=jobs.FRAMEWORKS, default="torch")
+    chosen, rest = parser.parse_known_args(arguments)
+    module, function, _ = COMMANDS[name]
+    command = getattr(importlib.import_module(module), function)
+    sys.argv = [f"liif {name}", *rest]
+    try:
+        cli.run(command, chosen.framework, importlib.import_module(f"liif_{chosen.framework}").load_tree)
+    finally:
+        if {"-h", "--help"} & set(rest):  # the command's own parser does not know of it
+            print("\n--framework torch (the default) or jittor chooses the framework.")
+
+
+def main() -> None:
+    """Run the command that sys.argv names."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+    elif name == "--version":
+        print(f"liif {liif_core.__version__}")
+    elif name in WITH_FRAMEWORK:
+        run_in_framework(name, arguments)
+    elif name in COMMANDS:
+        module, function, _ = COMMANDS[name]
+        command = getattr(importlib.import_module(module), function)
+        sys.argv = [f"liif {name}", *arguments]
+        if name == "doctor":
+            sys.exit(command())
+        from liif_core import jobs
+
+        jobs.exit_with(command)
+    else:
+        from liif_core.registry import nearest_known
+
+        print(f"error: no command '{name}': {nearest_known(name, COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The command of scripts/convert_checkpoint.py: any checkpoint in, bare weights out.
+
+IN is a checkpoint of a run (its optimizer state is left behind), upstream LIIF's .pth or LIIF-PyTorch's .pth.tar. The
+ending of OUT chooses: a .safetensors holds the model's spec and its normalisation, so that test.py and demo.py of both
+trees need nothing else; a .pth is what upstream's test.py, demo.py and, as `resume`, train_liif.py read.
+"""
+
+import argparse
+import importlib.util
+import io
+from pathlib import Path
+
+from liif_core import checkpoint, environment, upstream_checkpoint
+from liif_core.checkpoint import Checkpoint
+from liif_core.engine import State
+from liif_core.errors import UserError
+from liif_core.files import check_writable, write_atomically
+from liif_core.jittor_setup import pip_install
+
+ADAM = {"name": "adam", "args": {"lr": 1e-4}}  # of upstream's configs
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by upstream's names
+
+
+def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
+    """Write upstream's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*environment.PACKAGES['torch'])}`")
+    import torch
+
+    model = upstream_checkpoint.model_content(bare.model, bare.state.parameters)
+    model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
+    start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(list(model["sd"].values()), **optimizer["args"])
+    content = {
+        "model": model,
+        "optimizer": {**optimizer, "sd": start.state_dict()},
+        "epoch": 0,
+        "data_norm": bare.data_norm,  # upstream has it in its configs; with it, the way back loses nothing
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def main() -> int:
+    """Read, strip, write; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Turn a checkpoint into bare weights, for this project or upstream.")
+    parser.add_argument("input", type=Path, help="a run's .safetensors, upstream's .pth or LIIF-PyTorch's .pth.tar")
+    parser.add_argument("output", type=Path, help="the .safetensors, or the .pth for upstream, to write")
+    arguments = parser.parse_args()
+    if arguments.output.suffix not in (".safetensors", ".pth"):
+        raise UserError(f"{arguments.output}: the output is a .safetensors file, or a .pth for upstream LIIF")
+    found = checkpoint.load(arguments.input)
+    bare = Checkpoint(found.model, State(found.state.parameters), found.data_norm)
+    check_writable(arguments.output)
+    if arguments.output.suffix == ".safetensors":
+        checkpoint.save(arguments.output, bare)
+    else:
+        save_pth(arguments.output, bare, found.optimizer or ADAM)
+    count = sum(array.size for array in found.state.parameters.values())
+    print(f"{arguments.input} -> {arguments.output}: {found.model['name']}, {count:,} parameters")
+    if arguments.output.suffix == ".pth" and found.data_norm != upstream_checkpoint.DATA_NORM:
+        print(f"upstream's demo.py assumes 0.5 / 0.5; these weights want, in a config, data_norm: {found.data_norm}")
+    return 0

@@ -1,0 +1,57 @@
+"""The command of scripts/check_data.py: is the data what a config expects?
+
+Every data set gets one line, every problem a sentence below it. Exit status 1 when something is wrong.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from liif_core import config as configs
+from liif_core.data.check import Checker, Finding
+from liif_core.errors import UserError
+
+
+def examine(path: str, checker: Checker) -> Iterator[tuple[str, Finding]]:
+    """The data sets of a training or test config by their keys, examined."""
+    if "test_dataset" in configs.read_merged(configs.find(path)):
+        test = configs.load(path, "test").test_dataset
+        yield "test_dataset", checker.examine(test, training=False, batches=False)
+        return
+    config = configs.load(path, "train")
+    yield "train_dataset", checker.examine(config.train_dataset, training=True, batches=True)
+    if config.val_dataset is not None:
+        # With an eval_type, validation takes whole pictures, one after the other.
+        yield "val_dataset", checker.examine(config.val_dataset, training=False, batches=config.eval_type is None)
+
+
+def check(path: str, checker: Checker) -> int:
+    """Print what is found of a config's data sets; returns the number of problems."""
+    count = 0
+    try:
+        for key, finding in examine(path, checker):
+            found = len(finding.problems)
+            verdict = "ok" if not found else f"{found} problem{'s' if found > 1 else ''}"
+            print(f"{path}: {key}: {verdict}: {finding.summary}")
+            for problem in finding.problems:
+                print(f"  error: {problem}")
+            for note in finding.notes:
+                print(f"  note: {note}")
+            count += found
+    except UserError as error:  # the config itself; the others are looked at all the same
+        print(f"{path}: 1 problem\n  error: {error}")
+        count += 1
+    return count
+
+
+def main() -> int:
+    """Check all configs; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Say whether the data is what configs expect.")
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="looked for here, in the repository, in configs/")
+    parser.add_argument("--quick", action="store_true", help="read the headers of the pictures, not their pixels")
+    arguments = parser.parse_args()
+    checker = Checker(arguments.quick)
+    count = sum(check(path, checker) for path in arguments.configs)
+    if count:
+        print(f"{count} problem{'s' if count > 1 else ''}", file=sys.stderr)
+    return 1 if count else 0

@@ -1,0 +1,140 @@
+"""The command of scripts/download_data.py: the public data sets.
+
+An interrupted download goes on where it stopped. What is complete is left alone. `celebAHQ --from FOLDER` makes
+the small sizes of CelebA-HQ from pictures fetched by hand.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from liif_core import files, imaging, places
+from liif_core.data.catalogue import ARCHIVES, DATA_SETS
+from liif_core.data.folders import found
+from liif_core.data.obtain import count, missing, obtain
+from liif_core.errors import UserError
+from liif_core.places import WORK
+
+COMMAND = places.command("download", "download_data.py")
+FACES = f"""CelebA-HQ has to be fetched by hand: it lies on Google Drive, which asks for a browser, and links to it have
+died before. It is for research that is not commercial.
+  1. Get data1024x1024.zip (30,000 pictures) by the link under 'celebAHQ' in the README of github.com/yinboc/liif,
+     and unpack it.
+  2. {COMMAND} celebAHQ --from PATH/data1024x1024
+     shrinks the pictures to load/celebAHQ/256 and from there to 128, 64 and 32, with Pillow's bicubic.
+  3. Get split.json, which says what is for training, validation and test, by the link in the same place,
+     and put it into load/celebAHQ/."""
+
+
+def shrink_face(source: Path, target: Path) -> None:
+    """One face at four sizes: 256 from 1024, the others from 256, as upstream makes them."""
+    places = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
+    if all(place.exists() for place in places.values()):
+        return
+    large = imaging.read_image(source)
+    if large.shape[:2] != (1024, 1024):
+        raise UserError(f"{source} is {large.shape[0]}x{large.shape[1]}: CelebA-HQ's pictures are 1024x1024")
+    middle = imaging.resize(large, 256, 256)
+    for size, place in places.items():
+        imaging.write_image(place, middle if size == 256 else imaging.resize(middle, size, size))
+
+
+def make_faces(source: Path, target: Path) -> None:
+    """All faces at all sizes, what is there left alone; says whether the split is there."""
+    names = found(source)
+    if not names:
+        raise UserError(f"no pictures in {source}: the folder data1024x1024 of CelebA-HQ is wanted")
+    # Ctrl-C reaches the workers as well; they leave it to this process.
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=quiet) as pool:
+        work = [pool.submit(shrink_face, source / name, target) for name in names]
+        try:
+            for one in tqdm(work, desc="shrinking", unit="picture", leave=False, disable=None):
+                one.result()
+        except (UserError, KeyboardInterrupt):
+            pool.shutdown(cancel_futures=True)
+            raise
+    print(f"{target}: {len(names)} pictures at 256, 128, 64 and 32")
+    split = target / "split.json"
+    try:
+        parts = json.loads(split.read_text())
+        print(f"{split}: {', '.join(f'{key} {len(names)}' for key, names in parts.items())}")
+    except FileNotFoundError:
+        print(f"{split} is missing: see step 3 of {COMMAND} --list")
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f"{split} is not a JSON object of lists of names: fetch it again") from None
+
+
+def show(root: Path) -> None:
+    """What there is, and what of it is here."""
+    for archive in ARCHIVES:
+        places = ", ".join(f"{below} {count(root / below)}/{complete}" for below, complete in archive.counts.items())
+        check = "no published checksum"
+        if archive.sha256 or archive.contents:
+            check = "SHA-256 of the archive known" if archive.sha256 else "SHA-256 of the pictures known"
+        print(f"{archive.data_set}: {archive.size / 1e6:,.0f} MB, {check}: {places}")
+        for url in archive.urls:
+            print(f"  {url}")
+    print(FACES)
+
+
+def download_all(wanted: list[str], root: Path, dry_run: bool, keep: bool) -> None:
+    """Every archive of the data sets; one that fails does not keep the others from coming."""
+    failures = []
+    for archive in (archive for archive in ARCHIVES if archive.data_set in wanted):
+        try:
+            folders = missing(archive, root)
+            if not folders:
+                print(f"complete: {', '.join(str(root / below) for below in archive.counts)}")
+            elif dry_run:
+                print(f"would fetch {archive.size / 1e6:,.0f} MB from {archive.urls[0]} into {', '.join(folders)}")
+            else:
+                obtain(archive, root, keep)
+                print(f"fetched: {', '.join(str(root / below) for below in folders)}")
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failures.append(str(error))
+    if failures:
+        raise UserError(f"{len(failures)} of the archives could not be fetched")
+
+
+def main() -> int:
+    """Download, shrink or list; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
+    parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
+    parser.add_argument("--to", type=Path, default=WORK / "load", help="the folder to fill (default: load/)")
+    parser.add_argument("--from", type=Path, dest="source", help="CelebA-HQ's pictures of 1024x1024, fetched by hand")
+    parser.add_argument("--list", action="store_true", help="say what there is, from where, and what is here already")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--keep", action="store_true", help="keep the archives in load/.downloads")
+    arguments = parser.parse_args()
+    wanted = arguments.data_sets
+    if arguments.list:
+        show(arguments.to)
+        return 0
+    if unknown := [name for name in wanted if name not in [*DATA_SETS, "celebAHQ"]]:
+        raise UserError(f"no data set '{unknown[0]}': known are {', '.join(DATA_SETS)} and celebAHQ")
+    if not wanted:
+        raise UserError(f"which data set? name some of {', '.join(DATA_SETS)} and celebAHQ, or give --list")
+    if "celebAHQ" in wanted and not arguments.source:
+        print(FACES)
+        raise UserError("celebAHQ wants --from FOLDER, the pictures of 1024x1024 that were fetched by hand")
+    if arguments.source and "celebAHQ" not in wanted:
+        raise UserError(
+            f"--from {arguments.source}: it goes with celebAHQ alone; what is public comes from its own place"
+        )
+    if not arguments.dry_run:
+        files.check_writable(arguments.to / "anything")
+    download_all(wanted, arguments.to, arguments.dry_run, arguments.keep)
+    if "celebAHQ" in wanted:
+        if arguments.dry_run:
+            print(f"would shrink {len(found(arguments.source))} pictures into {arguments.to / 'celebAHQ'}")
+        else:
+            make_faces(arguments.source, arguments.to / "celebAHQ")
+    return 0

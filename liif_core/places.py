@@ -1,0 +1,21 @@
+"""Where the project's files lie: from a checkout all in its root, installed by pip in three places."""
+
+from pathlib import Path
+
+# Of the packages: the checkout's root, or site-packages.
+CODE = Path(__file__).resolve().parents[1]
+
+# pip's copy of configs/, pretrained/, reference/ and requirements.txt; pyproject.toml names them.
+_COPY = CODE / "liif_core" / "shipped"
+INSTALLED = _COPY.is_dir()
+
+# Of what comes with the project: configs/, pretrained/, reference/, requirements.txt.
+SHIPPED = _COPY if INSTALLED else CODE
+
+# Of what its user brings and makes: load/, save/, demo_result/. Installed, the working directory.
+WORK = Path() if INSTALLED else CODE
+
+
+def command(name: str, script: str) -> str:
+    """How to type a command: `liif <name>` where that is what there is, else scripts/<script>."""
+    return f"liif {name}" if INSTALLED else f"python scripts/{script}"

@@ -1,0 +1,77 @@
+"""The command of scripts/report.py: studies in, results out.
+
+A study is a folder that batch_0.sh and batch_test_simple.py filled. Without --readme, or with --html or --plots, the
+page and the plots are made of the studies; --readme writes the tables in the README files from results/pretrained.csv.
+"""
+
+import argparse
+from pathlib import Path
+
+from liif_core import experiments
+from liif_core.errors import UserError
+from liif_core.files import check_writable, write_atomically
+from liif_core.places import CODE, INSTALLED, WORK
+from liif_core.report import study, tables
+
+
+def write_readmes() -> None:
+    """Write the marked tables of both README files anew."""
+    if INSTALLED:
+        raise UserError("--readme: the README files are not part of what pip installs; run this in the repository")
+    scores = tables.readme_scores()
+    for name, language in tables.READMES.items():
+        path = CODE / name
+        if not path.exists():
+            raise UserError(f"no {path}: its tables cannot be written")
+        before = path.read_text(encoding="utf-8")
+        after = tables.rewrite(before, scores, language, name)
+        write_atomically(path, after.encode())
+        print(f"{name}: {'as before' if after == before else 'tables written anew'}")
+
+
+def find_studies(folders: list[Path]) -> list[study.Study]:
+    """The named studies, or all below save/."""
+    found = folders or study.below(WORK / "save")
+    if not found:
+        raise UserError("no study: name one like save/bsds400, or run batch_0.sh and scripts/batch_test_simple.py")
+    return [study.load(folder) for folder in found]
+
+
+def write_plots(studies: list[study.Study], folder: Path) -> None:
+    """One PNG for each experiment of each study, and the summary."""
+    from liif_core.report import page, plots
+
+    for one in studies:
+        groups = page.by_experiment(one, experiments.read())
+        figures = {f"{name}.png": plots.experiment_figure(*found) for name, found in groups.items()}
+        if groups:
+            figures["summary.png"] = plots.summary_figure(groups)
+        for name, figure in figures.items():
+            path = folder / one.name / name
+            check_writable(path)
+            plots.save_png(figure, path)
+        print(f"{folder / one.name}: {len(figures)} plots")
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Tables and plots of studies, and the README's tables.")
+    parser.add_argument("study", nargs="*", type=Path, help="folders like save/bsds400 (default: all below save/)")
+    parser.add_argument("--html", type=Path, help="the page to write (default: save/report.html)")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write the plots there too, as PNG")
+    parser.add_argument("--readme", action="store_true", help="write the tables of the README files from results/")
+    arguments = parser.parse_args()
+    if arguments.readme:
+        write_readmes()
+        if not (arguments.study or arguments.html or arguments.plots):
+            return 0
+    output = arguments.html or WORK / "save" / "report.html"
+    studies = find_studies(arguments.study)
+    check_writable(output)
+    from liif_core.report import page  # matplotlib takes a second, which --readme does not need
+
+    write_atomically(output, page.render(studies, experiments.read()).encode())
+    print(f"{output}: {', '.join(one.name for one in studies)}, {output.stat().st_size / 1e6:.1f} MB")
+    if arguments.plots:
+        write_plots(studies, arguments.plots)
+    return 0
