@@ -1,0 +1,93 @@
+"""Enlarge a picture with the two graphs that scripts/export.py writes:
+
+    python enlarge_onnx.py FOLDER INPUT OUTPUT --scale 3.7
+
+Needs onnxruntime, numpy and Pillow and nothing else: copy it wherever you like.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ImportError as error:
+    sys.exit(f"error: {error.name} is missing: run `{sys.executable} -m pip install onnxruntime numpy pillow`")
+
+QUERIES = 1 << 16  # decoded at a time; 13 KB of memory each
+SETTINGS = ("inp_sub", "inp_div", "gt_sub", "gt_div")
+
+
+def open_graph(path: Path) -> onnxruntime.InferenceSession:
+    """One of the two graphs, on the CPU."""
+    if not path.is_file():
+        sys.exit(f"error: no {path}: FOLDER must hold encoder.onnx and decoder.onnx, as scripts/export.py writes them")
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # it would take twice the memory and save no time
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each thing that a file can suffer from
+        sys.exit(f"error: {path} is not a graph that onnxruntime can read: {error}")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 (H, W, 3), RGB."""
+    try:
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: cannot read {path} as a picture: {error}")
+
+
+def pixel_centres(n: int) -> np.ndarray:
+    """(n,) float32: a picture covers [-1, 1] along each axis."""
+    return np.float32(-1 + 1 / n) + np.float32(2 / n) * np.arange(n, dtype=np.float32)
+
+
+def enlarge(folder: Path, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (H, W, 3) -> uint8 (height, width, 3)."""
+    encoder, decoder = open_graph(folder / "encoder.onnx"), open_graph(folder / "decoder.onnx")
+    properties = encoder.get_modelmeta().custom_metadata_map
+    if not set(SETTINGS) <= set(properties):
+        sys.exit(f"error: {folder / 'encoder.onnx'} does not say how pictures are normalised: scripts/export.py does")
+    inp_sub, inp_div, gt_sub, gt_div = (np.float32(json.loads(properties[name])) for name in SETTINGS)
+    inp = (np.float32(picture) / 255 - inp_sub) / inp_div
+    (feat,) = encoder.run(None, {"inp": inp.transpose(2, 0, 1)[None]})
+    down, right = pixel_centres(height), pixel_centres(width)
+    cell = np.float32([[2 / height, 2 / width]])
+    # Each call convolves the feature map once more, so that there should be no more calls than memory asks for.
+    rows = max(1, QUERIES // width)
+    bands = []
+    for top in range(0, height, rows):
+        coord = np.stack(np.meshgrid(down[top : top + rows], right, indexing="ij"), axis=-1)
+        (rgb,) = decoder.run(None, {"feat": feat, "coord": coord.reshape(1, -1, 2), "cell": cell})
+        values = np.clip(rgb * gt_div + gt_sub, 0, 1)
+        bands.append(np.rint(values * 255).astype(np.uint8).reshape(-1, width, 3))
+    return np.concatenate(bands)
+
+
+def main() -> None:
+    """Read, enlarge, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
+    parser.add_argument("folder", type=Path, help="with encoder.onnx and decoder.onnx")
+    parser.add_argument("input", type=Path, help="a picture")
+    parser.add_argument("output", type=Path, help="the picture to write; the ending chooses the format")
+    parser.add_argument("--scale", type=float, default=4, help="any number above 0 (default: 4)")
+    arguments = parser.parse_args()
+    picture = read_picture(arguments.input)
+    if not 0 < arguments.scale * max(picture.shape[:2]) < 30000:
+        parser.error(f"--scale {arguments.scale}: above 0, and no side longer than 30000 pixels, is accepted")
+    height, width = (max(1, round(side * arguments.scale)) for side in picture.shape[:2])
+    enlarged = enlarge(arguments.folder, picture, height, width)
+    try:
+        Image.fromarray(enlarged).save(arguments.output)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: cannot write {arguments.output}: {error}")
+    print(f"{arguments.input} {picture.shape[0]}x{picture.shape[1]} -> {height}x{width} {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

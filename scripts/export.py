@@ -1,0 +1,241 @@
+"""A model as two graphs that need nothing of this repository: `python scripts/export.py --output FOLDER`.
+
+FOLDER/encoder.onnx turns a picture into a feature map, once; FOLDER/decoder.onnx gives the colours at any queries.
+Height, width and the number of queries are free. What goes in and comes out, and the normalisation, stand in the
+metadata of both. docs/export.md has the details, examples/enlarge_onnx.py uses them without PyTorch. With --format
+torch-export the files end in .pt2 and torch.export.load reads them.
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from liif_core import checkpoint, coords, environment, provenance  # noqa: E402
+from liif_core.config import PRETRAINED, DataNorm  # noqa: E402
+from liif_core.errors import UserError  # noqa: E402
+from liif_core.files import check_writable, write_atomically  # noqa: E402
+from liif_core.jittor_setup import pip_install  # noqa: E402
+
+ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
+# numpy is named because pip would else replace it with one that Jittor cannot use.
+PACKAGES = ("onnx>=1.20", "onnxscript>=0.7", "onnx-ir>=0.2", "onnxruntime>=1.23", "numpy<2")
+
+# What --check enlarges, (H, W) and (h, w): by a whole factor, another one, one per axis, by 1, where queries lie on
+# pixel centres, and a size that takes long enough to be timed.
+CHECKS = [
+    ((24, 31), (48, 62)),
+    ((41, 67), (152, 248)),
+    ((13, 29), (97, 51)),
+    ((33, 17), (33, 17)),
+    ((96, 96), (384, 384)),
+]
+REPEATS = 3
+TOLERANCE = 1e-4  # of values of about 1; half a level of 8 bits is 4e-3
+
+# Makes of (1, 3, H, W), (1, Q, 2), (1, 2) the colours (1, Q, 3), all float32.
+Runner = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class Part(NamedTuple):
+    """One graph to write: module, example tensors by input name, names of the free sizes by axis for each, output."""
+
+    module: Any
+    inputs: dict[str, Any]
+    free: tuple[dict[int, Any], ...]
+    output: str
+
+
+def require(packages: tuple[str, ...]) -> None:
+    """Raise UserError with the command that installs them if packages of the export are missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"not installed: {', '.join(missing)}; run `{pip_install(*PACKAGES)}`")
+
+
+def metadata(found: checkpoint.Checkpoint, path: str | Path, encoder: Any) -> dict[str, str]:
+    """What somebody with the two graphs and nothing else has to know."""
+    norm = DataNorm.model_validate(found.data_norm or {})
+    height, width = (f"{encoder.scale} {letter}" if encoder.scale > 1 else letter for letter in "HW")
+    return {
+        "model": f"{found.model['name']} with {found.model['args']['encoder_spec']['name']}",
+        "inp_sub": json.dumps(norm.inp.sub),
+        "inp_div": json.dumps(norm.inp.div),
+        "gt_sub": json.dumps(norm.gt.sub),
+        "gt_div": json.dumps(norm.gt.div),
+        "inp": "(1, 3, H, W) float32: RGB, (value / 255 - inp_sub) / inp_div",
+        "feat": f"(1, {encoder.out_dim}, {height}, {width}) float32: the encoder's output, the decoder's input",
+        "coord": "(1, Q, 2) float32: down and right; pixel i of n has its centre at -1 + (2 i + 1) / n",
+        "cell": "(1, 2) float32: height and width of an output pixel, 2 / h and 2 / w",
+        "rgb": "(1, Q, 3) float32: value / 255 is rgb * gt_div + gt_sub, clamped to [0, 1]",
+        "spec": json.dumps(found.model),
+        "weights": f"{Path(path).name}, SHA-256 {provenance.sha256(checkpoint.locate(path))}",
+    }
+
+
+def parts_of(model: Any) -> dict[str, Part]:
+    """Encoder and decoder, with examples of sizes that no other axis has."""
+    import torch
+    from torch.export import Dim
+
+    from scripts.export_graphs import decoder_of, encoder_of
+
+    height, width, queries = (Dim(letter, min=1) for letter in "HWQ")
+    size = {2: height, 3: width}
+    inp, feat = torch.zeros(1, 3, 17, 23), torch.zeros(1, model.encoder.out_dim, 17, 23)
+    inputs = {"feat": feat, "coord": torch.zeros(1, 101, 2), "cell": torch.full((1, 2), 0.1)}
+    return {
+        "encoder": Part(encoder_of(model), {"inp": inp}, (size,), "feat"),
+        "decoder": Part(decoder_of(model), inputs, (size, {1: queries}, {}), "rgb"),
+    }
+
+
+def program_of(part: Part) -> Any:
+    """A part as torch.export's program."""
+    import torch
+
+    with torch.no_grad():
+        program = torch.export.export(part.module.eval(), tuple(part.inputs.values()), dynamic_shapes=part.free)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # would carry this machine's paths into the files
+    return program
+
+
+def as_onnx(part: Part, properties: dict[str, str]) -> bytes:
+    """The file's content."""
+    import torch
+
+    names = {"input_names": list(part.inputs), "output_names": [part.output], "dynamic_shapes": part.free}
+    result = torch.onnx.export(program_of(part), dynamo=True, verbose=False, **names)
+    result.model.metadata_props.update(properties)
+    return result.model_proto.SerializeToString()
+
+
+def as_torch_export(part: Part, properties: dict[str, str]) -> bytes:
+    """The file's content; the metadata lie in it as metadata.json."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.export.save(program_of(part), buffer, extra_files={"metadata.json": json.dumps(properties)})
+    return buffer.getvalue()
+
+
+def open_onnx(folder: Path) -> Runner:
+    """The graphs in onnxruntime, on the CPU."""
+    import onnxruntime
+
+    encoder, decoder = (
+        onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("encoder", "decoder")
+    )
+
+    def run(inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        (feat,) = encoder.run(None, {"inp": inp})
+        return decoder.run(None, {"feat": feat, "coord": coord, "cell": cell})[0]
+
+    return run
+
+
+def open_torch_export(folder: Path) -> Runner:
+    """The graphs in PyTorch."""
+    import torch
+
+    encoder, decoder = (torch.export.load(folder / f"{name}.pt2").module() for name in ("encoder", "decoder"))
+
+    def run(*arrays: np.ndarray) -> np.ndarray:
+        inp, coord, cell = map(torch.from_numpy, arrays)
+        with torch.no_grad():
+            return decoder(encoder(inp), coord, cell).numpy()
+
+    return run
+
+
+WRITE = {"onnx": as_onnx, "torch-export": as_torch_export}
+OPEN = {"onnx": open_onnx, "torch-export": open_torch_export}
+
+
+def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
+    """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
+    found = checkpoint.load(path)
+    environment.prepare("torch", "cpu")
+    import torch
+
+    from liif_torch.engine import Engine
+
+    engine = Engine(found.model)
+    checkpoint.restore(engine, found.state, path)
+    engine.model.to(
+        memory_format=torch.contiguous_format
+    )  # torch.export.save takes channels last for a part of a tensor
+    properties, files = metadata(found, path, engine.model.encoder), []
+    for name, part in parts_of(engine.model).items():
+        files.append(folder / f"{name}{ENDINGS[form]}")
+        write_atomically(files[-1], WRITE[form](part, properties))
+    return engine, files
+
+
+class Comparison(NamedTuple):
+    """Sizes (H, W) and (h, w), how far at most a graph's values lie from those of the engine, seconds of both."""
+
+    size: tuple[int, int]
+    output: tuple[int, int]
+    difference: float
+    graph_seconds: float
+    engine_seconds: float
+
+
+def compare(engine: Any, run: Runner, repeats: int = 1) -> Iterator[Comparison]:
+    """Run both in turn on the pictures of CHECKS; the seconds are those of the fastest of the repeats."""
+    rng = np.random.default_rng(0)
+    for size, output in CHECKS:
+        inp = rng.uniform(-1, 1, (1, 3, *size)).astype(np.float32)
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            found = run(inp, coords.make_coord(output)[None], coords.make_cell(output)[None])
+            halfway = time.perf_counter()
+            wanted = np.concatenate(list(engine.predict_image(inp, *output)))
+            seconds.append((halfway - started, time.perf_counter() - halfway))
+        difference = float(np.abs(found.reshape(wanted.shape) - wanted).max())
+        yield Comparison(size, output, difference, *map(min, zip(*seconds, strict=True)))
+
+
+def main() -> None:
+    """Write, and compare if asked to."""
+    parser = argparse.ArgumentParser(description="Write a model as two graphs, encoder and decoder.")
+    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
+    parser.add_argument("--output", "-o", required=True, type=Path, metavar="FOLDER", help="where the two files go")
+    parser.add_argument("--format", choices=ENDINGS, default="onnx", help="default: onnx")
+    parser.add_argument("--check", action="store_true", help="run the graphs and compare them with PyTorch")
+    arguments = parser.parse_args()
+    if arguments.format == "onnx":
+        require(("onnx", "onnxscript", *(["onnxruntime"] if arguments.check else [])))
+    check_writable(arguments.output / f"encoder{ENDINGS[arguments.format]}")
+    engine, files = export(arguments.model, arguments.output, arguments.format)
+    for path in files:
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    if arguments.check:
+        print(f"{'picture':>20} {'largest difference':>20} {arguments.format:>14} {'PyTorch':>10}")
+        for row in compare(engine, OPEN[arguments.format](arguments.output), REPEATS):
+            sizes = " -> ".join(f"{height}x{width}" for height, width in row[:2])
+            print(f"{sizes:>20} {row.difference:>20.1e} {row.graph_seconds:>12.3f} s {row.engine_seconds:>8.3f} s")
+            if not row.difference < TOLERANCE:
+                raise RuntimeError(f"the graphs are wrong: more than {TOLERANCE} from PyTorch")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
