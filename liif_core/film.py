@@ -1,0 +1,181 @@
+"""A film that zooms into a picture, bicubic beside LIIF, as GIF or MP4.
+
+Every frame is a part of the picture at the size of the frame, at whatever factor that is.
+"""
+
+import contextlib
+import errno
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import GifImagePlugin, Image
+
+from liif_core import coords, imaging, jittor_setup
+from liif_core.errors import UserError
+from liif_core.evaluation import Network
+from liif_core.files import check_writable, replacing
+from liif_core.sheet import sheet
+from liif_core.tiling import Box
+
+FASTEST = {".gif": 50, ".mp4": 240}  # frames per second, by ending; browsers slow down faster GIFs
+LONGEST = 4096  # pixels along a side of a half
+LASTING = 3600  # seconds at most
+HALF = 400  # pixels along the longer side of a half, if nobody says
+REST = 1  # seconds for which the last frame stays
+
+
+@dataclass(frozen=True)
+class Film:
+    """What is shown, and how long.
+
+    size: height and width of each half of a frame. zoom: above 1; the first frame shows the whole picture, cut to the
+    aspect of `size`, the last one a part whose sides are so many times shorter. centre: of the last frame, down and
+    right in fractions of the picture. seconds: from the first frame to the last.
+    """
+
+    size: tuple[int, int]
+    zoom: float
+    centre: tuple[float, float] = (0.5, 0.5)
+    seconds: float = 5
+    frames_per_second: float = 20
+
+    def __len__(self) -> int:
+        """Number of different frames."""
+        return max(2, round(self.seconds * self.frames_per_second))
+
+    def boxes(self, picture: tuple[int, int]) -> Iterator[Box]:
+        """The part of a picture of that size (H, W) which each frame shows, one inside the other.
+
+        The zoom is exponential, so that it looks even, and starts and ends slowly. One point stands still.
+        """
+        step = min(length / side for length, side in zip(picture, self.size, strict=True))
+        for number in range(len(self)):
+            time = number / (len(self) - 1)
+            factor = self.zoom ** (time * time * (3 - 2 * time))
+            way = (1 - 1 / factor) / (1 - 1 / self.zoom)  # from the first box to the last
+            starts, stops = [], []
+            for length, side, centre in zip(picture, self.size, self.centre, strict=True):
+                whole, part = step * side, step * side / self.zoom
+                first, last = (min(max(0, centre * length - span / 2), length - span) for span in (whole, part))
+                starts.append(max(0, first + way * (last - first)))
+                stops.append(min(length, starts[-1] + whole / factor))
+            yield (*starts, *stops)
+
+
+def default_size(picture: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a half that shows a picture of that size whole."""
+    height, width = (max(1, round(side * HALF / max(picture))) for side in picture)
+    return height, width
+
+
+def check(film: Film, path: Path, picture: tuple[int, int]) -> None:
+    """Raise UserError before the work starts if `make` could not make the film of a picture of that size (H, W)."""
+    suffix = path.suffix.lower()
+    if suffix not in FASTEST:
+        raise UserError(f"cannot tell a film from '{path.name}': accepted are {' and '.join(FASTEST)}")
+    coords.check_size(*film.size, "film")
+    if max(film.size) > LONGEST:
+        height, width = film.size
+        raise UserError(f"film size {height}x{width}: at most {LONGEST} pixels along a side are accepted")
+    most = min(length / side for length, side in zip(picture, film.size, strict=True)) * min(film.size)
+    if not 1 < film.zoom <= most:
+        raise UserError(f"zoom {film.zoom:g}: a factor above 1 is wanted, at most {int(most)}, which shows one pixel")
+    if not all(0 <= fraction <= 1 for fraction in film.centre):
+        down, right = film.centre
+        raise UserError(f"centre {down:g},{right:g}: fractions of the picture, down and right, like 0.4,0.6 are wanted")
+    if not 0 < film.seconds <= LASTING:
+        raise UserError(f"{film.seconds:g} seconds: a number above 0 is wanted, at most {LASTING}")
+    if not 1 <= film.frames_per_second <= FASTEST[suffix]:
+        raise UserError(f"{film.frames_per_second:g} frames per second: {suffix} takes 1 to {FASTEST[suffix]}")
+    if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        command = jittor_setup.pip_install("imageio-ffmpeg")
+        raise UserError(f"MP4 needs the Python package imageio-ffmpeg: run `{command}`, or write a .gif")
+    check_writable(path)
+
+
+def make(network: Network, image: np.ndarray, path: Path, film: Film, advance: Callable[[int], object]) -> None:
+    """Write the film of a picture, uint8 RGB (h, w, 3). It appears under its name only when it is whole.
+
+    advance: called with 1 after each of len(film) frames. Raises UserError as `check` does.
+    """
+    size = image.shape[0], image.shape[1]
+    check(film, path, size)
+    write = _gif if path.suffix.lower() == ".gif" else _mp4
+    with replacing(path) as temporary, write(temporary, film.frames_per_second) as add:
+        for number, box in enumerate(film.boxes(size), start=1):
+            rest = round(REST * film.frames_per_second) if number == len(film) else 0
+            add(frame(network, image, box, film.size), 1 + rest)
+            advance(1)
+
+
+def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """A part of the picture twice, of `size` each, under captions that say the factor: uint8 (h, w, 3).
+
+    Up to x1 there is nothing to enlarge: the picture is shrunk, in both halves alike.
+    """
+    height, width = size
+    bicubic = imaging.resize(image, height, width, box)
+    factor = height / (box[2] - box[0])
+    enlarged = imaging.to_uint8(network.part(image, box, height, width)) if factor > 1 else bicubic
+    return sheet([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", enlarged)])
+
+
+@contextlib.contextmanager
+def _gif(path: str, frames_per_second: float) -> Iterator[Callable[[np.ndarray, int], None]]:
+    """A function that adds a frame (h, w, 3), shown so many times as long as one.
+
+    Each frame has 256 colours of its own, chosen for the least error; dithering would tremble, and fill the file with
+    noise. Pillow's parts are put together here, because Pillow itself would hold all frames until the last.
+    """
+    with open(path, "wb") as file:
+        shown = 0
+
+        def add(picture: np.ndarray, times: int) -> None:
+            nonlocal shown
+            reduced = Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+            if not shown:
+                file.writelines(GifImagePlugin.getheader(reduced, info={"loop": 0})[0])  # 0: for ever
+            # A GIF counts in hundredths of a second. Rounded one by one, durations would not add up.
+            start, shown = shown, shown + times
+            begins, ends = (round(100 * count / frames_per_second) for count in (start, shown))
+            parts = GifImagePlugin.getdata(reduced, duration=10 * (ends - begins), include_color_table=True)
+            file.writelines(parts)
+
+        yield add
+        file.write(b";")
+
+
+@contextlib.contextmanager
+def _mp4(path: str, frames_per_second: float) -> Iterator[Callable[[np.ndarray, int], None]]:
+    """As `_gif`, in H.264. Raises OSError when the file did not become whole."""
+    import imageio_ffmpeg
+
+    failed = OSError(errno.EIO, "ffmpeg did not finish; is the disk full?")
+    writer = None
+
+    def add(picture: np.ndarray, times: int) -> None:
+        nonlocal writer
+        # H.264 keeps one colour for 2x2 pixels: both sides have to be even.
+        even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), constant_values=255)
+        size = even.shape[1], even.shape[0]
+        if writer is None:
+            writer = imageio_ffmpeg.write_frames(path, size, fps=frames_per_second, quality=8, macro_block_size=1)
+            writer.send(None)
+        try:
+            for _ in range(times):
+                writer.send(even)
+        except OSError:
+            raise failed from None
+
+    try:
+        yield add
+    finally:
+        if writer:
+            writer.close()
+    try:  # imageio-ffmpeg does not look at how ffmpeg ended
+        imageio_ffmpeg.count_frames_and_secs(path)
+    except RuntimeError:
+        raise failed from None
