@@ -37,7 +37,7 @@ def demos(arguments: Namespace, place: Path) -> tuple[dict[str, list], dict[str,
         start = [sys.executable, f"liif_{framework}/demo.py", "--gpu", arguments.gpu]
         if precision == arguments.precision[0]:
             helps[name] = [*start, "--help"]
-        enlarges[name] = [*start, *given, "--precision", precision]
+        enlarges[name] = [*start, *given, "--overwrite", "--precision", precision]
     return helps, enlarges
 
 

@@ -1,73 +1,194 @@
 """The command demo.py, once for both trees: see liif_core.cli."""
 
 import argparse
+import contextlib
 import math
+import os
+import signal
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import coords, evaluation, imaging
+from liif_core import demo_plan, environment, film, imaging, picture_files, sheet
 from liif_core.cli import GPU_HELP, PRECISION_HELP, load_engine
 from liif_core.config import PRETRAINED
+from liif_core.demo_plan import Task
 from liif_core.engine import PRECISIONS
-from liif_core.errors import UserError
+from liif_core.enlarge import enlarge, passes
+from liif_core.errors import Stopped, UserError
+from liif_core.evaluation import Network
 from liif_core.normalisation import Normalisation
+from liif_core.picture import Picture, fit
 
-TILE_HELP = "encode in overlapping squares of this side, in pixels, for less memory; 0: at once (default: by size)"
+TILE_HELP = (
+    "encode in overlapping squares of this side, in pixels, for less memory; 0: at once (default: auto, by size)"
+)
+COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 
-def output_size(image: np.ndarray, resolution: str | None, scale: float | None) -> tuple[int, int]:
-    """Height and width from "H,W" or a factor. Raises UserError for what is no picture."""
-    if resolution is not None:
-        parts = resolution.split(",")
-        if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-            raise UserError(f"--resolution '{resolution}': two whole numbers are wanted, height,width like 320,480")
-        height, width = map(int, parts)
-    elif scale is None:
-        raise UserError("how large? give --resolution H,W or --scale FACTOR")
-    elif not 0 < scale * max(image.shape[:2]) < math.inf:
-        raise UserError(f"--scale {scale}: a factor above 0 like 3.7 is wanted")
-    else:
-        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    coords.check_size(height, width)
-    if height * width > imaging.MAX_PIXELS:
-        raise UserError(f"output size {height}x{width}: at most {imaging.MAX_PIXELS:,} pixels are accepted")
-    return height, width
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Enlarge pictures by any factor with LIIF.")
+    demo_plan.add_file_arguments(parser)
+    demo_plan.add_size_arguments(parser)
+    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
+    parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and comments")
+    parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
+    zoom = parser.add_argument_group(
+        "a film instead of a picture: the zoom into it, bicubic beside LIIF (.gif or .mp4)"
+    )
+    zoom.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
+    zoom.add_argument("--centre", default="0.5,0.5", metavar="D,R", help="where to: fractions down,right (0.5,0.5)")
+    zoom.add_argument("--seconds", type=float, default=5, help="how long (5)")
+    zoom.add_argument("--fps", type=float, default=20, help="frames per second (20)")
+    parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
+    parser.add_argument("--tile", "-t", type=tile_side, help=TILE_HELP)
+    return parser.parse_intermixed_args()
+
+
+def tile_side(text: str) -> int | None:
+    """The value of --tile; None for "auto"."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise UserError(f"--tile {text}: a side in pixels is wanted, 0 for the whole picture, or auto")
+    return int(text)
+
+
+class Progress:
+    """A bar over the output pixels of all pictures, and what is said beside it."""
+
+    def __init__(self, tasks: list[Task]):
+        self.count, self.number = len(tasks), 0
+        pixels = sum(task.size[0] * task.size[1] for task in tasks)
+        self.bar = tqdm(total=pixels, unit="px", unit_scale=True, leave=False, disable=None)
+
+    def begin(self, task: Task, times: int) -> None:
+        """A picture that goes through the network so many times."""
+        self.number += 1
+        self.bar.total += (times - 1) * task.size[0] * task.size[1]
+        self.bar.set_description(f"{self.number}/{self.count} {task.source.name[:30]}")
+
+    def say(self, text: str, error: bool = False) -> None:
+        """A line that the bar does not tear."""
+        tqdm.write(text, file=sys.stderr if error else sys.stdout)
+        (sys.stderr if error else sys.stdout).flush()
 
 
 def demo(framework: str, load_tree: Callable) -> None:
     """demo.py"""
-    parser = argparse.ArgumentParser(description=f"Enlarge a picture with LIIF in {framework}.")
-    parser.add_argument("--input", "-i", required=True, type=Path)
-    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--resolution", help="output height,width in pixels")
-    size.add_argument("--scale", "-s", type=float, help="output size as a factor, any number above 0")
-    parser.add_argument("--output", "-o", default="output.png", type=Path)
-    parser.add_argument("--gpu", help=GPU_HELP)
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
-    parser.add_argument("--tile", "-t", type=int, help=TILE_HELP)
-    arguments = parser.parse_args()
-    if arguments.tile is not None and arguments.tile < 0:
-        raise UserError(f"--tile {arguments.tile}: a side in pixels is wanted, or 0 for the whole picture")
-    image = imaging.read_image(arguments.input)
-    height, width = output_size(image, arguments.resolution, arguments.scale)
-    imaging.check_writable(arguments.output)
-    engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
-    network = evaluation.Network(engine, Normalisation(norm), arguments.tile)
+    arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, _stop)
+    # Jittor compiles in children and ends them with SIGTERM, and would wait for ever for one that does not follow.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+    def load() -> tuple[Network, str]:
+        engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor's own would leave at once
+        if engine.device_kind == "cpu":
+            environment.limit_memory()
+        return Network(engine, Normalisation(norm), arguments.tile), place
+
+    if arguments.zoom is not None:
+        make_film(arguments, load)
+    else:
+        enlarge_files(arguments, load)
+
+
+def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
+    """All pictures, one after the other; leaves with status 2 if one failed."""
+    pairs = demo_plan.files(arguments)
+    tasks, failed, skipped = [], 0, 0
+    for source, output in pairs:
+        if arguments.skip_existing and output.exists():
+            skipped += 1
+            continue
+        try:
+            tasks.append(demo_plan.task(source, output, arguments))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed += 1
+    if tasks:
+        network, place = load()
+        started, progress = time.monotonic(), Progress(tasks)
+        for task in tasks:
+            try:
+                progress.say(enlarge_file(network, task, arguments, progress))
+            except UserError as error:
+                progress.say(f"error: {error}", error=True)
+                failed += 1
+        progress.bar.close()
+        print(f"{place}, {time.monotonic() - started:.2f} s")
+    if len(pairs) > 1 or skipped:
+        print(f"{len(pairs) - skipped - failed} enlarged, {skipped} skipped, {failed} failed")
+    if failed:
+        sys.exit(2)
+
+
+def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
+    """The zoom into one picture."""
+    source, output = demo_plan.film_files(arguments)
+    if arguments.skip_existing and output.exists():
+        return print(f"{output} exists, skipped")
+    image = picture_files.read(source).rgb()
+    size = (image.shape[0], image.shape[1])
+    half = demo_plan.output_size(size, arguments) if arguments.resolution else film.default_size(size)
+    centre = demo_plan.centre(arguments.centre)
+    shown = film.Film(half, arguments.zoom, centre, arguments.seconds, arguments.fps)
+    film.check(shown, output, size)
+    network, place = load()
     started = time.monotonic()
-    enlarged = np.empty((height, width, 3), dtype=np.uint8)
-    bar = tqdm(total=height, unit="row", leave=False, disable=None)
-    top = 0
-    for band in network.bands(image, height, width):
-        enlarged[top : top + len(band)] = imaging.to_uint8(band)
-        top += len(band)
-        bar.update(len(band))
-    bar.close()
-    imaging.write_image(arguments.output, enlarged)
-    seconds = time.monotonic() - started
-    print(f"{arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width} {arguments.output}")
-    print(f"{place}, {seconds:.2f} s")
+    with tqdm(total=len(shown), unit="frame", leave=False, disable=None) as bar:
+        film.make(network, image, output, shown, bar.update)
+    print(f"{source} {size[0]}x{size[1]}, x{arguments.zoom:g} in {len(shown)} frames -> {output}")
+    print(f"{place}, {time.monotonic() - started:.2f} s")
+
+
+def _stop(number, frame):
+    raise Stopped("stopped; no picture is left half written")
+
+
+def enlarge_file(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
+    """Enlarge one picture; what was done, in a line. Raises UserError."""
+    picture = fit(picture_files.read(task.source), task.output.suffix.lower())
+    if picture.size != task.source_size:
+        raise UserError(f"{task.source} changed while the pictures before it were enlarged")
+    progress.begin(task, passes(picture))
+    with scratch(task.output.parent, (*task.size, picture.pixels.shape[2]), picture.pixels.dtype) as result:
+        enlarge(network, picture, result, progress.bar.update)
+        picture_files.write(task.output, result, picture, arguments.metadata)
+        if arguments.compare:
+            write_comparison(task, picture, result)
+    sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
+    return "; ".join([f"{task.source} {sizes} {task.output}", *picture.notes])
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """An array in a file without a name, so that the system may keep it on the disk instead of in memory."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            # A disk that is full says so here; later it would end the process.
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+        except OSError as error:
+            raise UserError(f"cannot write in {folder}: {error.strerror}") from None
+        yield np.memmap(file, dtype, "r+", shape=shape)
+
+
+def write_comparison(task: Task, picture: Picture, result: np.ndarray) -> None:
+    """NAME_compare.png: bicubic and LIIF beside each other, of large pictures the middle."""
+    part = [((side - min(side, COMPARED)) // 2, (side + min(side, COMPARED)) // 2) for side in task.size]
+    (top, bottom), (left, right) = part
+    down, across = (before / after for before, after in zip(task.source_size, task.size, strict=True))
+    box = top * down, left * across, bottom * down, right * across
+    bicubic = imaging.resize(picture.rgb(), bottom - top, right - left, box)
+    liif = replace(picture, pixels=np.array(result[top:bottom, left:right])).rgb()
+    imaging.write_image(task.compare, sheet.sheet([("bicubic", bicubic), ("LIIF", liif)]))

@@ -159,6 +159,42 @@ def prepare_jittor(device: Device) -> Device:
     return device
 
 
+def limit_memory() -> None:
+    """Let the system refuse memory that it does not have, which can be handled, instead of ending the process later.
+
+    Linux gives out more than there is and kills whoever uses it. The limit is on the process's own data (RLIMIT_DATA):
+    what it has now and what is free, in the machine and in its container (cgroup). Called again when memory was
+    refused, it returns freed pages first. Does nothing where none of this can be read; never lifts a user's limit.
+    """
+    with contextlib.suppress(OSError, ValueError, ImportError, AttributeError):
+        import resource
+
+        ctypes.CDLL(None).malloc_trim(0)
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        own = int(re.findall(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)[0]) << 10
+        global _limit_at_start
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        _limit_at_start = soft if _limit_at_start is None else _limit_at_start
+        limits = [limit for limit in (_limit_at_start, hard, own + free_memory()) if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
+_limit_at_start: int | None = None
+
+
+def free_memory() -> int:
+    """Bytes that may still be used. Raises OSError or ValueError where /proc does not tell."""
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    free = [int(number) << 10 for number in re.findall(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)]
+    with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        group = Path("/sys/fs/cgroup")
+        used = int((group / "memory.current").read_text()) - int(
+            re.findall(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)[0]
+        )
+        free.append(max(0, int((group / "memory.max").read_text()) - used))
+    return min(free)
+
+
 def keep_freed_pages() -> bool:
     """Let glibc keep freed memory for the next tensor; True if it does, False (harmless) elsewhere.
 

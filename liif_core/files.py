@@ -1,36 +1,60 @@
 """Writing that leaves the old file or the new one, never a part."""
 
+import contextlib
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from liif_core.errors import UserError
+
+WRITING = ".writing-"  # how files begin that are not whole yet; short, for the whole name may be as long as allowed
 
 
 def check_writable(path: Path) -> None:
     """Raise UserError before the work starts if `write_atomically` could not write there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-"):
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=WRITING):
             pass
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # refuses names that are too long
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; name a file")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a file beside, flush it to the disk, rename it into place.
+def check_readable(path: Path) -> None:
+    """Raise UserError unless the path is a file that can be opened."""
+    try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
+            raise UserError(f"{path} is a pipe or a device; an image file is wanted here")
+        with open(path, "rb"):
+            pass
+    except FileNotFoundError:
+        raise UserError(f"no such image: {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; an image file is wanted here") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[str]:
+    """The name of a file beside `path` to write to; then it is flushed to the disk and renamed into place.
 
     The file under `path` is the old one or the new one, never a part. Raises UserError when the disk is
     full or the folder cannot be written.
     """
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
+        descriptor, temporary = tempfile.mkstemp(prefix=WRITING, suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)
@@ -39,3 +63,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a file beside, flush it to the disk, rename it into place; see `replacing`."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)

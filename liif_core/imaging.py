@@ -82,18 +82,24 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     files.write_atomically(path, content.getvalue())
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pillow's antialiased bicubic (a = -0.5), uint8 (h, w, 3) -> uint8 (height, width, 3), not to be written to."""
+def resize(
+    image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Pillow's antialiased bicubic (a = -0.5), uint8 (h, w, 3) -> uint8 (height, width, 3), not to be written to.
+
+    box: top, left, bottom, right of the part to take, in pixels, fractions too.
+    """
     whole = np.ascontiguousarray(image)  # Pillow alone would copy a crop of a larger picture byte by byte
     size = (whole.shape[1], whole.shape[0])
     opened = Image.frombuffer("RGB", size, whole, "raw", "RGB", 0, 1)
-    return np.asarray(opened.resize((width, height), Image.Resampling.BICUBIC))
+    part = box and (box[1], box[0], box[3], box[2])
+    return np.asarray(opened.resize((width, height), Image.Resampling.BICUBIC, part))
 
 
-def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 [0, 255] -> float32 [0, 1]."""
+def to_float(image: np.ndarray, white: int = 255) -> np.ndarray:
+    """uint8 [0, 255] -> float32 [0, 1]; `white` of another range, such as 65535."""
     values = image.astype(np.float32)
-    values /= np.float32(255)
+    values /= np.float32(white)
     return values
 
 

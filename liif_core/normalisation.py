@@ -16,13 +16,13 @@ class Normalisation:
             for numbers in (norm.sub, norm.div)
         )
 
-    def inp(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (B, H, W, 3) or (H, W, 3) -> float32 (B, 3, H, W), B = 1 for a single picture.
+    def inp(self, images: np.ndarray, white: int = 255) -> np.ndarray:
+        """Values 0 to `white`, (B, H, W, 3) or (H, W, 3) -> float32 (B, 3, H, W), B = 1 for a single picture.
 
         The channels stay last in memory, which is how convolutions like them.
         """
         images = images[None] if images.ndim == 3 else images
-        return _normalised(images, self.inp_sub, self.inp_div).transpose(0, 3, 1, 2)
+        return _normalised(images, self.inp_sub, self.inp_div, white).transpose(0, 3, 1, 2)
 
     def gt(self, colours: np.ndarray) -> np.ndarray:
         """uint8 (..., 3) -> float32 (..., 3)."""
@@ -39,9 +39,9 @@ class Normalisation:
         return np.clip(values, 0, 1, out=values)
 
 
-def _normalised(values: np.ndarray, sub: np.ndarray, div: np.ndarray) -> np.ndarray:
+def _normalised(values: np.ndarray, sub: np.ndarray, div: np.ndarray, white: int = 255) -> np.ndarray:
     """In one array: a new one for each operation costs more in page faults than in arithmetic."""
-    result = imaging.to_float(values)
+    result = imaging.to_float(values, white)
     result -= sub
     result /= div
     return result

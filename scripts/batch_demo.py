@@ -16,10 +16,11 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import demo, imaging, jobs, provenance, sheet, trained  # noqa: E402
-from liif_core.config import PRETRAINED, ROOT  # noqa: E402
+from liif_core import demo_plan, imaging, jobs, provenance, sheet, trained  # noqa: E402
+from liif_core.config import PRETRAINED  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import check_writable, write_atomically  # noqa: E402
+from liif_core.places import WORK  # noqa: E402
 
 HEADER = ["model", "framework", "picture"]
 PART = 180  # pixels: the largest side of the part that the sheet shows
@@ -86,16 +87,14 @@ def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Enlarge one picture with all models.")
     parser.add_argument("--input", "-i", required=True, type=Path)
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--resolution", help="output height,width in pixels")
-    size.add_argument("--scale", "-s", type=float, help="output size as a factor, any number above 0")
+    demo_plan.add_size_arguments(parser)
     trained.add_arguments(parser)
-    parser.add_argument("--output", type=Path, default=ROOT / "demo_result", help="folder (default: demo_result/)")
+    parser.add_argument("--output", type=Path, default=WORK / "demo_result", help="folder (default: demo_result/)")
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     image = imaging.read_image(arguments.input)
-    height, width = demo.output_size(image, arguments.resolution, arguments.scale)
+    height, width = demo_plan.output_size(image.shape[:2], arguments)
     picture = provenance.sha256(arguments.input)
     check_writable(arguments.output / "log.txt")
     files = arguments.models or ([] if arguments.save_dir else [str(PRETRAINED)])
@@ -122,6 +121,7 @@ def main() -> int:
             return jobs.Result(cells, "would make" if arguments.dry_run else "done")
         command = [*jobs.script(task.framework, "demo"), "--input", str(arguments.input), "--model"]
         command += [str(task.model.path), "--resolution", f"{height},{width}", "--output", str(task.output)]
+        command += ["--overwrite"]
         if arguments.dry_run:
             print(" ".join([*command, *(["--gpu", place] if place else [])]))
             return jobs.Result(cells, "would make")

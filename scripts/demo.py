@@ -34,7 +34,7 @@ def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
     """Run the framework's demo.py as a user would."""
     output = OUT / f"{framework}.png"
     command = [sys.executable, f"liif_{framework}/demo.py", "--input", low.relative_to(ROOT)]
-    command += ["--resolution", f"{height},{width}", "--output", output.relative_to(ROOT)]
+    command += ["--resolution", f"{height},{width}", "--output", output.relative_to(ROOT), "--overwrite"]
     print("$ python", *command[1:], flush=True)
     if subprocess.run(command, cwd=ROOT).returncode:
         sys.exit(f"the demo stopped: {framework} failed; `python -m liif_core.doctor` says what is missing")

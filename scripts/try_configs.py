@@ -24,8 +24,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import cli, demo, imaging, jobs  # noqa: E402
 from liif_core import config as configs  # noqa: E402
-from liif_core.config import ROOT  # noqa: E402
 from liif_core.errors import Stopped, UserError  # noqa: E402
+from liif_core.places import SHIPPED  # noqa: E402
 
 LOW = 12  # pixels: the side of the low resolution
 TINY = {
@@ -122,14 +122,15 @@ def load_tree(framework: str):
 def try_one(path: Path, framework: str, place: Path, arguments: argparse.Namespace) -> None:
     """Train, test, demo."""
     gpu = ["--gpu", arguments.gpu] if arguments.gpu else []
-    name = str(path.relative_to(ROOT / "configs").with_suffix("")).replace("/", "-")
+    name = str(path.relative_to(SHIPPED / "configs").with_suffix("")).replace("/", "-")
     changes = overrides(configs.load(path, "train"), place, arguments.steps, arguments.tiny)
     saving = ["--save-dir", place, "--name", f"{name}_{framework}"]
     call(cli.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
     model = place / f"{name}_{framework}" / "epoch-last.safetensors"
     call(cli.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
     output = place / f"{name}_{framework}.png"
-    call(demo.demo, framework, "-i", place / "1" / "a.png", "-s", 2.5, "--model", model, "-o", output, *gpu)
+    enlarge = ["-i", place / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
+    call(demo.demo, framework, *enlarge, "--model", model, *gpu)
     model.unlink()  # the big ones take 300 MB each
 
 
@@ -138,7 +139,7 @@ def try_framework(framework: str, paths: list[Path], place: Path, arguments: arg
     results = []
     for path in paths:
         started, lines = time.time(), []
-        print(f"\n{framework}: {path.relative_to(ROOT / 'configs')}", flush=True)
+        print(f"\n{framework}: {path.relative_to(SHIPPED / 'configs')}", flush=True)
         try:
             try_one(path, framework, place, arguments)
         except Stopped:
@@ -146,7 +147,7 @@ def try_framework(framework: str, paths: list[Path], place: Path, arguments: arg
         except Exception as error:  # whatever it is, it is shown and the exit status says so
             lines = [f"{type(error).__name__}: {error}"]
             traceback.print_exc()
-        cells = [str(path.relative_to(ROOT / "configs")), framework, f"{time.time() - started:.1f}s"]
+        cells = [str(path.relative_to(SHIPPED / "configs")), framework, f"{time.time() - started:.1f}s"]
         results.append(jobs.Result(cells, "failed" if lines else "done", lines))
     return results
 
@@ -162,7 +163,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.steps < 1:
         raise UserError(f"--steps {arguments.steps}: 1 or more is wanted")
-    folder = ROOT / "configs"
+    folder = SHIPPED / "configs"
     paths = [
         path
         for path in sorted(folder.glob("train-*/**/*.yaml"))

@@ -39,6 +39,7 @@ parser = argparse.ArgumentParser()
 for option in ("name", "save-dir", "gpu", "model", "json", "input", "resolution", "output"):
     parser.add_argument("--" + option)
 parser.add_argument("--resume", action="store_true")
+parser.add_argument("--overwrite", action="store_true")
 parser.add_argument("--config", nargs="+")
 parser.add_argument("--set", nargs="+", default=[])
 a = parser.parse_args()

@@ -1,0 +1,240 @@
+"""What demo.py is to do: which pictures, how large, and where the results go. All of it is known before a framework
+is imported."""
+
+import argparse
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from liif_core import coords, imaging, picture_files
+from liif_core.errors import UserError
+from liif_core.picture import FORMATS
+
+SUFFIX = "_liif"  # of results that nobody gave a name
+COMPARE = "_compare.png"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture: from where, to where, and how large."""
+
+    source: Path
+    output: Path
+    source_size: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def compare(self) -> Path:
+        """Where --compare draws the result beside bicubic."""
+        return compare_path(self.output)
+
+
+def compare_path(output: Path) -> Path:
+    """NAME_compare.png for NAME.EXT."""
+    return output.with_name(output.stem + COMPARE)
+
+
+def add_size_arguments(parser: argparse.ArgumentParser) -> None:
+    """--scale, --resolution, --width and --height, of which one is given."""
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--scale", "-s", "--outscale", type=float, metavar="FACTOR", help="output size as a factor, like 3.7")
+    size.add_argument("--resolution", metavar="H,W", help="output height,width in pixels")
+    size.add_argument("--width", type=int, metavar="W", help="output width in pixels; the height follows")
+    size.add_argument("--height", type=int, metavar="H", help="output height in pixels; the width follows")
+
+
+def check_size_arguments(arguments: argparse.Namespace) -> None:
+    """Raise UserError for what is no size of any picture."""
+    if arguments.resolution is not None:
+        parts = arguments.resolution.split(",")
+        if len(parts) != 2 or not all(part.strip().isdecimal() and len(part.strip()) < 10 for part in parts):
+            raise UserError(
+                f"--resolution '{arguments.resolution}': two whole numbers are wanted, height,width like 320,480"
+            )
+        coords.check_size(*map(int, parts))
+    elif arguments.scale is not None:
+        if not 0 < arguments.scale < math.inf:
+            raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
+    elif arguments.width is None and arguments.height is None:
+        raise UserError("how large? give --scale FACTOR, --resolution H,W, --width W or --height H")
+    for name in ("width", "height"):
+        side = getattr(arguments, name)
+        if side is not None and not 0 < side < 10**9:
+            raise UserError(f"--{name} {str(side)[:20]}: at least 1 pixel is wanted, and no more than a format holds")
+
+
+def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[int, int]:
+    """Height and width of the result of a picture of `size`. Raises UserError for what is no size, or too large."""
+    check_size_arguments(arguments)
+    if arguments.resolution is not None:
+        height, width = map(int, arguments.resolution.split(","))
+    elif arguments.height is not None:
+        height, width = arguments.height, max(1, round(size[1] * arguments.height / size[0]))
+    elif arguments.width is not None:
+        height, width = max(1, round(size[0] * arguments.width / size[1])), arguments.width
+    elif arguments.scale * max(size) == math.inf:
+        raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
+    else:
+        height, width = (max(1, round(side * arguments.scale)) for side in size)
+    if height * width > imaging.MAX_PIXELS:
+        raise UserError(f"output size {height}x{width}: at most {imaging.MAX_PIXELS:,} pixels are accepted")
+    return height, width
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which pictures, and where to."""
+    parser.add_argument("pictures", nargs="*", type=Path, help="pictures, or folders of them")
+    parser.add_argument("--input", "-i", nargs="+", action="extend", type=Path, default=[], help="the same")
+    parser.add_argument("--recursive", action="store_true", help="look into the folders of folders too")
+    parser.add_argument(
+        "--output", "-o", type=Path, help=f"a file for one picture, else a folder (default: NAME{SUFFIX}.EXT here)"
+    )
+    parser.add_argument(
+        "--suffix", help=f"what results have after their names (default: {SUFFIX}, in --output nothing)"
+    )
+    parser.add_argument("--ext", choices=["auto", *(ending[1:] for ending in FORMATS)], default="auto")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    existing.add_argument("--skip-existing", action="store_true", help="leave results that are there already")
+
+
+def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Every picture and the file that will become of it.
+
+    Raises UserError if there are none, if two would write the same file, if a file of the user would be lost, or if a
+    result cannot be written.
+    """
+    inputs = [*arguments.pictures, *arguments.input]
+    if not inputs:
+        raise UserError("which picture? name a file or a folder, like --input picture.png")
+    check_size_arguments(arguments)
+    if not {"/", "\0"}.isdisjoint(arguments.suffix or ""):
+        raise UserError(f"--suffix '{arguments.suffix}': it is part of a name, and / is not; --output names a folder")
+    if (
+        arguments.ext != "auto"
+        and _is_file(arguments, inputs)
+        and arguments.output.suffix.lower() != f".{arguments.ext}"
+    ):
+        raise UserError(f"--ext {arguments.ext}: '{arguments.output}' names another format; give one of the two")
+    # A picture may be named twice, itself and with its folder.
+    named = [pair for path in inputs for pair in _below(path, arguments, inputs)]
+    pairs = list({(_real(source), _real(output)): (source, output) for source, output in reversed(named)}.values())[::-1]
+    if not pairs:
+        raise UserError(
+            f"no pictures in {', '.join(map(str, inputs))}: looked for {picture_files.SUFFIXES}"
+            + ("" if arguments.recursive else "; --recursive looks into folders of it too")
+        )
+    written = [(source, result) for source, output in pairs for result in _results(output, arguments)]
+    _check_names(written)
+    _check_existing([result for _, result in written], arguments)
+    return pairs
+
+
+def film_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The picture of a film, and the film. Raises UserError as `files` does."""
+    inputs = [*arguments.pictures, *arguments.input]
+    if len(inputs) != 1 or os.path.isdir(inputs[0]):
+        raise UserError("--zoom makes a film of one picture: name one file")
+    for name in ("scale", "width", "height"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} does not go with --zoom: give --resolution H,W for one half of the film")
+    output = arguments.output or Path(f"{inputs[0].stem}_zoom.gif")
+    _check_existing([output], arguments)
+    return inputs[0], output
+
+
+def centre(text: str) -> tuple[float, float]:
+    """Fractions of a picture from "down,right"."""
+    try:
+        down, right = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--centre '{text}': two fractions are wanted, down,right like 0.4,0.6") from None
+    return down, right
+
+
+def _check_existing(outputs: list[Path], arguments: argparse.Namespace) -> None:
+    """Raise UserError where a result is there already and nobody said what to do with it."""
+    existing = [output for output in outputs if os.path.exists(output) and not os.path.isdir(output)]
+    if existing and not (arguments.overwrite or arguments.skip_existing):
+        count = (
+            f"{len(existing)} results, such as {existing[0]}, exist" if len(existing) > 1 else f"{existing[0]} exists"
+        )
+        raise UserError(f"{count} already: --overwrite replaces them, --skip-existing leaves them")
+
+
+def _is_file(arguments: argparse.Namespace, inputs: list[Path]) -> bool:
+    """Whether --output names a file, and no folder."""
+    output = arguments.output
+    return (
+        output is not None
+        and not os.path.isdir(output)
+        and len(inputs) == 1
+        and not os.path.isdir(inputs[0])
+        and (output.suffix != "")
+    )
+
+
+def _below(path: Path, arguments: argparse.Namespace, inputs: list[Path]) -> list[tuple[Path, Path]]:
+    """A file, or the pictures of a folder, each with its output."""
+    if _is_file(arguments, inputs):
+        return [(path, arguments.output)]
+    if not os.path.isdir(path):
+        return [(path, _output(path, Path(), arguments, arguments.output))]
+    into = arguments.output or Path(f"{_real(path).name}{SUFFIX}")
+    found = _pictures(path, arguments.recursive)
+    return [(file, _output(file, file.relative_to(path).parent, arguments, into)) for file in found]
+
+
+def _pictures(folder: Path, recursive: bool) -> list[Path]:
+    """Those of a folder; links to folders are not followed. Raises UserError for one that cannot be looked into."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}")
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        found += [Path(place, name) for name in names if Path(name).suffix.lower() in FORMATS]
+        if not recursive:
+            folders.clear()
+    return sorted(file for file in found if os.path.isfile(file))
+
+
+def _real(path: Path) -> Path:
+    """Without links and dots; unlike Path.resolve it takes loops and names that are too long as they are."""
+    return Path(os.path.realpath(path))
+
+
+def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
+    """All files that will become of a picture."""
+    return [output, compare_path(output)] if arguments.compare else [output]
+
+
+def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path | None) -> Path:
+    suffix = arguments.suffix if arguments.suffix is not None else ("" if into else SUFFIX)
+    ending = file.suffix if file.suffix.lower() in FORMATS else ".png"
+    return (into or Path()) / below / f"{file.stem}{suffix}{ending if arguments.ext == 'auto' else f'.{arguments.ext}'}"
+
+
+def _check_names(written: list[tuple[Path, Path]]) -> None:
+    """Raise UserError where a result would replace another one or a picture. written: pictures and results."""
+    sources = {_real(source): source for source, _ in written}
+    first: dict[Path, Path] = {}
+    for source, result in written:
+        place = _real(result)
+        if place in sources:
+            raise UserError(f"the result of {source} would replace {sources[place]}: give --output or --suffix")
+        if place in first:
+            raise UserError(f"{first[place]} and {source} would both become {result}: rename one of them")
+        first[place] = source
+
+
+def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
+    """Raises UserError for a picture that cannot be read, or not be enlarged so far."""
+    source_size = picture_files.read_header(source)
+    try:
+        size = output_size(source_size, arguments)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    picture_files.check_output(output, *size)
+    return Task(source, output, source_size, size)

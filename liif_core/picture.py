@@ -1,0 +1,175 @@
+"""Pictures as they are: grey, alpha, palettes, 1 to 16 bits, CMYK, profiles and EXIF go in and come out.
+
+For the demo alone: data sets and tests see 8-bit RGB (liif_core.imaging). Files are read and written by
+liif_core.picture_files.
+"""
+
+import os
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+os.environ.setdefault("VIPS_WARNING", "0")  # libvips would write its warnings between ours
+import pyvips  # noqa: E402
+
+PROFILE = "icc-profile-data"  # libvips' name of an ICC profile
+
+
+@dataclass(frozen=True)
+class Format:
+    """What files of a format can hold.
+
+    loader: libvips' name of its reader. depths: bits per sample. longest: pixels along a side. fields: profiles, XMP
+    and the like. exif: EXIF, as far as libvips reads and writes it there.
+    """
+
+    loader: str
+    depths: tuple[int, ...]
+    alpha: bool = False
+    cmyk: bool = False
+    palette: bool = False
+    fields: bool = True
+    exif: bool = True
+    longest: int = 1_000_000
+
+
+PNG = Format("pngload", (1, 2, 4, 8, 16), alpha=True, palette=True)
+JPEG = Format("jpegload", (8,), cmyk=True, longest=65_535)
+WEBP = Format("webpload", (8,), alpha=True, longest=16_383)
+TIFF = Format("tiffload", (1, 8, 16), alpha=True, cmyk=True, exif=False)  # libvips spoils odd widths of 4 bits
+AVIF = Format("heifload", (8, 10, 12), alpha=True, longest=16_384)
+GIF = Format("gifload", (8,), alpha=True, palette=True, fields=False, longest=65_535)
+BMP = Format("", (1, 8), palette=True, fields=False, longest=65_535)  # libvips does not know it
+FORMATS = {
+    ".png": PNG,
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".webp": WEBP,
+    ".tif": TIFF,
+    ".tiff": TIFF,
+    ".avif": AVIF,
+    ".gif": GIF,
+    ".bmp": BMP,
+}
+SUFFIXES = ", ".join(FORMATS)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, upright.
+
+    pixels: (h, w, c) uint8, or uint16 for more than 8 bits; c is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB
+    and alpha, or CMYK. depth: bits per sample of the file. palette: the file had one. fields: EXIF, XMP, profile and
+    the like under libvips' names, with its types. resolution: pixels per mm, across and down. suffix: of its format.
+    notes: what of the file is not kept, a few words each.
+    """
+
+    pixels: np.ndarray
+    depth: int = 8
+    cmyk: bool = False
+    palette: bool = False
+    fields: dict[str, tuple[int, object]] = field(default_factory=dict)
+    resolution: tuple[float, float] = (1.0, 1.0)
+    suffix: str = ".png"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the last channel is how opaque a pixel is."""
+        return self.pixels.shape[2] in (2, 4) and not self.cmyk
+
+    @property
+    def step(self) -> int:
+        """How far two neighbouring levels of the file lie apart in `pixels`: 17 for 4 bits, 64 for 10."""
+        return 255 // levels(self.depth) if self.depth <= 8 else 1 << (16 - self.depth)
+
+    @property
+    def white(self) -> int:
+        """The highest value in `pixels`."""
+        return levels(self.depth) * self.step
+
+    def rgb(self) -> np.ndarray:
+        """(h, w, 3) uint8, over white where it is not opaque: to look at, and to compare with."""
+        pixels = self.pixels if self.white == 255 else np.rint(self.pixels * (255 / self.white)).astype(np.uint8)
+        if self.cmyk:
+            return ((255 - pixels[..., :3]).astype(np.uint16) * (255 - pixels[..., 3:]) // 255).astype(np.uint8)
+        colours = pixels[..., : 3 if pixels.shape[2] > 2 else 1]
+        if self.alpha:
+            opaque = pixels[..., -1:] / np.float32(255)
+            colours = np.rint(colours * opaque + 255 * (1 - opaque)).astype(np.uint8)
+        return np.ascontiguousarray(np.broadcast_to(colours, (*self.size, 3)))
+
+
+def levels(depth: int) -> int:
+    """How many levels lie above black."""
+    return (1 << depth) - 1
+
+
+def fit(picture: Picture, suffix: str) -> Picture:
+    """The picture as a file with that ending can hold it; `notes` tells what is lost."""
+    form = FORMATS[suffix]
+    name = suffix[1:].upper()
+    notes = list(picture.notes)
+    if picture.cmyk and not form.cmyk:
+        picture, notes = _to_srgb(picture), [*notes, f"{name} has no CMYK: converted to sRGB"]
+    if PROFILE in picture.fields and not form.fields:
+        picture, notes = _to_srgb(picture), [*notes, f"{name} has no profiles: converted to sRGB"]
+    lost = {key for key in picture.fields if not form.fields or (key.startswith("exif-") and not form.exif)}
+    if any(key.startswith(("exif-", "xmp-", "iptc-")) for key in lost):
+        notes.append(f"{name} has no EXIF here")
+    picture = replace(picture, fields={key: value for key, value in picture.fields.items() if key not in lost})
+    if picture.alpha and not form.alpha:
+        picture, notes = _over_white(picture), [*notes, f"{name} has no alpha: laid over white"]
+    if picture.depth not in form.depths or (picture.depth < 8 and picture.pixels.shape[2] > 1):
+        depth = min((depth for depth in form.depths if depth >= max(8, picture.depth)), default=form.depths[-1])
+        notes += [f"{name} has at most {depth} bits"] if depth < picture.depth else []
+        picture = _with_depth(picture, depth)
+    if picture.palette and not form.palette:
+        notes.append(f"{name} has no palette here: RGB")
+    return replace(picture, palette=(picture.palette or suffix == ".gif") and form.palette, notes=tuple(notes))
+
+
+def _over_white(picture: Picture) -> Picture:
+    opaque = picture.pixels[..., -1:] / np.float32(picture.white)
+    flat = np.rint(picture.pixels[..., :-1] * opaque + picture.white * (1 - opaque))
+    return replace(picture, pixels=flat.astype(picture.pixels.dtype))
+
+
+def _with_depth(picture: Picture, depth: int) -> Picture:
+    """The same picture in other levels."""
+    after = replace(picture, depth=depth)
+    values = np.rint(picture.pixels / picture.step * (levels(depth) / levels(picture.depth))) * after.step
+    return replace(after, pixels=values.astype(np.uint8 if depth <= 8 else np.uint16))
+
+
+def _to_srgb(picture: Picture) -> Picture:
+    """Through its profile, or CMYK without one through libvips' own."""
+    deep = picture.pixels.dtype == np.uint16
+    image = to_vips(picture, picture.pixels).icc_transform(
+        "srgb", embedded=True, input_profile="cmyk" if picture.cmyk else "srgb", depth=16 if deep else 8
+    )
+    fields = {name: value for name, value in picture.fields.items() if name != PROFILE}
+    if image.get_typeof(PROFILE):
+        fields[PROFILE] = (image.get_typeof(PROFILE), image.get(PROFILE))
+    pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    return replace(picture, pixels=pixels, cmyk=False, fields=fields)
+
+
+def to_vips(picture: Picture, pixels: np.ndarray) -> pyvips.Image:
+    """pixels (h, w, c) with the picture's fields; libvips reads the array itself, which must outlive the image."""
+    height, width, channels = pixels.shape
+    wide = pixels.dtype == np.uint16
+    kind = ("grey16" if wide else "b-w") if channels < 3 else "rgb16" if wide else "srgb"
+    image = pyvips.Image.new_from_memory(pixels, width, height, channels, "ushort" if wide else "uchar")
+    image = image.copy(
+        interpretation="cmyk" if picture.cmyk else kind, xres=picture.resolution[0], yres=picture.resolution[1]
+    )
+    for name, (kind_of_value, value) in picture.fields.items():
+        image.set_type(kind_of_value, name, value)
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # or the EXIF would go on saying that it lies
+    return image

@@ -1,0 +1,290 @@
+"""Files of pictures: read as they are, written as they were (liif_core.picture).
+
+libvips reads and writes, because it keeps 16 bits of colour and writes row by row. Pillow reads and writes BMP, which
+libvips does not know.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+from PIL import ExifTags
+
+from liif_core import files, imaging
+from liif_core.errors import UserError
+from liif_core.picture import AVIF, FORMATS, GIF, JPEG, PNG, TIFF, WEBP, Format, Picture, pyvips, to_vips
+
+QUALITY = 95  # of JPEG, WebP and AVIF, of 100
+SUFFIXES = ", ".join(FORMATS)
+# Of what a file says beside its pixels; the thumbnail is left out, for it shows the small picture.
+FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "png-comment-", "resolution-unit")
+DENSEST = 1e6  # pixels per mm that libvips takes
+FILM = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
+
+
+def read_header(path: Path) -> tuple[int, int]:
+    """Height and width of the upright picture, without its pixels. Raises UserError as `read` does."""
+    if _is_bmp(path):
+        with _pillow(path) as image:
+            return image.height, image.width
+    image = _open(path)
+    lies = image.get_typeof("orientation") != 0 and image.get("orientation") >= 5
+    return (image.width, image.height) if lies else (image.height, image.width)
+
+
+def read(path: Path) -> Picture:
+    """The picture of a file, the first of several.
+
+    Raises UserError for a file that is missing, damaged or none of FORMATS, for samples of other than 1 to 16 bits and
+    for more than imaging.MAX_PIXELS.
+    """
+    if _is_bmp(path):
+        return _read_bmp(path)
+    image = _open(path)
+    notes = _several(path, image)
+    if _suffix(image) == ".tif" and _tiff_has_exif(path):
+        notes.append("EXIF of TIFF is not kept")
+    try:
+        image, more = _plain(path, image)
+        image = image.copy_memory().autorot()
+        pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    except pyvips.Error as error:
+        raise _unreadable(path, error) from None
+    return Picture(
+        pixels,
+        depth=_depth(path, image),
+        cmyk=image.interpretation == "cmyk",
+        palette=image.get_typeof("palette") != 0,
+        fields=_fields(image),
+        resolution=(image.xres, image.yres),
+        suffix=_suffix(image),
+        notes=(*notes, *more),
+    )
+
+
+def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
+    """FIELDS of an upright picture, with their types; they say no more that it lies."""
+    names = [name for name in image.get_fields() if name.startswith(FIELDS) and not name.endswith("-Orientation")]
+    fields = {name: (image.get_typeof(name), image.get(name)) for name in names}
+    if "exif-data" in fields:
+        kind, exif = fields["exif-data"]
+        fields["exif-data"] = kind, _without_thumbnail(exif)
+    if "xmp-data" in fields:
+        kind, xmp = fields["xmp-data"]
+        fields["xmp-data"] = kind, re.sub(rb"(tiff:Orientation(?:>|=[\"']))\d", rb"\g<1>1", xmp)
+    return fields
+
+
+def _without_thumbnail(exif: bytes) -> bytes:
+    """EXIF that ends after the first of its directories; the second shows the small picture."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+    first = int.from_bytes(tiff[4:8], order)
+    link = first + 2 + 12 * int.from_bytes(tiff[first : first + 2], order)
+    if link + 4 > len(tiff):
+        return exif
+    return exif[: len(exif) - len(tiff)] + tiff[:link] + bytes(4) + tiff[link + 4 :]
+
+
+def _open(path: Path) -> pyvips.Image:
+    """Its header; pixels are decoded when they are asked for."""
+    options = {"access": "sequential", "fail_on": "error"}
+    try:
+        # A source and no name: names are searched for options, and "a[1].png" is a name.
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        if _head(path)[4:12] == FILM:
+            image = pyvips.Image.heifload_source(source, **options)
+        else:
+            image = pyvips.Image.new_from_source(source, "", **options)
+    except pyvips.Error as error:
+        raise _unreadable(path, error) from None
+    if not _suffix(image):
+        raise UserError(f"cannot read {path}: accepted are {SUFFIXES}")
+    _check_pixels(path, image.height, image.width)
+    return image
+
+
+def _suffix(image: pyvips.Image) -> str:
+    """The ending of the format that it was read from; empty for what libvips knows beside FORMATS."""
+    loader = image.get("vips-loader")
+    return next((suffix for suffix, form in FORMATS.items() if form.loader and loader.startswith(form.loader)), "")
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    reason = lines[0] if lines else f"accepted are {SUFFIXES}"
+    return UserError(f"cannot read {path} as an image (truncated, damaged or none): {reason}")
+
+
+def _check_pixels(path: Path, height: int, width: int) -> None:
+    if height * width > imaging.MAX_PIXELS:
+        limit = f"at most {imaging.MAX_PIXELS:,} pixels are accepted"
+        raise UserError(f"{path} claims {height}x{width} pixels: {limit}; scale it down first")
+
+
+def _several(path: Path, image: pyvips.Image) -> list[str]:
+    """Whether the file holds more pictures than the first."""
+    head = _head(path)
+    count = image.get("n-pages") if image.get_typeof("n-pages") else 1
+    if _suffix(image) == ".png":
+        count = int.from_bytes(head.partition(b"IDAT")[0].partition(b"acTL")[2][:4], "big")
+    if head[4:12] == FILM or count > 1:
+        return [f"the first of {count if count > 1 else 'several'} pictures in the file"]
+    return []
+
+
+def _tiff_has_exif(path: Path) -> bool:
+    """Whether there is more than a TIFF needs: libvips does not read it."""
+    with _quiet(), contextlib.suppress(Exception), PIL.Image.open(path, formats=["TIFF"]) as image:
+        tags = set(image.getexif())
+        return not tags.isdisjoint((ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))
+    return False
+
+
+def _head(path: Path) -> bytes:
+    """How a file begins."""
+    with open(path, "rb") as file:
+        return file.read(1 << 16)
+
+
+def _plain(path: Path, image: pyvips.Image) -> tuple[pyvips.Image, list[str]]:
+    """uchar or ushort in 1 to 4 channels; what was lost on the way. Raises UserError for other samples."""
+    notes = []
+    if image.format not in ("uchar", "ushort"):
+        raise UserError(f"{path} has samples of type {image.format}: accepted are whole numbers of 1 to 16 bits")
+    if image.interpretation == "cmyk" and image.format == "ushort":
+        image, notes = image.cast("uchar", shift=True).copy(interpretation="cmyk"), ["CMYK of 16 bits becomes 8 bits"]
+    if image.interpretation == "cmyk" and image.bands > 4:
+        image, notes = image.extract_band(0, n=4), [*notes, "the alpha of CMYK is dropped"]
+    known = ("b-w", "grey16", "srgb", "rgb", "rgb16", "cmyk", "multiband")
+    if image.interpretation not in known or image.bands > 4:
+        raise UserError(
+            f"{path} has {image.bands} channels of type {image.interpretation}: accepted are grey and RGB, "
+            "with or without alpha, and CMYK"
+        )
+    return image, notes
+
+
+def _depth(path: Path, image: pyvips.Image) -> int:
+    """Bits per sample of the file."""
+    bits = image.get("bits-per-sample") if image.get_typeof("bits-per-sample") else 8
+    if image.format == "uchar":
+        return bits if bits < 8 and image.bands == 1 and not image.get_typeof("palette") else 8
+    known = AVIF.depths if _suffix(image) == ".avif" else (16,)
+    if bits not in known:
+        raise UserError(f"{path} has samples of {bits} bits: accepted are 1, 2, 4, 8 and 16, and in AVIF 8, 10 and 12")
+    return bits
+
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python would print what Pillow logs
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings: what they are about is refused, or is none of the user's concern."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _is_bmp(path: Path) -> bool:
+    files.check_readable(path)
+    return _head(path)[:2] == b"BM"
+
+
+def _pillow(path: Path) -> PIL.Image.Image:
+    try:
+        with _quiet():
+            image = PIL.Image.open(path, formats=["BMP"])
+    except PIL.Image.DecompressionBombError:
+        raise UserError(f"{path} claims more than {imaging.MAX_PIXELS:,} pixels; scale it down first") from None
+    except Exception as error:  # Pillow raises whatever a broken file provokes
+        raise UserError(f"cannot read {path} as an image (damaged or none): {error}") from None
+    _check_pixels(path, image.height, image.width)
+    return image
+
+
+def _read_bmp(path: Path) -> Picture:
+    with _pillow(path) as image:
+        mode = image.mode
+        try:
+            pixels = np.array(image.convert("L" if mode in ("1", "L") else "RGB"))
+        except Exception as error:  # as above
+            raise UserError(f"cannot read {path} as an image (truncated or damaged): {error}") from None
+        across, down = (min(float(dots) / 25.4, DENSEST) for dots in image.info.get("dpi", (25.4, 25.4)))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    depth = 1 if mode == "1" else 8
+    return Picture(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp")
+
+
+def check_output(path: Path, height: int, width: int) -> None:
+    """Raise UserError before the work starts if `write` could not write a picture of that size there."""
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise UserError(f"cannot tell an image format from '{path.name}': accepted are {SUFFIXES}")
+    if max(height, width) > form.longest:
+        suffix = path.suffix.lower()
+        raise UserError(f"output size {height}x{width}: {suffix} holds at most {form.longest:,} pixels along a side")
+    files.check_writable(path)
+
+
+def write(path: Path, pixels: np.ndarray, picture: Picture, metadata: str = "keep") -> None:
+    """Write pixels (h, w, c) as what `picture` is: a file of its depth, with its profile and its fields.
+
+    picture: what `fit` gave for the ending. metadata: "keep", or "strip" for all but the profile, without which the
+    colours would be others. The file appears under its name only when it is whole. Raises UserError when it cannot be
+    written.
+    """
+    suffix = path.suffix.lower()
+    with files.replacing(path) as temporary:
+        try:
+            if suffix == ".bmp":
+                _write_bmp(temporary, pixels, picture)
+            else:
+                _savers(picture)[FORMATS[suffix]](
+                    to_vips(picture, pixels), os.fsencode(temporary), "icc" if metadata == "strip" else "all"
+                )
+        except pyvips.Error as error:
+            lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+            raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
+
+
+def _savers(picture: Picture) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:
+    depth = picture.depth
+    small = {"bitdepth": depth} if depth < 8 else {}
+    palette = {"palette": True, "bitdepth": 8} if picture.palette else small
+    group4 = {"compression": "ccittfax4"} if depth == 1 else {"compression": "deflate"}
+    group4 |= {"predictor": "horizontal" if depth in (8, 16) else "none"}
+    return {
+        PNG: lambda image, name, keep: image.pngsave(name, keep=keep, filter="all", **palette),
+        JPEG: lambda image, name, keep: image.jpegsave(name, keep=keep, Q=QUALITY, optimize_coding=True),
+        WEBP: lambda image, name, keep: image.webpsave(name, keep=keep, Q=QUALITY),
+        TIFF: lambda image, name, keep: image.tiffsave(name, keep=keep, bigtiff=_large(image), **group4, **small),
+        AVIF: lambda image, name, keep: image.heifsave(
+            name, keep=keep, Q=QUALITY, compression="av1", bitdepth=depth, subsample_mode="off"
+        ),
+        GIF: lambda image, name, keep: image.gifsave(name, keep=keep),
+    }
+
+
+def _large(image: pyvips.Image) -> bool:
+    """Whether a TIFF might pass its limit of 4 GiB."""
+    return image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > 3 << 30
+
+
+def _write_bmp(temporary: str, pixels: np.ndarray, picture: Picture) -> None:
+    height, width, channels = pixels.shape
+    image = PIL.Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels)
+    if picture.depth == 1:
+        image = image.convert("1", dither=PIL.Image.Dither.NONE)
+    elif picture.palette:
+        image = image.quantize(256)
+    dots = tuple(25.4 * per_mm for per_mm in picture.resolution)
+    image.save(temporary, "BMP", dpi=dots)

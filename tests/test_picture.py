@@ -1,0 +1,446 @@
+"""Pictures of every kind in every format, through a network that repeats pixels: what goes in comes out.
+
+At a factor of 1 that network changes nothing, so a file that keeps its pixels must come out with the same ones; at 2
+each is there four times. What the results hold is read with Pillow where it can, so that a mistake in writing is not
+undone in reading. The kinds and formats are those of the table in README.md: a test for every cell.
+"""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pictures
+import PIL.Image
+import pytest
+from conftest import ROOT
+from PIL import ImageCms
+
+from liif_core import picture_files
+from liif_core.enlarge import enlarge
+from liif_core.errors import UserError
+from liif_core.picture import FORMATS, Picture, fit, pyvips, to_vips
+
+LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy picture may come out otherwise
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+MAKER, ORIENTATION = 0x010F, 0x0112
+LIES_LEFT = 6  # turn it clockwise to see it upright
+
+
+class Repeat:
+    """Repeats pixels, band by band. The engine is what `enlarge` asks for the size of squares."""
+
+    tile = None
+
+    def bands(self, image, height, width, white=255):
+        down, right = (np.arange(n) * side // n for n, side in zip((height, width), image.shape, strict=False))
+        for rows in np.array_split(down, 3):
+            yield (image[rows][:, right] / np.float32(white)).astype(np.float32)
+
+
+def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep") -> Picture:
+    """What demo.py does with a picture; returns what was written."""
+    picture = fit(picture_files.read(source), output.suffix)
+    height, width = (side * factor for side in picture.size)
+    result = np.zeros((height, width, picture.pixels.shape[2]), picture.pixels.dtype)
+    counted = []
+    enlarge(Repeat(), picture, result, counted.append)
+    assert sum(counted) in (height * width, 2 * height * width)
+    picture_files.write(output, result, picture, metadata)
+    return picture
+
+
+def noise(channels: int, dtype=np.uint8, height: int = 23, width: int = 31) -> np.ndarray:
+    """Every level somewhere; gentle, so that lossy formats come near it."""
+    down, right = np.mgrid[:height, :width]
+    waves = [np.sin(down / 7 + k) + np.cos(right / (5 + k)) for k in range(channels)]
+    unit = (np.stack(waves, axis=-1) + 2) / 4
+    return np.rint(unit * np.iinfo(dtype).max).astype(dtype)
+
+
+def save_deep(path: Path, pixels: np.ndarray, depth: int) -> None:
+    """More than 8 bits, which Pillow does not write in colour."""
+    image = pyvips.Image.new_from_memory(pixels, *pixels.shape[1::-1], pixels.shape[2], "ushort")
+    image = image.copy(interpretation="rgb16" if pixels.shape[2] > 2 else "grey16")
+    if path.suffix == ".avif":
+        image.heifsave(str(path), compression="av1", bitdepth=depth, lossless=True)
+    else:
+        image.write_to_file(str(path))
+
+
+def save(path: Path, kind: str) -> np.ndarray:
+    """A file of a kind; its pixels (h, w, c) upright."""
+    rgb, quality = noise(3), {"quality": 98} if path.suffix in (".jpg", ".webp", ".avif") else {}
+    image = PIL.Image.fromarray(rgb)
+    if kind == "RGB":
+        image.save(path, **quality)
+        return rgb
+    if kind == "grey":
+        image.convert("L").save(path, **quality)
+        return np.asarray(image.convert("L"))[..., None]
+    if kind == "alpha":
+        rgba = noise(4)
+        rgba[..., 3] = np.where(rgba[..., 3] > 128, 255, 0) if path.suffix == ".gif" else rgba[..., 3] | 1
+        PIL.Image.fromarray(rgba).save(path, **quality)
+        return rgba
+    if kind == "palette":
+        few = image.quantize(64)
+        few.save(path)
+        return np.asarray(few.convert("RGB"))
+    if kind == "1 bit":
+        ink = noise(1)[..., 0] > 128
+        PIL.Image.fromarray(ink).save(path)
+        return (ink * np.uint8(255))[..., None]
+    if kind == "16 bits":
+        deep = noise(3, np.uint16)
+        save_deep(path, deep, 12)
+        return deep
+    if kind == "CMYK":
+        cmyk = noise(4)
+        PIL.Image.fromarray(cmyk, "CMYK").save(path, **quality)
+        return cmyk
+    if kind == "profile":
+        image.save(path, icc_profile=SRGB, **quality)
+        return rgb
+    if kind == "EXIF":
+        exif = PIL.Image.Exif()
+        exif[MAKER], exif[ORIENTATION] = "ACME", LIES_LEFT
+        more = {"subsampling": "4:4:4"} if path.suffix == ".avif" else {}
+        image.save(path, exif=exif, **quality, **more)
+        return np.rot90(rgb, -1)
+    assert kind == "several"
+    others = [PIL.Image.fromarray(rgb[::-1]), PIL.Image.fromarray(rgb[:, ::-1])]
+    image.save(path, save_all=True, append_images=others, **quality)
+    return rgb
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(ending, kind, cell) of the table of formats in README.md."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"<!-- formats -->\n\n(.*?)\n\n", readme, re.DOTALL).group(1).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    kinds = rows[0][1:]
+    return [(row[0], kind, cell) for row in rows[2:] for kind, cell in zip(kinds, row[1:], strict=True)]
+
+
+CELLS = table()
+ENDINGS = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "WebP": ".webp",
+    "TIFF": ".tif",
+    "AVIF": ".avif",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+}
+KINDS = ["RGB", "grey", "alpha", "palette", "1 bit", "16 bits", "CMYK", "profile", "EXIF", "several"]
+
+
+def test_the_table_knows_all_formats_and_kinds():
+    assert {row for row, _, _ in CELLS} == set(ENDINGS)
+    assert set(ENDINGS.values()) == set(FORMATS) - {".jpeg", ".tiff"}
+    assert [kind for row, kind, _ in CELLS if row == "PNG"] == KINDS
+
+
+@pytest.mark.parametrize(("row", "kind", "cell"), [cell for cell in CELLS if cell[2] != "-"])
+def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
+    ending = ENDINGS[row]
+    source, output, twice = (tmp_path / f"{name}{ending}" for name in ("in", "out", "twice"))
+    wanted = save(source, kind)
+    picture = through(source, output)
+    through(source, twice, 2)
+    before, after = PIL.Image.open(source), PIL.Image.open(output)
+    assert after.format == before.format
+    found, large = (picture_files.read(path).pixels for path in (output, twice))
+    if cell in ("kept", "12 bits"):
+        assert after.mode == before.mode
+        assert picture_files.read(output).depth == picture_files.read(source).depth == picture.depth
+    else:
+        assert cell in ("RGB", "first"), cell
+    if kind == "16 bits":
+        assert found.dtype == np.uint16
+    if cell == "RGB":
+        wanted = np.broadcast_to(wanted, (*wanted.shape[:2], 3))
+        assert after.mode == "RGB"
+    if kind == "several":
+        count = "several" if row == "AVIF" else "3"
+        assert cell == "first" and picture.notes == (f"the first of {count} pictures in the file",)
+        assert getattr(after, "n_frames", 1) == 1
+    if kind == "EXIF":
+        exif = after.getexif()
+        assert exif[MAKER].startswith("ACME") and exif.get(ORIENTATION, 1) == 1
+        assert not re.search("rotat|orient", str(after.info.get("xmp", "")))
+    if kind == "profile":
+        assert after.info["icc_profile"] == SRGB
+    tolerance = LOSSY.get(ending, 0) * (257 if found.dtype == np.uint16 else 1)
+    if kind == "palette" or ending == ".gif":
+        tolerance = 40  # other colours are chosen, and dithered between
+    if ending == ".gif":  # which is read with alpha
+        seen = wanted[..., 3:] > 0 if kind == "alpha" else True
+        assert ((found[..., 3:] > 0) == seen).all()
+        found, large, wanted = (array[..., :3] for array in (found * seen, large, wanted * seen))
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted).max() <= tolerance
+    assert large.shape == (2 * wanted.shape[0], 2 * wanted.shape[1], wanted.shape[2])
+    assert np.abs(large[::2, ::2].astype(int) - wanted).max() <= max(tolerance * 2, 0)
+
+
+LOST = {
+    "alpha": "no alpha: laid over white",
+    "palette": "no palette",
+    "16 bits": "has at most 8 bits",
+    "CMYK": "no CMYK: converted to sRGB",
+    "profile": "no profiles: converted to sRGB",
+    "EXIF": "no EXIF here",
+}
+
+
+@pytest.mark.parametrize(("row", "kind"), [(row, kind) for row, kind, cell in CELLS if cell == "-"])
+def test_what_a_format_does_not_hold_is_said(tmp_path, row, kind):
+    """From a format that holds it."""
+    origin = {"CMYK": ".tif", "alpha": ".png", "several": ".gif"}.get(kind, ".png")
+    source, output = tmp_path / f"in{origin}", tmp_path / f"out{ENDINGS[row]}"
+    save(source, kind)
+    picture = through(source, output)
+    assert picture_files.read(output).size == picture.size
+    if kind in LOST:
+        assert any(LOST[kind] in note for note in picture.notes), picture.notes
+    elif kind == "several":
+        assert "the first of 3 pictures in the file" in picture.notes
+    else:
+        assert kind in ("1 bit", "RGB", "grey")  # 8 bits hold one; a palette holds what is dithered
+
+
+# What the table does not say
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_grey_of_few_bits_keeps_them(tmp_path, depth):
+    wanted = np.rint(noise(1) / 255 * (2**depth - 1)).astype(np.uint8) * (255 // (2**depth - 1))
+    to_vips(Picture(wanted), wanted).pngsave(str(tmp_path / "in.png"), bitdepth=depth)
+    assert through(tmp_path / "in.png", tmp_path / "out.png").depth == depth
+    found = picture_files.read(tmp_path / "out.png")
+    assert found.depth == depth and np.array_equal(found.pixels, wanted)
+    assert through(tmp_path / "in.png", tmp_path / "out.tif").depth == 8
+    assert np.array_equal(picture_files.read(tmp_path / "out.tif").pixels, wanted)
+
+
+def test_the_exif_of_a_tiff_is_said_to_be_lost(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[MAKER] = "ACME"
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.tif", exif=exif)
+    assert through(tmp_path / "in.tif", tmp_path / "out.png").notes == ("EXIF of TIFF is not kept",)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_16_bits_of_grey_and_alpha_are_kept(tmp_path, channels, ending):
+    wanted = noise(channels, np.uint16) | 1
+    save_deep(tmp_path / f"in{ending}", wanted, 16)
+    through(tmp_path / f"in{ending}", tmp_path / f"out{ending}")
+    assert np.array_equal(picture_files.read(tmp_path / f"out{ending}").pixels, wanted)
+
+
+@pytest.mark.parametrize("depth", [10, 12])
+def test_white_stays_white_at_any_depth(tmp_path, depth):
+    save_deep(tmp_path / "in.avif", np.full((9, 11, 3), 65535, np.uint16), depth)
+    picture = picture_files.read(tmp_path / "in.avif")
+    assert picture.depth == depth and picture.white == picture.pixels.max()
+    through(tmp_path / "in.avif", tmp_path / "out.png")
+    assert (np.asarray(picture_files.read(tmp_path / "out.png").pixels) == 65535).all()
+
+
+def test_all_orientations_come_out_upright(tmp_path):
+    upright = noise(3)
+    turns = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }
+    for value, stored in turns.items():
+        exif = PIL.Image.Exif()
+        exif[ORIENTATION] = value
+        for ending in (".png", ".tif"):
+            source = tmp_path / f"{value}{ending}"
+            PIL.Image.fromarray(np.ascontiguousarray(stored)).save(source, exif=exif)
+            assert picture_files.read_header(source) == upright.shape[:2]
+            through(source, tmp_path / f"out{ending}")
+            found = PIL.Image.open(tmp_path / f"out{ending}")
+            assert np.array_equal(np.asarray(found), upright), value
+            assert found.getexif().get(ORIENTATION, 1) == 1
+
+
+def test_strip_leaves_the_profile_alone(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[MAKER] = "ACME"
+    info = {"exif": exif, "icc_profile": SRGB}
+    for ending in (".png", ".jpg", ".webp", ".tif", ".avif"):
+        PIL.Image.fromarray(noise(3)).save(tmp_path / f"in{ending}", **info)
+        through(tmp_path / f"in{ending}", tmp_path / f"out{ending}", metadata="strip")
+        found = PIL.Image.open(tmp_path / f"out{ending}")
+        assert MAKER not in found.getexif() and found.info["icc_profile"] == SRGB
+        assert b"ACME" not in (tmp_path / f"out{ending}").read_bytes()
+
+
+def test_a_thumbnail_of_the_small_picture_does_not_stay(tmp_path):
+    small = io.BytesIO()
+    PIL.Image.fromarray(noise(3, height=8, width=8)).save(small, "JPEG")
+    exif = PIL.Image.Exif()
+    exif[MAKER] = "ACME"
+    plain = exif.tobytes()
+    order = "little" if plain.startswith(b"Exif\0\0II") else "big"
+    # A second directory, as cameras write it: compression JPEG, where the thumbnail begins, how long it is.
+    body = plain[6:]
+    at = int.from_bytes(body[4:8], order)
+    count = int.from_bytes(body[at : at + 2], order)
+    link = at + 2 + 12 * count
+    entries = [(0x0103, 3, 1, 6), (0x0201, 4, 1, len(body) + 2 + 12 * 3 + 4), (0x0202, 4, 1, len(small.getvalue()))]
+    second = len(entries).to_bytes(2, order)
+    for tag, kind, number, value in entries:
+        second += tag.to_bytes(2, order) + kind.to_bytes(2, order)
+        second += number.to_bytes(4, order) + value.to_bytes(4, order)
+    body = body[:link] + len(body).to_bytes(4, order) + body[link + 4 :] + second + bytes(4) + small.getvalue()
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", exif=b"Exif\0\0" + body)
+    assert small.getvalue() in (tmp_path / "in.jpg").read_bytes()
+    through(tmp_path / "in.jpg", tmp_path / "out.jpg")
+    assert PIL.Image.open(tmp_path / "out.jpg").getexif()[MAKER].startswith("ACME")
+    assert small.getvalue()[100:] not in (tmp_path / "out.jpg").read_bytes()
+
+
+def test_dots_per_inch_are_kept(tmp_path):
+    for ending in (".png", ".jpg", ".tif", ".bmp"):
+        PIL.Image.fromarray(noise(3)).save(tmp_path / f"in{ending}", dpi=(300, 300))
+        through(tmp_path / f"in{ending}", tmp_path / f"out{ending}")
+        assert [round(float(dots)) for dots in PIL.Image.open(tmp_path / f"out{ending}").info["dpi"]] == [300, 300]
+
+
+def test_the_ending_may_lie(tmp_path):
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", "PNG")
+    picture = picture_files.read(tmp_path / "in.jpg")
+    assert picture.suffix == ".png" and np.array_equal(picture.pixels, noise(3))
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "b.png", "BMP")
+    assert picture_files.read(tmp_path / "b.png").suffix == ".bmp"
+
+
+def test_names_with_brackets_are_names(tmp_path):
+    source, output = tmp_path / "a[1].png", tmp_path / "b[Q=3].png"
+    PIL.Image.fromarray(noise(3)).save(source)
+    through(source, output)
+    assert np.array_equal(np.asarray(PIL.Image.open(output)), noise(3))
+
+
+# Transparent pixels, negatives
+
+
+def test_hidden_colours_do_not_show_at_an_edge():
+    """A white disc over transparent black, through a network that blurs: it stays white as far as it is seen."""
+    pixels = np.zeros((41, 53, 4), np.uint8)
+    down, right = np.mgrid[:41, :53]
+    pixels[(down - 20) ** 2 + (right - 26) ** 2 < 200] = 255
+
+    class Blur(Repeat):
+        def bands(self, image, height, width, white=255):
+            whole = PIL.Image.fromarray(np.ascontiguousarray(image)).resize((width, height), PIL.Image.Resampling.BOX)
+            yield np.asarray(whole.reduce(1)) / np.float32(255)
+            assert (height, width) == (whole.height, whole.width)
+
+    result = np.zeros((17, 22, 4), np.uint8)  # smaller: each pixel is a mean of several
+    enlarge(Blur(), Picture(pixels), result, lambda _: None)
+    seen = result[..., 3] > 0
+    assert seen.any() and not seen.all() and (result[seen] < 255).any()
+    assert (result[seen][:, :3] == 255).all()
+
+
+def test_an_opaque_alpha_needs_no_network(tmp_path):
+    class Once(Repeat):
+        calls = 0
+
+        def bands(self, *arguments):
+            self.calls += 1
+            return super().bands(*arguments)
+
+    pixels = np.dstack([noise(3), np.full((23, 31), 255, np.uint8)])
+    network, result = Once(), np.zeros((46, 62, 4), np.uint8)
+    enlarge(network, Picture(pixels), result, lambda _: None)
+    assert network.calls == 1 and (result[..., 3] == 255).all()
+
+
+def test_cmyk_with_one_ink_keeps_the_others_empty():
+    pixels = np.zeros((23, 31, 4), np.uint8)
+    pixels[..., 3] = 77
+    result = np.ones((46, 62, 4), np.uint8)
+    enlarge(Repeat(), Picture(pixels, cmyk=True), result, lambda _: None)
+    assert (result[..., :3] == 0).all() and (result[..., 3] == 77).all()
+
+
+# What is refused
+
+
+def bomb(ending: str) -> bytes:
+    """A file of some bytes that claims more pixels than are accepted."""
+    content = io.BytesIO()
+    PIL.Image.new("1", (64, 64)).save(content, {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF"}[ending])
+    raw = bytearray(content.getvalue())
+    if ending == ".bmp":
+        raw[18:26] = (100_000).to_bytes(4, "little") * 2
+    elif ending == ".tif":
+        for tag in (256, 257):
+            at = raw.index(tag.to_bytes(2, "little") + b"\4\0" + b"\1\0\0\0")
+            raw[at + 8 : at + 12] = (100_000).to_bytes(4, "little")
+    else:
+        import zlib
+
+        raw[16:24] = (100_000).to_bytes(4, "big") * 2
+        raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_a_bomb_is_refused_naming_the_limit(tmp_path, ending):
+    path = tmp_path / f"bomb{ending}"
+    path.write_bytes(bomb(ending))
+    assert path.stat().st_size < 3000
+    for read in (picture_files.read, picture_files.read_header):
+        with pytest.raises(UserError, match="claims .*700,000,000 pixels"):
+            read(path)
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS.values()])
+def test_half_a_file_is_refused(tmp_path, ending):
+    path = tmp_path / f"in{ending}"
+    PIL.Image.fromarray(pictures.picture(60, 90)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cannot read .*in[.]"):
+        picture_files.read(path)
+
+
+def test_samples_that_are_not_whole_numbers_are_refused(tmp_path):
+    PIL.Image.fromarray(np.ones((7, 9), np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(UserError, match="f.tif has samples of type float: accepted are whole numbers"):
+        picture_files.read(tmp_path / "f.tif")
+
+
+def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path):
+    for ending, longest in ((".webp", 16_383), (".jpg", 65_535), (".avif", 16_384)):
+        picture_files.check_output(tmp_path / f"a{ending}", 1, longest)
+        with pytest.raises(UserError, match=f"{ending} holds at most {longest:,} pixels along a side"):
+            picture_files.check_output(tmp_path / f"a{ending}", 1, longest + 1)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"before")
+
+    def fail(*_):
+        raise pyvips.Error("no")
+
+    monkeypatch.setattr(picture_files, "to_vips", fail)
+    with pytest.raises(UserError, match="cannot write .*out.png"):
+        picture_files.write(path, noise(3), Picture(noise(3)))
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
