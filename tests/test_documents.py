@@ -37,7 +37,7 @@ def anchors(document) -> set[str]:
 
 def commands(document) -> list[str]:
     """The lines of code that begin a command; comments aside."""
-    lines = re.findall(r"^ {4}((?:python|bash|make|source|cd|for|cp) [^#\n]*)", text(document), flags=re.M)
+    lines = re.findall(r"^ {4}((?:python|bash|make|source|cd|for|cp|pip|liif) [^#\n]*)", text(document), flags=re.M)
     return [line.strip() for line in lines]
 
 
