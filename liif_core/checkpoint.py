@@ -6,6 +6,7 @@ Upstream's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.upstream
 """
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 def locate(path: str | Path) -> Path:
     """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
     for place in (Path(path), SHIPPED / path):
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise UserError(
         f"no checkpoint '{path}': a .safetensors of this project, a .pth of upstream LIIF "

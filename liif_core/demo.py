@@ -21,7 +21,7 @@ from liif_core.config import PRETRAINED
 from liif_core.demo_plan import Task
 from liif_core.engine import PRECISIONS
 from liif_core.enlarge import enlarge, passes
-from liif_core.errors import Stopped, UserError
+from liif_core.errors import Stopped, UserError, one_line
 from liif_core.evaluation import Network
 from liif_core.normalisation import Normalisation
 from liif_core.picture import Picture, fit
@@ -74,7 +74,7 @@ class Progress:
         """A picture that goes through the network so many times."""
         self.number += 1
         self.bar.total += (times - 1) * task.size[0] * task.size[1]
-        self.bar.set_description(f"{self.number}/{self.count} {task.source.name[:30]}")
+        self.bar.set_description(f"{self.number}/{self.count} {one_line(task.source.name[:30])}")
 
     def say(self, text: str, error: bool = False) -> None:
         """A line that the bar does not tear."""
@@ -107,7 +107,7 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
     pairs = demo_plan.files(arguments)
     tasks, failed, skipped = [], 0, 0
     for source, output in pairs:
-        if arguments.skip_existing and output.exists():
+        if arguments.skip_existing and os.path.lexists(output):
             skipped += 1
             continue
         try:
@@ -120,9 +120,10 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
         started, progress = time.monotonic(), Progress(tasks)
         for task in tasks:
             try:
-                progress.say(enlarge_file(network, task, arguments, progress))
-            except UserError as error:
-                progress.say(f"error: {error}", error=True)
+                progress.say(one_line(enlarge_file(network, task, arguments, progress)))
+            except (UserError, MemoryError) as error:
+                reason = error if isinstance(error, UserError) else f"{task.source}: not enough memory"
+                progress.say(f"error: {reason}", error=True)
                 failed += 1
         progress.bar.close()
         print(f"{place}, {time.monotonic() - started:.2f} s")
@@ -135,8 +136,8 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
 def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
     """The zoom into one picture."""
     source, output = demo_plan.film_files(arguments)
-    if arguments.skip_existing and output.exists():
-        return print(f"{output} exists, skipped")
+    if arguments.skip_existing and os.path.lexists(output):
+        return print(one_line(f"{output} exists, skipped"))
     image = picture_files.read(source).rgb()
     size = (image.shape[0], image.shape[1])
     half = demo_plan.output_size(size, arguments) if arguments.resolution else film.default_size(size)
@@ -147,7 +148,7 @@ def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, s
     started = time.monotonic()
     with tqdm(total=len(shown), unit="frame", leave=False, disable=None) as bar:
         film.make(network, image, output, shown, bar.update)
-    print(f"{source} {size[0]}x{size[1]}, x{arguments.zoom:g} in {len(shown)} frames -> {output}")
+    print(one_line(f"{source} {size[0]}x{size[1]}, x{arguments.zoom:g} in {len(shown)} frames -> {output}"))
     print(f"{place}, {time.monotonic() - started:.2f} s")
 
 
@@ -164,7 +165,7 @@ def enlarge_file(network: Network, task: Task, arguments: argparse.Namespace, pr
     with scratch(task.output.parent, (*task.size, picture.pixels.shape[2]), picture.pixels.dtype) as result:
         enlarge(network, picture, result, progress.bar.update)
         picture_files.write(task.output, result, picture, arguments.metadata)
-        if arguments.compare:
+        if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             write_comparison(task, picture, result)
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
     return "; ".join([f"{task.source} {sizes} {task.output}", *picture.notes])

@@ -38,7 +38,9 @@ def compare_path(output: Path) -> Path:
 def add_size_arguments(parser: argparse.ArgumentParser) -> None:
     """--scale, --resolution, --width and --height, of which one is given."""
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--scale", "-s", "--outscale", type=float, metavar="FACTOR", help="output size as a factor, like 3.7")
+    size.add_argument(
+        "--scale", "-s", "--outscale", type=float, metavar="FACTOR", help="output size as a factor, like 3.7"
+    )
     size.add_argument("--resolution", metavar="H,W", help="output height,width in pixels")
     size.add_argument("--width", type=int, metavar="W", help="output width in pixels; the height follows")
     size.add_argument("--height", type=int, metavar="H", help="output height in pixels; the width follows")
@@ -52,7 +54,8 @@ def check_size_arguments(arguments: argparse.Namespace) -> None:
             raise UserError(
                 f"--resolution '{arguments.resolution}': two whole numbers are wanted, height,width like 320,480"
             )
-        coords.check_size(*map(int, parts))
+        height, width = map(int, parts)
+        coords.check_size(height, width)
     elif arguments.scale is not None:
         if not 0 < arguments.scale < math.inf:
             raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
@@ -117,9 +120,11 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
         and arguments.output.suffix.lower() != f".{arguments.ext}"
     ):
         raise UserError(f"--ext {arguments.ext}: '{arguments.output}' names another format; give one of the two")
-    # A picture may be named twice, itself and with its folder.
-    named = [pair for path in inputs for pair in _below(path, arguments, inputs)]
-    pairs = list({(_real(source), _real(output)): (source, output) for source, output in reversed(named)}.values())[::-1]
+    unique: dict[tuple[Path, Path], tuple[Path, Path]] = {}
+    for path in inputs:  # a picture may be named twice, itself and with its folder
+        for source, output in _below(path, arguments, inputs):
+            unique.setdefault((_real(source), _real(output)), (source, output))
+    pairs = list(unique.values())
     if not pairs:
         raise UserError(
             f"no pictures in {', '.join(map(str, inputs))}: looked for {picture_files.SUFFIXES}"
@@ -155,7 +160,8 @@ def centre(text: str) -> tuple[float, float]:
 
 def _check_existing(outputs: list[Path], arguments: argparse.Namespace) -> None:
     """Raise UserError where a result is there already and nobody said what to do with it."""
-    existing = [output for output in outputs if os.path.exists(output) and not os.path.isdir(output)]
+    # A link that leads nowhere is there as well.
+    existing = [output for output in outputs if os.path.lexists(output) and not os.path.isdir(output)]
     if existing and not (arguments.overwrite or arguments.skip_existing):
         count = (
             f"{len(existing)} results, such as {existing[0]}, exist" if len(existing) > 1 else f"{existing[0]} exists"
@@ -234,7 +240,7 @@ def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
     source_size = picture_files.read_header(source)
     try:
         size = output_size(source_size, arguments)
+        picture_files.check_output(output, *size)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    picture_files.check_output(output, *size)
     return Task(source, output, source_size, size)

@@ -1,8 +1,18 @@
 """Exceptions that end a command with one sentence; everything else is a bug and keeps its traceback."""
 
+import re
+
+
+def one_line(text: str) -> str:
+    """Text in one line, as it can be printed: file names may hold line breaks, escapes and bytes that are no text."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
+
 
 class UserError(Exception):
     """Bad input (exit status 2): the message names the file or value and says what would be accepted."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class Stopped(Exception):

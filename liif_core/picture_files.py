@@ -19,7 +19,7 @@ from PIL import ExifTags
 
 from liif_core import files, imaging
 from liif_core.errors import UserError
-from liif_core.picture import AVIF, FORMATS, GIF, JPEG, PNG, TIFF, WEBP, Format, Picture, pyvips, to_vips
+from liif_core.picture import AVIF, FORMATS, GIF, JPEG, PNG, PROFILE, TIFF, WEBP, Format, Picture, pyvips, to_vips
 
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
 SUFFIXES = ", ".join(FORMATS)
@@ -55,31 +55,39 @@ def read(path: Path) -> Picture:
         image, more = _plain(path, image)
         image = image.copy_memory().autorot()
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
-    except pyvips.Error as error:
+        fields, lost = _fields(image)
+    except (pyvips.Error, MemoryError) as error:
         raise _unreadable(path, error) from None
     return Picture(
         pixels,
         depth=_depth(path, image),
         cmyk=image.interpretation == "cmyk",
         palette=image.get_typeof("palette") != 0,
-        fields=_fields(image),
+        fields=fields,
         resolution=(image.xres, image.yres),
         suffix=_suffix(image),
-        notes=(*notes, *more),
+        notes=(*notes, *more, *lost),
     )
 
 
-def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
-    """FIELDS of an upright picture, with their types; they say no more that it lies."""
-    names = [name for name in image.get_fields() if name.startswith(FIELDS) and not name.endswith("-Orientation")]
+def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[str]]:
+    """FIELDS of an upright picture, with their types, and what of them is lost; they say no more that it lies."""
+    try:
+        every, lost = image.get_fields(), []
+    except UnicodeDecodeError:  # pyvips wants names in UTF-8; PNG has them in Latin-1
+        every, lost = [PROFILE] * (image.get_typeof(PROFILE) != 0), ["EXIF and comments with odd names are not kept"]
+    names = [name for name in every if name.startswith(FIELDS) and not name.endswith("-Orientation")]
     fields = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if "exif-data" in fields:
         kind, exif = fields["exif-data"]
         fields["exif-data"] = kind, _without_thumbnail(exif)
+    if PROFILE in fields:
+        kind, profile = fields[PROFILE]
+        fields[PROFILE] = kind, profile[: max(128, int.from_bytes(profile[:4], "big"))]  # libpng refuses what follows
     if "xmp-data" in fields:
         kind, xmp = fields["xmp-data"]
         fields["xmp-data"] = kind, re.sub(rb"(tiff:Orientation(?:>|=[\"']))\d", rb"\g<1>1", xmp)
-    return fields
+    return fields, lost
 
 
 def _without_thumbnail(exif: bytes) -> bytes:
@@ -97,8 +105,9 @@ def _open(path: Path) -> pyvips.Image:
     """Its header; pixels are decoded when they are asked for."""
     options = {"access": "sequential", "fail_on": "error"}
     try:
-        # A source and no name: names are searched for options, and "a[1].png" is a name.
-        source = pyvips.Source.new_from_file(os.fsencode(path))
+        # No name: names are searched for options, and "a[1].png" is a name. Nor need they be text, as pyvips' errors.
+        with open(path, "rb") as file:
+            source = pyvips.Source.new_from_descriptor(file.fileno())
         if _head(path)[4:12] == FILM:
             image = pyvips.Image.heifload_source(source, **options)
         else:
@@ -118,8 +127,11 @@ def _suffix(image: pyvips.Image) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    reason = lines[0] if lines else f"accepted are {SUFFIXES}"
+    # The last is the reason; before it stands what libvips had to say since its last error, of other files too.
+    lines = [line.strip() for line in str(error).splitlines()[1:] if re.search("[A-Za-z]", line)]
+    reason = lines[-1] if lines else f"accepted are {SUFFIXES}"
+    if isinstance(error, MemoryError) or "out of memory" in reason:
+        return UserError(f"not enough memory to read {path}")
     return UserError(f"cannot read {path} as an image (truncated, damaged or none): {reason}")
 
 
@@ -216,6 +228,8 @@ def _read_bmp(path: Path) -> Picture:
         mode = image.mode
         try:
             pixels = np.array(image.convert("L" if mode in ("1", "L") else "RGB"))
+        except MemoryError as error:
+            raise _unreadable(path, error) from None
         except Exception as error:  # as above
             raise UserError(f"cannot read {path} as an image (truncated or damaged): {error}") from None
         across, down = (min(float(dots) / 25.4, DENSEST) for dots in image.info.get("dpi", (25.4, 25.4)))
@@ -251,7 +265,7 @@ def write(path: Path, pixels: np.ndarray, picture: Picture, metadata: str = "kee
                 _savers(picture)[FORMATS[suffix]](
                     to_vips(picture, pixels), os.fsencode(temporary), "icc" if metadata == "strip" else "all"
                 )
-        except pyvips.Error as error:
+        except (pyvips.Error, UnicodeDecodeError) as error:  # pyvips fails to say names that are no text
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
 

@@ -174,9 +174,8 @@ def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
 
     engine = Engine(found.model)
     checkpoint.restore(engine, found.state, path)
-    engine.model.to(
-        memory_format=torch.contiguous_format
-    )  # torch.export.save takes channels last for a part of a tensor
+    # torch.export.save takes channels last for a part of a tensor.
+    engine.model.to(memory_format=torch.contiguous_format)
     properties, files = metadata(found, path, engine.model.encoder), []
     for name, part in parts_of(engine.model).items():
         files.append(folder / f"{name}{ENDINGS[form]}")

@@ -6,15 +6,19 @@ undone in reading. The kinds and formats are those of the table in README.md: a 
 """
 
 import io
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pictures
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 from conftest import ROOT
 from PIL import ImageCms
+from small_run import run
 
 from liif_core import picture_files
 from liif_core.enlarge import enlarge
@@ -444,3 +448,83 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write .*out.png"):
         picture_files.write(path, noise(3), Picture(noise(3)))
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_no_text_are_names(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff\xfe")
+    folder.mkdir()
+    for ending in ENDINGS.values():
+        source, output = folder / os.fsdecode(b"\xfd" + ending.encode()), folder / f"out{ending}"
+        PIL.Image.fromarray(noise(3)).save(tmp_path / f"in{ending}")
+        (tmp_path / f"in{ending}").rename(source)
+        assert picture_files.read_header(source) == (23, 31)
+        through(source, output)
+        assert picture_files.read(output).size == (23, 31)
+
+
+def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwarn):
+    """Pillow warns and logs about a TIFF's directory, and libvips about a BMP of a million dots per inch."""
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "a.tif")
+    raw = (tmp_path / "a.tif").read_bytes()
+    channels = (277).to_bytes(2, "little") + b"\3\0\1\0\0\0"
+    assert channels in raw
+    (tmp_path / "a.tif").write_bytes(raw.replace(channels + b"\3", channels + b"\x99"))
+    with pytest.raises(UserError, match="a.tif"):
+        picture_files.read(tmp_path / "a.tif")
+    count = (258).to_bytes(2, "little") + b"\3\0"
+    (tmp_path / "a.tif").write_bytes(raw.replace(count + b"\3\0\0\0", count + b"\xff\xff\xff\0"))
+    with pytest.raises(UserError, match="a.tif"):
+        picture_files.read(tmp_path / "a.tif")
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "b.bmp")
+    raw = (tmp_path / "b.bmp").read_bytes()
+    (tmp_path / "b.bmp").write_bytes(raw[:38] + b"\xff" * 8 + raw[46:])
+    for ending in (".png", ".bmp"):
+        through(tmp_path / "b.bmp", tmp_path / f"out{ending}")
+    (tmp_path / "b.bmp").write_bytes(raw[:18] + (16_777_209).to_bytes(4, "little") + raw[22:])
+    picture_files.read_header(tmp_path / "b.bmp")
+    assert capfd.readouterr() == ("", "") and not list(recwarn)
+
+
+def test_a_comment_whose_name_is_latin_1_does_not_keep_the_picture_out(tmp_path):
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add(b"tEXt", "Autoür\0Müller".encode("latin-1"))
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.png", pnginfo=info, icc_profile=SRGB)
+    picture = through(tmp_path / "in.png", tmp_path / "out.png")
+    assert picture.notes == ("EXIF and comments with odd names are not kept",)
+    assert PIL.Image.open(tmp_path / "out.png").info["icc_profile"] == SRGB
+
+
+def test_the_reason_is_that_of_this_file(tmp_path):
+    """libvips keeps what it had to say of a file that could be read in the end, and says it with the next error."""
+    save(tmp_path / "good.avif", "RGB")
+    (tmp_path / "bad.png").write_bytes(b"text")
+    picture_files.read(tmp_path / "good.avif")
+    with pytest.raises(UserError, match="bad.png .*: VipsForeignLoad: source is not in a known format$"):
+        picture_files.read(tmp_path / "bad.png")
+
+
+SHORT_OF_MEMORY = """
+import re, resource, sys
+from pathlib import Path
+from liif_core import picture_files
+held = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (held + (60 << 20), -1))
+try:
+    picture_files.read(Path(sys.argv[1]))
+except picture_files.UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp"])
+def test_a_picture_too_large_for_the_memory_is_not_called_damaged(tmp_path, ending):
+    path = tmp_path / f"in{ending}"
+    PIL.Image.new("RGB", (6000, 5001)).save(path)  # 86 MiB
+    result = run([sys.executable, "-c", SHORT_OF_MEMORY, str(path)])
+    assert (result.stdout, result.stderr) == (f"not enough memory to read {path}\n", "")
+
+
+def test_what_follows_a_profile_does_not_keep_a_png_from_being_written(tmp_path):
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", icc_profile=SRGB * 3)
+    through(tmp_path / "in.jpg", tmp_path / "out.png")
+    assert PIL.Image.open(tmp_path / "out.png").info["icc_profile"] == SRGB
