@@ -12,6 +12,7 @@ from pathlib import Path
 
 from liif_core import checkpoint, environment, upstream_checkpoint
 from liif_core.checkpoint import Checkpoint
+from liif_core.config import DataNorm
 from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.files import check_writable, write_atomically
@@ -29,6 +30,8 @@ def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
 
     model = upstream_checkpoint.model_content(bare.model, bare.state.parameters)
     model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
+    if optimizer["name"] not in OPTIMIZERS:
+        optimizer = ADAM
     start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(list(model["sd"].values()), **optimizer["args"])
     content = {
         "model": model,
@@ -50,7 +53,8 @@ def main() -> int:
     if arguments.output.suffix not in (".safetensors", ".pth"):
         raise UserError(f"{arguments.output}: the output is a .safetensors file, or a .pth for upstream LIIF")
     found = checkpoint.load(arguments.input)
-    bare = Checkpoint(found.model, State(found.state.parameters), found.data_norm)
+    data_norm = DataNorm.model_validate(found.data_norm or {}).model_dump()
+    bare = Checkpoint(found.model, State(found.state.parameters), data_norm)
     check_writable(arguments.output)
     if arguments.output.suffix == ".safetensors":
         checkpoint.save(arguments.output, bare)

@@ -142,9 +142,11 @@ def locate_corner(coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) ->
     return (first + row * width + column).astype(np.int32), np.stack([down, right, relative_cell], axis=-1)
 
 
-def whole_factors(output: tuple[int, int], size: tuple[int, int]) -> tuple[int, int] | None:
-    """Factors down and right from a feature map (H, W) to an output (h, w), if both are whole numbers and a feature
-    pixel has no more queries than the map has pixels; else None."""
+def whole_factors(output: tuple[int, int], size: tuple[int, int], window: Window = WHOLE) -> tuple[int, int] | None:
+    """Factors down and right from a feature map (H, W) to an output (h, w), if that covers the map, both are whole
+    numbers and a feature pixel has no more queries than the map has pixels; else None."""
+    if window != WHOLE:
+        return None
     down, right = output[0] // size[0], output[1] // size[1]
     whole = (down * size[0], right * size[1]) == tuple(output)
     return (down, right) if whole and down * right <= size[0] * size[1] else None

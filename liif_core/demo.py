@@ -44,9 +44,9 @@ def parse_arguments() -> argparse.Namespace:
         "a film instead of a picture: the zoom into it, bicubic beside LIIF (.gif or .mp4)"
     )
     zoom.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
-    zoom.add_argument("--centre", default="0.5,0.5", metavar="D,R", help="where to: fractions down,right (0.5,0.5)")
-    zoom.add_argument("--seconds", type=float, default=5, help="how long (5)")
-    zoom.add_argument("--fps", type=float, default=20, help="frames per second (20)")
+    zoom.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
+    zoom.add_argument("--seconds", type=float, help="how long (default: 5)")
+    zoom.add_argument("--fps", type=float, help="frames per second (default: 20)")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     parser.add_argument("--tile", "-t", type=tile_side, help=TILE_HELP)
@@ -104,6 +104,9 @@ def demo(framework: str, load_tree: Callable) -> None:
 
 def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
     """All pictures, one after the other; leaves with status 2 if one failed."""
+    for name in ("centre", "seconds", "fps"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} is for a film: give --zoom FACTOR too")
     pairs = demo_plan.files(arguments)
     tasks, failed, skipped = [], 0, 0
     for source, output in pairs:
@@ -141,8 +144,13 @@ def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, s
     image = picture_files.read(source).rgb()
     size = (image.shape[0], image.shape[1])
     half = demo_plan.output_size(size, arguments) if arguments.resolution else film.default_size(size)
-    centre = demo_plan.centre(arguments.centre)
-    shown = film.Film(half, arguments.zoom, centre, arguments.seconds, arguments.fps)
+    shown = film.Film(half, arguments.zoom)
+    if arguments.centre is not None:
+        shown = replace(shown, centre=demo_plan.centre(arguments.centre))
+    if arguments.seconds is not None:
+        shown = replace(shown, seconds=arguments.seconds)
+    if arguments.fps is not None:
+        shown = replace(shown, frames_per_second=arguments.fps)
     film.check(shown, output, size)
     network, place = load()
     started = time.monotonic()

@@ -144,7 +144,11 @@ def film_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
     for name in ("scale", "width", "height"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} does not go with --zoom: give --resolution H,W for one half of the film")
+    for name, without in (("suffix", None), ("ext", "auto"), ("metadata", "keep"), ("compare", False)):
+        if getattr(arguments, name) != without:
+            raise UserError(f"--{name} does not go with --zoom: a film is named by --output and holds no metadata")
     output = arguments.output or Path(f"{inputs[0].stem}_zoom.gif")
+    _check_names([(inputs[0], output)])
     _check_existing([output], arguments)
     return inputs[0], output
 
@@ -200,7 +204,9 @@ def _pictures(folder: Path, recursive: bool) -> list[Path]:
 
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=refuse):
-        found += [Path(place, name) for name in names if Path(name).suffix.lower() in FORMATS]
+        # Hidden ones are no pictures: what a killed process left, or a Mac's notes about files.
+        visible = (name for name in names if not name.startswith("."))
+        found += [Path(place, name) for name in visible if Path(name).suffix.lower() in FORMATS]
         if not recursive:
             folders.clear()
     return sorted(file for file in found if os.path.isfile(file))

@@ -5,6 +5,7 @@ profile, and so they come out.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from liif_core.evaluation import Network
 from liif_core.picture import Picture, levels
 
 SMALLEST_TILE = 16  # pixels
+Result = TypeVar("Result")
 
 
 def enlarge(network: Network, picture: Picture, result: np.ndarray, advance: Callable[[int], object]) -> None:
@@ -21,8 +23,9 @@ def enlarge(network: Network, picture: Picture, result: np.ndarray, advance: Cal
 
     advance: called with numbers of pixels as they are done, `passes(picture)` times h * w in all; a negative number
     takes some back, when memory was too small and smaller squares are tried. Raises UserError when the smallest are too
-    large.
+    large, MemoryError when not even what goes into the network fits.
     """
+    parts = list(_parts(picture))
     done = 0
 
     def count(pixels: int) -> None:
@@ -30,19 +33,30 @@ def enlarge(network: Network, picture: Picture, result: np.ndarray, advance: Cal
         done += pixels
         advance(pixels)
 
+    def attempt() -> None:
+        nonlocal done
+        advance(-done)
+        done = 0
+        for part in parts:
+            _fill_channels(network, picture, part, result, count)
+
+    with_memory_that_is_there(network, picture.size, attempt)
+
+
+def with_memory_that_is_there(network: Network, size: tuple[int, int], attempt: Callable[[], Result]) -> Result:
+    """What `attempt` returns, which asks the network for a picture of that size (H, W): when memory is refused, it is
+    called again with the encoder's squares half as large. Raises UserError when nothing is left to halve."""
     before = network.tile
     try:
         while True:
             try:
-                return _enlarge(network, picture, result, count)
+                return attempt()
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                network.tile = _smaller(network, picture, error)
+                network.tile = _smaller(network, size, error)
             if network.engine.device_kind == "cpu":
                 environment.limit_memory()
-            advance(-done)
-            done = 0
     finally:
         network.tile = before
 
@@ -62,52 +76,58 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in REFUSALS)
 
 
-def _smaller(network: Network, picture: Picture, error: BaseException) -> int:
+def _smaller(network: Network, size: tuple[int, int], error: BaseException) -> int:
     """Half of the side of the squares that were too large. Raises UserError when there is nothing to halve."""
     halo = network.engine.halo
-    height, width = picture.size
     if halo is not None:
-        device = network.engine.device_kind
-        tile = tiling.side(picture.size, network.tile, halo, device)
-        if tile > SMALLEST_TILE:
-            return tile // 2
+        side = tiling.side(size, network.tile, halo, network.engine.device_kind)
+        if side > SMALLEST_TILE:
+            return max(SMALLEST_TILE, side // 2)
     reason = "this model must see it whole" if halo is None else f"squares of {SMALLEST_TILE} pixels are too large"
     said = " ".join(str(error).split())[:100] or type(error).__name__
-    raise UserError(f"not enough memory to enlarge {height}x{width} pixels: {reason} ({said})")
+    raise UserError(f"not enough memory to enlarge {size[0]}x{size[1]} pixels: {reason} ({said})")
 
 
-def _enlarge(network: Network, picture: Picture, result: np.ndarray, advance: Callable[[int], object]) -> None:
+class Part(NamedTuple):
+    """What goes through the network at once: values (h, w, 3) or (h, w, 1), the channels of the result that come of
+    it, and whether they are ink, of which white has none."""
+
+    values: np.ndarray
+    channels: slice
+    ink: bool
+
+
+def _fill_channels(
+    network: Network, picture: Picture, part: Part, result: np.ndarray, advance: Callable[[int], object]
+) -> None:
     height, width = result.shape[:2]
-    top_level, step = levels(picture.depth), picture.step
-    for part, channels, negative in _parts(picture):
-        if channels == ALONE and (part == part.flat[0]).all():  # nothing to enlarge in an opaque alpha
-            result[..., channels] = picture.white - part.flat[0] if negative else part.flat[0]
-            advance(height * width)
-            continue
-        rgb = np.broadcast_to(part, (*part.shape[:2], 3))
-        top = 0
-        for band in network.bands(rgb, height, width, picture.white):
-            values = band if part.shape[2] == 3 else band.mean(axis=2, keepdims=True)
-            whole = np.rint(values * top_level).astype(result.dtype) * result.dtype.type(step)
-            result[top : top + len(band), :, channels] = picture.white - whole if negative else whole
-            top += len(band)
-            advance(len(band) * width)
+    values, channels, ink = part
+    if channels == ALONE and (values == values.flat[0]).all():  # nothing to enlarge in an opaque alpha
+        result[..., channels] = picture.white - values.flat[0] if ink else values.flat[0]
+        advance(height * width)
+        return
+    top = 0
+    for band in network.bands(np.broadcast_to(values, (*values.shape[:2], 3)), height, width, picture.white):
+        colours = band if values.shape[2] == 3 else band.mean(axis=2, keepdims=True)
+        whole = np.rint(colours * levels(picture.depth)).astype(result.dtype) * result.dtype.type(picture.step)
+        result[top : top + len(band), :, channels] = picture.white - whole if ink else whole
+        top += len(band)
+        advance(len(band) * width)
 
 
 ALONE = slice(-1, None)  # alpha, or K of CMYK
 
 
-def _parts(picture: Picture) -> Iterator[tuple[np.ndarray, slice, bool]]:
-    """(h, w, 3) or (h, w, 1) for the network, the channels of the result that come of it, and whether light is dark."""
+def _parts(picture: Picture) -> Iterator[Part]:
     pixels = picture.pixels
     if picture.cmyk:
-        yield picture.white - pixels[..., :3], slice(0, 3), True
-        yield picture.white - pixels[..., 3:], ALONE, True
+        yield Part(picture.white - pixels[..., :3], slice(0, 3), ink=True)
+        yield Part(picture.white - pixels[..., 3:], ALONE, ink=True)
     elif picture.alpha:
-        yield _without_hidden(pixels), slice(0, -1), False
-        yield pixels[..., -1:], ALONE, False
+        yield Part(_without_hidden(pixels), slice(0, -1), ink=False)
+        yield Part(pixels[..., -1:], ALONE, ink=False)
     else:
-        yield pixels, slice(None), False
+        yield Part(pixels, slice(None), ink=False)
 
 
 def passes(picture: Picture) -> int:
@@ -121,23 +141,29 @@ def _without_hidden(pixels: np.ndarray) -> np.ndarray:
     Editors leave any colour under transparent pixels, often black, which would become a dark seam. Colours are averaged
     over squares of 2, 4, 8 ... pixels, as far as visible, and each hidden pixel takes the smallest square that has any.
     """
-    visible = (pixels[..., -1:] > 0).astype(np.float32)
+    colours, visible = pixels[..., :-1], pixels[..., -1:] > 0
     if visible.all() or not visible.any():
-        return pixels[..., :-1]
-    filled = _fill(pixels[..., :-1] * visible, visible)
-    return np.where(visible > 0, pixels[..., :-1], np.rint(filled).astype(pixels.dtype))
+        return colours
+    # Whole numbers at full size; only the squares of 2 and more are counted in float32.
+    nearest = np.rint(_means(_sums(colours * visible), _sums(visible))).astype(pixels.dtype)
+    return np.where(visible, colours, _twice(nearest, visible.shape))
 
 
-def _fill(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _means(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """total / count (h, w, c); where count is 0, that of the square of twice the side."""
-    height, width = count.shape[:2]
     mean = total / np.maximum(count, 1)
     if count.all():
         return mean
-    even = ((0, height % 2), (0, width % 2), (0, 0))
-    halves = []
-    for values in (total, count):
-        padded = np.pad(values, even)
-        halves.append(padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2, -1).sum(axis=(1, 3)))
-    coarse = _fill(*halves).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    return np.where(count > 0, mean, coarse)
+    return np.where(count > 0, mean, _twice(_means(_sums(total), _sums(count)), count.shape))
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    """Sums over squares of 2 pixels, of which the last ones may be cut: (h, w, c) -> float32 (h / 2, w / 2, c)."""
+    height, width, channels = values.shape
+    padded = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
+    return padded.reshape(-1, 2, (width + 1) // 2, 2, channels).sum(axis=(1, 3), dtype=np.float32)
+
+
+def _twice(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Each value four times, cut to the height and width of a shape."""
+    return values.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]

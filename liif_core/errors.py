@@ -15,5 +15,5 @@ class UserError(Exception):
         return one_line(super().__str__())
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     """Ctrl-C or SIGTERM (exit status 130): the message says where the work was saved."""

@@ -6,6 +6,7 @@ Every frame is a part of the picture at the size of the frame, at whatever facto
 import contextlib
 import errno
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 
 from liif_core import coords, imaging, jittor_setup
+from liif_core.enlarge import with_memory_that_is_there
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.files import check_writable, replacing
@@ -93,6 +95,13 @@ def check(film: Film, path: Path, picture: tuple[int, int]) -> None:
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         command = jittor_setup.pip_install("imageio-ffmpeg")
         raise UserError(f"MP4 needs the Python package imageio-ffmpeg: run `{command}`, or write a .gif")
+    if suffix == ".mp4":
+        import imageio_ffmpeg
+
+        try:
+            imageio_ffmpeg.get_ffmpeg_exe()
+        except RuntimeError as error:
+            raise UserError(f"MP4 needs ffmpeg: {error}; or write a .gif") from None
     check_writable(path)
 
 
@@ -119,7 +128,11 @@ def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) 
     height, width = size
     bicubic = imaging.resize(image, height, width, box)
     factor = height / (box[2] - box[0])
-    enlarged = imaging.to_uint8(network.part(image, box, height, width)) if factor > 1 else bicubic
+    enlarged = bicubic
+    if factor > 1:
+        shown = math.ceil(box[2] - box[0]), math.ceil(box[3] - box[1])
+        part = with_memory_that_is_there(network, shown, lambda: network.part(image, box, height, width))
+        enlarged = imaging.to_uint8(part)
     return sheet([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", enlarged)])
 
 

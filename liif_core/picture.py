@@ -28,6 +28,7 @@ class Format:
     alpha: bool = False
     cmyk: bool = False
     palette: bool = False
+    grey: bool = True
     fields: bool = True
     exif: bool = True
     longest: int = 1_000_000
@@ -35,10 +36,10 @@ class Format:
 
 PNG = Format("pngload", (1, 2, 4, 8, 16), alpha=True, palette=True)
 JPEG = Format("jpegload", (8,), cmyk=True, longest=65_535)
-WEBP = Format("webpload", (8,), alpha=True, longest=16_383)
+WEBP = Format("webpload", (8,), alpha=True, grey=False, longest=16_383)
 TIFF = Format("tiffload", (1, 8, 16), alpha=True, cmyk=True, exif=False)  # libvips spoils odd widths of 4 bits
-AVIF = Format("heifload", (8, 10, 12), alpha=True, longest=16_384)
-GIF = Format("gifload", (8,), alpha=True, palette=True, fields=False, longest=65_535)
+AVIF = Format("heifload", (8, 10, 12), alpha=True, grey=False, longest=16_384)
+GIF = Format("gifload", (8,), alpha=True, palette=True, grey=False, fields=False, longest=65_535)
 BMP = Format("", (1, 8), palette=True, fields=False, longest=65_535)  # libvips does not know it
 FORMATS = {
     ".png": PNG,
@@ -51,7 +52,6 @@ FORMATS = {
     ".gif": GIF,
     ".bmp": BMP,
 }
-SUFFIXES = ", ".join(FORMATS)
 
 
 @dataclass(frozen=True)
@@ -117,20 +117,26 @@ def fit(picture: Picture, suffix: str) -> Picture:
     notes = list(picture.notes)
     if picture.cmyk and not form.cmyk:
         picture, notes = _to_srgb(picture), [*notes, f"{name} has no CMYK: converted to sRGB"]
-    if PROFILE in picture.fields and not form.fields:
+    elif PROFILE in picture.fields and not form.fields:
         picture, notes = _to_srgb(picture), [*notes, f"{name} has no profiles: converted to sRGB"]
     lost = {key for key in picture.fields if not form.fields or (key.startswith("exif-") and not form.exif)}
     if any(key.startswith(("exif-", "xmp-", "iptc-")) for key in lost):
         notes.append(f"{name} has no EXIF here")
     picture = replace(picture, fields={key: value for key, value in picture.fields.items() if key not in lost})
+    if picture.alpha and suffix == ".gif" and not np.isin(picture.pixels[..., -1], (0, 255)).all():
+        notes.append("GIF has no half-transparent pixels")
     if picture.alpha and not form.alpha:
         picture, notes = _over_white(picture), [*notes, f"{name} has no alpha: laid over white"]
     if picture.depth not in form.depths or (picture.depth < 8 and picture.pixels.shape[2] > 1):
         depth = min((depth for depth in form.depths if depth >= max(8, picture.depth)), default=form.depths[-1])
-        notes += [f"{name} has at most {depth} bits"] if depth < picture.depth else []
+        notes.append(f"{name} has no {picture.depth} bits here: {depth}")
         picture = _with_depth(picture, depth)
+    if picture.pixels.shape[2] < 3 and not form.grey:
+        notes.append(f"{name} has no grey here: RGB")
     if picture.palette and not form.palette:
         notes.append(f"{name} has no palette here: RGB")
+    if suffix == ".gif" and not picture.palette:
+        notes.append("GIF has a palette of 256 colours")
     return replace(picture, palette=(picture.palette or suffix == ".gif") and form.palette, notes=tuple(notes))
 
 
@@ -143,7 +149,8 @@ def _over_white(picture: Picture) -> Picture:
 def _with_depth(picture: Picture, depth: int) -> Picture:
     """The same picture in other levels."""
     after = replace(picture, depth=depth)
-    values = np.rint(picture.pixels / picture.step * (levels(depth) / levels(picture.depth))) * after.step
+    values = picture.pixels * np.float32(levels(depth) / (picture.step * levels(picture.depth)))
+    values = np.rint(values, out=values) * np.float32(after.step)
     return replace(after, pixels=values.astype(np.uint8 if depth <= 8 else np.uint16))
 
 

@@ -235,7 +235,8 @@ def _read_bmp(path: Path) -> Picture:
         across, down = (min(float(dots) / 25.4, DENSEST) for dots in image.info.get("dpi", (25.4, 25.4)))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     depth = 1 if mode == "1" else 8
-    return Picture(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp")
+    notes = ("the alpha of BMP is dropped",) if mode == "RGBA" else ()
+    return Picture(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp", notes=notes)
 
 
 def check_output(path: Path, height: int, width: int) -> None:

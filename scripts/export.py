@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, environment, provenance  # noqa: E402
+from liif_core import checkpoint, coords, environment, jobs, provenance  # noqa: E402
 from liif_core.config import PRETRAINED, DataNorm  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.files import check_writable, write_atomically  # noqa: E402
@@ -176,10 +176,12 @@ def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
     checkpoint.restore(engine, found.state, path)
     # torch.export.save takes channels last for a part of a tensor.
     engine.model.to(memory_format=torch.contiguous_format)
-    properties, files = metadata(found, path, engine.model.encoder), []
-    for name, part in parts_of(engine.model).items():
-        files.append(folder / f"{name}{ENDINGS[form]}")
-        write_atomically(files[-1], WRITE[form](part, properties))
+    properties = metadata(found, path, engine.model.encoder)
+    # Both before either is written: an old decoder beside a new encoder would go unnoticed.
+    contents = {name: WRITE[form](part, properties) for name, part in parts_of(engine.model).items()}
+    files = [folder / f"{name}{ENDINGS[form]}" for name in contents]
+    for file, content in zip(files, contents.values(), strict=True):
+        write_atomically(file, content)
     return engine, files
 
 
@@ -209,8 +211,8 @@ def compare(engine: Any, run: Runner, repeats: int = 1) -> Iterator[Comparison]:
         yield Comparison(size, output, difference, *map(min, zip(*seconds, strict=True)))
 
 
-def main() -> None:
-    """Write, and compare if asked to."""
+def main() -> int:
+    """Write, and compare if asked to; returns the exit status."""
     parser = argparse.ArgumentParser(description="Write a model as two graphs, encoder and decoder.")
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
     parser.add_argument("--output", "-o", required=True, type=Path, metavar="FOLDER", help="where the two files go")
@@ -230,11 +232,8 @@ def main() -> None:
             print(f"{sizes:>20} {row.difference:>20.1e} {row.graph_seconds:>12.3f} s {row.engine_seconds:>8.3f} s")
             if not row.difference < TOLERANCE:
                 raise RuntimeError(f"the graphs are wrong: more than {TOLERANCE} from PyTorch")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    jobs.exit_with(main)

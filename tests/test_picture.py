@@ -192,7 +192,8 @@ def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
 LOST = {
     "alpha": "no alpha: laid over white",
     "palette": "no palette",
-    "16 bits": "has at most 8 bits",
+    "16 bits": "no 16 bits here: 8",
+    "1 bit": "no 1 bits here: 8",
     "CMYK": "no CMYK: converted to sRGB",
     "profile": "no profiles: converted to sRGB",
     "EXIF": "no EXIF here",
@@ -212,10 +213,23 @@ def test_what_a_format_does_not_hold_is_said(tmp_path, row, kind):
     elif kind == "several":
         assert "the first of 3 pictures in the file" in picture.notes
     else:
-        assert kind in ("1 bit", "RGB", "grey")  # 8 bits hold one; a palette holds what is dithered
+        assert kind in ("RGB", "grey") and any("GIF has a palette" in note for note in picture.notes)
 
 
 # What the table does not say
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending", "note"),
+    [
+        ("grey", ".webp", "WEBP has no grey here: RGB"),
+        ("palette", ".tif", "TIF has no palette here: RGB"),
+        ("alpha", ".gif", "GIF has no half-transparent pixels"),
+    ],
+)
+def test_what_changes_on_the_way_is_said(tmp_path, kind, ending, note):
+    save(tmp_path / "in.png", kind)
+    assert note in through(tmp_path / "in.png", tmp_path / f"out{ending}").notes
 
 
 @pytest.mark.parametrize("depth", [2, 4])

@@ -54,7 +54,7 @@ class MetaSR(nn.Module):
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Var]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
-        phases = coords.whole_factors((height, width), features.size) if window == coords.WHOLE else None
+        phases = coords.whole_factors((height, width), features.size, window)
         return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width, window)
 
     def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Var]:
