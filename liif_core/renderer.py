@@ -1,0 +1,200 @@
+"""A framework in a process of its own, which enlarges for the web page.
+
+Jittor holds Python's lock while it compiles and replaces the handlers of signals: a server in the same process would
+stand still for a minute, and end without removing its files.
+"""
+
+import contextlib
+import importlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liif_core import environment, picture_files, viewer
+from liif_core.cli import load_engine
+from liif_core.demo import scratch
+from liif_core.enlarge import enlarge, passes
+from liif_core.errors import Stopped, UserError
+from liif_core.evaluation import Network
+from liif_core.normalisation import Normalisation
+from liif_core.picture import fit
+from liif_core.places import CODE
+from liif_core.viewer import View
+
+PATIENCE = 5  # seconds that the process has for its end
+
+
+class Job(Future):
+    """What was asked for. share: how much of it is finished, in [0, 1]."""
+
+    share = 0.0
+
+
+class Renderer:
+    """Asks the process, which starts with the first question. gpu: as in environment.prepare."""
+
+    def __init__(self, framework: str, gpu: str | None):
+        self.framework, self.gpu = framework, gpu
+        self.process: subprocess.Popen | None = None
+        self.jobs: dict[int, Job] = {}
+        self.numbers = itertools.count()
+        self.lock = threading.Lock()
+
+    def pair(self, model: Path, rgb: Path, view: View, step: int) -> Job:
+        """The view of a picture, a .npy of uint8 (h, w, 3), by viewer.bicubic and viewer.liif."""
+        return self._ask("pair", model, rgb, view, step)
+
+    def whole(self, model: Path, source: Path, size: tuple[int, int], output: Path) -> Job:
+        """Enlarge a file to size (h, w) as demo.py does. Returns what of the file is not kept, a few words each."""
+        return self._ask("whole", model, source, size, output)
+
+    def stop(self) -> None:
+        """End the enlarging of a whole picture: it raises Stopped."""
+        self._ask("stop")
+
+    def close(self) -> None:
+        """End the process, and with it what it was asked for."""
+        with self.lock:
+            process, self.process = self.process, None
+            if process is None:
+                return
+            with contextlib.suppress(OSError):
+                self.connection.send(None)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # it compiles, in processes of its own
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _ask(self, name: str, *arguments: Any) -> Job:
+        job = Job()
+        job.set_running_or_notify_cancel()  # whoever gives up waiting cannot call it back
+        with self.lock:
+            if self.process is None:
+                self._start()
+            number = next(self.numbers)
+            self.jobs[number] = job
+            with contextlib.suppress(OSError):  # it has just ended: _listen says so
+                self.connection.send((number, name, arguments))
+        return job
+
+    def _start(self) -> None:
+        self.connection, theirs = Pipe()
+        command = [sys.executable, "-m", "liif_core.renderer", str(theirs.fileno()), self.framework]
+        command += [] if self.gpu is None else [self.gpu]
+        # A session of its own: the terminal's Ctrl-C is for the server, which then ends this process.
+        self.process = subprocess.Popen(command, cwd=CODE, pass_fds=[theirs.fileno()], start_new_session=True)
+        theirs.close()
+        threading.Thread(target=self._listen, args=[self.connection], daemon=True).start()
+
+    def _listen(self, connection: Connection) -> None:
+        try:
+            while True:
+                number, answer = connection.recv()
+                if isinstance(answer, float):
+                    self.jobs[number].share = answer
+                elif isinstance(answer, BaseException):
+                    self.jobs.pop(number).set_exception(answer)
+                else:
+                    self.jobs.pop(number).set_result(answer)
+        except (EOFError, OSError):
+            self._lost()
+
+    def _lost(self) -> None:
+        """The process has ended, on demand or not."""
+        with self.lock:
+            wanted, self.process = self.process is None, None
+            jobs, self.jobs = self.jobs, {}
+        error: BaseException = Stopped() if wanted else UserError(f"{self.framework} has ended; the terminal says why")
+        for job in jobs.values():
+            job.set_exception(error)
+
+
+class Service:
+    """The process's side: answers until the other side closes. Answers are a float while it works, then a result or
+    an error of the user's; with any other error the process ends, and its traceback stands in the terminal."""
+
+    def __init__(self, connection: Connection, framework: str, gpu: str | None):
+        self.connection, self.framework, self.gpu = connection, framework, gpu
+        self.networks: dict[Path, Network] = {}
+        self.stopped = False
+
+    def answer_next(self) -> None:
+        """Wait for a question and answer it."""
+        question = self.connection.recv()
+        if question is None:
+            sys.exit()
+        number, name, arguments = question
+        answers: dict[str, Callable] = {"pair": self.pair, "whole": self.whole, "stop": self.stop}
+        try:
+            answer = answers[name](number, *arguments)
+        except (UserError, Stopped) as error:
+            answer = error
+        self.connection.send((number, answer))
+
+    def stop(self, number: int) -> None:
+        """See Renderer."""
+        self.stopped = True
+
+    def network(self, model: Path) -> Network:
+        """A model, loaded when it is first asked for."""
+        if model not in self.networks:
+            tree = importlib.import_module(f"liif_{self.framework}")
+            engine, norm, _ = load_engine(model, self.framework, tree.load_tree, self.gpu, "fp32")
+            self.networks[model] = Network(engine, Normalisation(norm))
+        return self.networks[model]
+
+    def pair(self, number: int, model: Path, rgb: Path, view: View, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """See Renderer."""
+        try:
+            image = np.load(rgb, mmap_mode="r").view(np.ndarray)  # Jittor: takes no other kind of array
+        except FileNotFoundError:  # the visitor looks at another picture by now
+            raise Stopped from None
+        return viewer.bicubic(image, view), viewer.liif(self.network(model), image, view, step)
+
+    def whole(self, number: int, model: Path, source: Path, size: tuple[int, int], output: Path) -> tuple[str, ...]:
+        """See Renderer."""
+        network = self.network(model)
+        picture = fit(picture_files.read(source), output.suffix)
+        total, done = size[0] * size[1] * passes(picture), 0
+        self.stopped = False
+
+        def advance(pixels: int) -> None:
+            nonlocal done
+            done += pixels
+            self.connection.send((number, done / total))
+            while self.connection.poll():  # a view need not wait for the end of a large picture
+                self.answer_next()
+            if self.stopped:
+                raise Stopped
+
+        if network.engine.device_kind == "cpu":
+            environment.limit_memory()
+        with scratch(output.parent, (*size, picture.pixels.shape[2]), picture.pixels.dtype) as pixels:
+            enlarge(network, picture, pixels, advance)
+            picture_files.write(output, pixels, picture)
+        return picture.notes
+
+
+def main() -> None:
+    """The process: the number of its connection, the framework and --gpu are in sys.argv."""
+    number, framework, *gpu = sys.argv[1:]
+    service = Service(Connection(int(number)), framework, gpu[0] if gpu else None)
+    with contextlib.suppress(EOFError):  # the server was killed
+        while True:
+            service.answer_next()
+
+
+if __name__ == "__main__":
+    main()

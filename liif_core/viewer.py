@@ -1,0 +1,146 @@
+"""What the web page shows of a picture: scripts/demo_web.py without its page.
+
+The page shows a view: the pixels of the enlarged picture around a point, as many of them at every factor.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from liif_core import imaging, picture_files, tiling
+from liif_core.errors import UserError
+from liif_core.evaluation import Network
+
+FACTORS = 1.0, 30.0
+VIEW = 384, 512  # pixels of the enlarged picture: 5 s of one CPU core with the weights in pretrained/
+DRAFT = 3  # the same view with a third of the pixels along each axis comes first, in a sixth of the time
+OVERVIEW = 640  # pixels: the larger side of the picture in which a click chooses the view
+BORDER = 3  # pixels: bicubic reads two on each side, and a box may begin within one
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of the enlarged picture. box: where it lies in the picture, in pixels; height, width: its own pixels."""
+
+    box: tiling.Box
+    height: int
+    width: int
+
+
+@dataclass
+class Visit:
+    """What one visitor looks at.
+
+    source: the file. rgb: the picture as the views are made from, uint8 (H, W, 3), in a .npy for liif_core.renderer.
+    small: the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were
+    asked for, of which only the last is wanted. stop: ends the enlarging of the whole picture, if it is under way.
+    """
+
+    source: Path | None = None
+    suffix: str = ""
+    size: tuple[int, int] = (1, 1)
+    small: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 3), np.uint8))
+    centre: tuple[float, float] = (0.5, 0.5)
+    view: View | None = None
+    asked: int = 0
+    stop: Callable[[], None] | None = None
+
+    @property
+    def rgb(self) -> Path:
+        """Where the pixels of the views are."""
+        assert self.source is not None
+        return self.source.with_name("rgb.npy")
+
+    def open(self, path: Path, folder: Path) -> None:
+        """Look at another picture, at its middle; what is needed of it goes into the folder, which `close` removes."""
+        picture = picture_files.read(path)
+        rgb = picture.rgb()
+        source = folder / path.name
+        shutil.copyfile(path, source)
+        np.save(source.with_name("rgb.npy"), rgb)
+        self.close()
+        self.source, self.suffix, self.size, self.small = source, picture.suffix, picture.size, shrink(rgb)
+        self.centre = 0.5, 0.5
+        self.asked += 1
+
+    def close(self) -> None:
+        """Remove what was kept of the picture."""
+        if self.source is not None:
+            shutil.rmtree(self.source.parent, ignore_errors=True)
+
+    def look_at(self, down: int, right: int) -> None:
+        """Move the view to a pixel of the overview."""
+        height, width = self.small.shape[:2]
+        self.centre = (down + 0.5) / height, (right + 0.5) / width
+
+
+def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Height and width of the whole picture enlarged, rounded as demo.py does."""
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise UserError for more pixels than are accepted."""
+    if size[0] * size[1] > imaging.MAX_PIXELS:
+        limit = f"at most {imaging.MAX_PIXELS:,} pixels are accepted"
+        raise UserError(f"output size {size[0]}x{size[1]}: {limit}; choose a smaller factor")
+
+
+def view(size: tuple[int, int], factor: float, centre: tuple[float, float]) -> View:
+    """The view around a point of a picture of `size` (H, W), moved to lie inside; all of a picture that is smaller.
+
+    It begins on a pixel of the enlarged picture, so that both have the same pixels.
+    """
+    axes = zip(size, enlarged_size(size, factor), VIEW, centre, strict=True)
+    (top, bottom, height), (left, right, width) = (_axis(*axis) for axis in axes)
+    return View((top, left, bottom, right), height, width)
+
+
+def _axis(side: int, enlarged: int, shown: int, centre: float) -> tuple[float, float, int]:
+    shown = min(shown, enlarged)
+    first = min(max(0, round(centre * enlarged - shown / 2)), enlarged - shown)
+    return first * side / enlarged, (first + shown) * side / enlarged, shown
+
+
+def bicubic(image: np.ndarray, view: View) -> np.ndarray:
+    """uint8 (height, width, 3): the view as Pillow enlarges it."""
+    top, left, bottom, right = view.box
+    first_row, first_column = max(0, int(top) - BORDER), max(0, int(left) - BORDER)
+    near = image[first_row : int(bottom) + BORDER + 1, first_column : int(right) + BORDER + 1]
+    box = top - first_row, left - first_column, bottom - first_row, right - first_column
+    return imaging.resize(near, view.height, view.width, box)
+
+
+def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.ndarray:
+    """uint8 (height, width, 3): the view as the network enlarges it, with 1 / step of the pixels along each axis."""
+    height, width = -(-view.height // step), -(-view.width // step)
+    return imaging.to_uint8(network.part(image, view.box, height, width))
+
+
+def shrink(image: np.ndarray) -> np.ndarray:
+    """The overview of uint8 (h, w, 3), its larger side OVERVIEW."""
+    factor = OVERVIEW / max(image.shape[:2])
+    return imaging.resize(image, *enlarged_size((image.shape[0], image.shape[1]), factor))
+
+
+def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndarray:
+    """The overview of a picture of `size` with the box drawn in: white between black, to be seen on any picture."""
+    height, width = small.shape[:2]
+    factors = height / size[0], width / size[1]
+    top, left, bottom, right = (round(edge * factor) for edge, factor in zip(box, factors * 2, strict=True))
+    picture = small.copy()
+    for inset, level in ((0, 0), (1, 255), (2, 255), (3, 0)):
+        rows, columns = slice(top + inset, bottom - inset), slice(left + inset, right - inset)
+        for edge in (rows.start, rows.stop - 1):
+            picture[min(max(0, edge), height - 1), columns] = level
+        for edge in (columns.start, columns.stop - 1):
+            picture[rows, min(max(0, edge), width - 1)] = level
+    return picture
+
+
+def file_name(name: str, factor: float, suffix: str) -> str:
+    """What the enlarged picture is called."""
+    return f"{Path(name).stem}_x{factor:g}{suffix}"

@@ -1,0 +1,303 @@
+"""LIIF in a web page:  python scripts/demo_web.py [--model FILE ...] [--gpu ..] [--port 7860] [--host 127.0.0.1]
+
+Any part of a picture at any factor, beside Pillow's bicubic, and the whole picture enlarged, as demo.py does it.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# The repository root instead of this folder, so that nothing has to be installed.
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from liif_core import checkpoint, jittor_setup, jobs, picture_files, viewer  # noqa: E402
+from liif_core.cli import GPU_HELP  # noqa: E402
+from liif_core.config import PRETRAINED  # noqa: E402
+from liif_core.errors import Stopped, UserError, one_line  # noqa: E402
+from liif_core.picture import FORMATS  # noqa: E402
+from liif_core.renderer import Renderer  # noqa: E402
+from liif_core.viewer import Visit  # noqa: E402
+
+GRADIO = "gradio>=6.31,<7"
+
+
+def missing() -> int:
+    """Say what to install."""
+    raise UserError(f"the Python package 'gradio' is not installed: run `{jittor_setup.pip_install(GRADIO)}`")
+
+
+if importlib.util.find_spec("gradio") is None:
+    jobs.exit_with(missing)
+FOLDER = tempfile.TemporaryDirectory(prefix="liif-web-")  # of uploads, views and results
+# Gradio looks at these when it is imported, and would report that it was.
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FOLDER.name}
+import gradio as gr  # noqa: E402
+
+EXAMPLE = ROOT / "examples" / "chelsea.png"
+FRAMEWORKS = {"PyTorch": "torch", "Jittor": "jittor"}
+SLOW = {"Jittor": "; the first time, it compiles for some minutes"}
+KEPT = 3600  # seconds that uploads and results wait to be fetched
+STYLE = """
+#caption { min-height: 24px }
+#overview img { cursor: crosshair; max-height: 360px }
+#view { position: relative }
+#view::before, #view::after { position: absolute; bottom: 14px; z-index: 1000; padding: 0 8px; border-radius: 4px;
+  background: rgba(0, 0, 0, .6); color: white; font-size: 13px; pointer-events: none }
+#view::before { content: "bicubic"; left: 14px }
+#view::after { content: "LIIF"; right: 14px }
+#result .empty { min-height: 0; height: 96px }
+footer { display: none !important }
+"""
+
+
+class Page:
+    """The page and what happens in it."""
+
+    def __init__(self, models: dict[str, Path], gpu: str | None):
+        self.models = models
+        self.renderers = {name: Renderer(framework, gpu) for name, framework in FRAMEWORKS.items()}
+        self.turns = {name: asyncio.Lock() for name in FRAMEWORKS}
+        self.enlarging: dict[str, Callable[[], None]] = {}  # what stops it, by Gradio's name of the session
+
+    def build(self) -> gr.Blocks:
+        """Lay the page out."""
+        with gr.Blocks(title="LIIF", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT)) as blocks:
+            self.visit = gr.State(Visit(), delete_callback=Visit.close)
+            gr.Markdown("## LIIF at any factor")
+            with gr.Row():
+                with gr.Column(scale=5, min_width=320):
+                    self.drop = gr.File(label="Picture", file_types=list(FORMATS), height=120, elem_id="drop")
+                    self.overview = gr.Image(format="jpeg", interactive=False, buttons=[], elem_id="overview")
+                    self.framework = gr.Radio(list(FRAMEWORKS), value="PyTorch", label="Framework", elem_id="framework")
+                    self.model = gr.Dropdown(list(self.models), label="Model")
+                with gr.Column(scale=7, min_width=320):
+                    self.factor = gr.Slider(*viewer.FACTORS, value=4, step=0.05, label="Factor", elem_id="factor")
+                    self.seen = gr.ImageSlider(
+                        format="png", show_label=False, buttons=["fullscreen"], max_height=540, elem_id="view"
+                    )
+                    self.caption = gr.Markdown(elem_id="caption")
+                    with gr.Row(equal_height=True):
+                        self.ending = gr.Dropdown(
+                            list(FORMATS), value=".png", label="Format", container=False, scale=1, min_width=100
+                        )
+                        self.start = gr.Button(variant="primary", scale=3, elem_id="start")
+                        self.end = gr.Button("Stop", variant="stop", scale=3, visible=False, elem_id="stop")
+                    self.result = gr.File(
+                        label="Enlarged picture", interactive=False, height=100, visible=False, elem_id="result"
+                    )
+            self._connect_view(blocks)
+            self._connect_whole()
+            blocks.unload(self.leave)
+        return blocks
+
+    def _connect_view(self, blocks: gr.Blocks) -> None:
+        opened = gr.on(
+            [blocks.load, self.drop.upload],
+            self.open,
+            [self.visit, self.drop],
+            [self.visit, self.ending],
+            concurrency_limit=None,
+            show_progress="hidden",
+        )
+        for after in (opened.success, opened.failure):
+            after(lambda: None, None, self.drop)
+        clicked = self.overview.select(self.click, [self.visit], None, concurrency_limit=None)
+        # While the slider is dragged, every step would be an event: the next is sent when the frame is drawn.
+        for event in (opened.success, clicked.then, self.factor.input, self.framework.input, self.model.input):
+            aimed = event(
+                self.aim,
+                [self.visit, self.factor],
+                [self.overview, self.start],
+                trigger_mode="always_last",
+                concurrency_limit=None,
+                show_progress="hidden",
+            )
+            aimed.then(
+                self.show,
+                [self.visit, self.framework, self.model],
+                [self.seen, self.caption],
+                trigger_mode="multiple",
+                concurrency_limit=None,
+                show_progress="hidden",
+            )
+
+    def _connect_whole(self) -> None:
+        started = self.start.click(lambda: _running(True), None, [self.start, self.end, self.result], queue=False)
+        done = started.then(
+            self.enlarge,
+            [self.visit, self.factor, self.framework, self.model, self.ending],
+            self.result,
+            concurrency_limit=1,
+        )
+        done.success(lambda: _running(False)[:2], None, [self.start, self.end], queue=False)
+        done.failure(lambda: _running(False), None, [self.start, self.end, self.result], queue=False)
+        self.end.click(self.stop, [self.visit], None, queue=False)
+
+    def open(self, visit: Visit, path: str | None):
+        """Look at a file; at the example as long as there is none."""
+        file = Path(path or EXAMPLE)
+        try:
+            visit.open(file, _folder())
+        except UserError as error:
+            raise _shown(error, file) from None
+        return visit, visit.suffix
+
+    def click(self, visit: Visit, event: gr.SelectData) -> None:
+        """Look at where the overview was clicked."""
+        right, down = event.index
+        visit.look_at(down, right)
+
+    def aim(self, visit: Visit, factor: float):
+        """Choose the view and frame it in the overview."""
+        size = visit.size
+        visit.view = viewer.view(size, factor, visit.centre)
+        framed = viewer.framed(visit.small, size, visit.view.box)
+        label = f"{visit.source.name}, {_sides(size)}: click where to look"
+        whole = f"Enlarge the whole picture to {_sides(viewer.enlarged_size(size, factor))}"
+        return gr.update(value=framed, label=label), gr.update(value=whole)
+
+    async def show(self, visit: Visit, framework: str, model: str):
+        """The view in both ways: a draft, and all of its pixels unless another view was asked for meanwhile."""
+        visit.asked += 1
+        number, rgb, view = visit.asked, visit.rgb, visit.view
+        renderer = self.renderers[framework]
+        if renderer.process is None:
+            yield gr.skip(), f"{framework} is starting{SLOW.get(framework, '')}"
+        for step in (viewer.DRAFT, 1):
+            async with self.turns[framework]:
+                if number != visit.asked:
+                    return
+                started = time.monotonic()
+                try:
+                    pair = await asyncio.wrap_future(renderer.pair(self.models[model], rgb, view, step))
+                except UserError as error:
+                    raise _shown(error) from None
+                except Stopped:
+                    return
+            note = f"{_sides((view.height, view.width))} pixels of the enlarged picture, LIIF in {framework}"
+            yield pair, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
+
+    def enlarge(
+        self,
+        visit: Visit,
+        factor: float,
+        framework: str,
+        model: str,
+        ending: str,
+        request: gr.Request,
+        progress=gr.Progress(),  # noqa: B008
+    ):
+        """The whole picture in a file."""
+        size = viewer.enlarged_size(visit.size, factor)
+        path = _folder() / viewer.file_name(visit.source.name, factor, ending)
+        try:
+            viewer.check_size(size)
+            picture_files.check_output(path, *size)
+            job = self.renderers[framework].whole(self.models[model], visit.source, size, path)
+            visit.stop = self.enlarging[request.session_hash] = self.renderers[framework].stop
+            while not job.done():
+                progress(job.share, desc=f"LIIF in {framework}")
+                time.sleep(0.2)
+            notes = job.result()
+        except UserError as error:
+            raise _shown(error, visit.source) from None
+        except Stopped:
+            return gr.update(visible=False)
+        finally:
+            visit.stop = None
+            self.enlarging.pop(request.session_hash, None)
+        for note in notes:
+            gr.Info(note)
+        return str(path)
+
+    def stop(self, visit: Visit) -> None:
+        """End the enlarging."""
+        if visit.stop:
+            visit.stop()
+
+    def leave(self, request: gr.Request) -> None:
+        """End it for a visitor who has gone."""
+        if stop := self.enlarging.get(request.session_hash):
+            stop()
+
+
+def _running(running: bool):
+    """Whether the buttons to start and to stop, and the result, are seen while a picture is enlarged or not."""
+    return gr.update(visible=not running), gr.update(visible=running), gr.update(visible=running, value=None)
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _shown(error: UserError, file: Path | None = None) -> gr.Error:
+    """The sentence in the page; a file by its name, since where it lies means nothing to the visitor."""
+    text = str(error).replace(one_line(str(file)), one_line(file.name)) if file else str(error)
+    return gr.Error(text, print_exception=False)
+
+
+def _folder() -> Path:
+    """A new one, to be removed at the end; nobody guesses its name."""
+    return Path(tempfile.mkdtemp(dir=FOLDER.name))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def find_models(given: list[Path]) -> dict[str, Path]:
+    """Names and files of the models to choose from. Raises UserError for a file that is none."""
+    models: dict[str, Path] = {}
+    for path in [*given, *sorted(PRETRAINED.parent.glob("*.safetensors"))]:
+        checkpoint.load(path)
+        name = path.stem if path.stem not in models else str(path)
+        models[name] = checkpoint.locate(path).resolve()
+    return models
+
+
+def main() -> int:
+    """Serve the page until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="LIIF in a web page.")
+    parser.add_argument("--model", nargs="+", type=Path, default=[], help="checkpoints beside those in pretrained/")
+    parser.add_argument("--gpu", help=GPU_HELP)
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: reachable from outside (default: 127.0.0.1)")
+    arguments = parser.parse_args()
+    page = Page(find_models(arguments.model), arguments.gpu)
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C, so that the files are removed
+    with FOLDER:
+        blocks = page.build()
+        try:
+            _, address, _ = blocks.launch(
+                server_name=arguments.host,
+                server_port=arguments.port,
+                share=False,
+                ssr_mode=False,
+                run_history=False,
+                prevent_thread_lock=True,
+                quiet=True,
+                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                css=STYLE,
+            )
+            print(f"{address} (Ctrl-C ends)", flush=True)
+            threading.Event().wait()
+        except OSError as error:
+            raise UserError(f"cannot serve on {arguments.host}, port {arguments.port}: {error}") from None
+        finally:
+            for renderer in page.renderers.values():
+                renderer.close()
+            blocks.close(verbose=False)
+    return 0
+
+
+if __name__ == "__main__":
+    jobs.exit_with(main)
