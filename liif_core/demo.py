@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     demo_plan.add_file_arguments(parser)
     demo_plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
-    parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and comments")
+    parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
     zoom = parser.add_argument_group(
         "a film instead of a picture: the zoom into it, bicubic beside LIIF (.gif or .mp4)"

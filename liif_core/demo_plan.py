@@ -88,7 +88,15 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     """Which pictures, and where to."""
     parser.add_argument("pictures", nargs="*", type=Path, help="pictures, or folders of them")
-    parser.add_argument("--input", "-i", nargs="+", action="extend", type=Path, default=[], help="the same")
+    parser.add_argument(
+        "--input",
+        "-i",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        help="the same as naming pictures without it",
+    )
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders too")
     parser.add_argument(
         "--output", "-o", type=Path, help=f"a file for one picture, else a folder (default: NAME{SUFFIX}.EXT here)"
@@ -96,7 +104,8 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suffix", help=f"what results have after their names (default: {SUFFIX}, in --output nothing)"
     )
-    parser.add_argument("--ext", choices=["auto", *(ending[1:] for ending in FORMATS)], default="auto")
+    endings = ["auto", *(ending[1:] for ending in FORMATS)]
+    parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the picture)")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     existing.add_argument("--skip-existing", action="store_true", help="leave results that are there already")
@@ -167,10 +176,10 @@ def _check_existing(outputs: list[Path], arguments: argparse.Namespace) -> None:
     # A link that leads nowhere is there as well.
     existing = [output for output in outputs if os.path.lexists(output) and not os.path.isdir(output)]
     if existing and not (arguments.overwrite or arguments.skip_existing):
-        count = (
-            f"{len(existing)} results, such as {existing[0]}, exist" if len(existing) > 1 else f"{existing[0]} exists"
-        )
-        raise UserError(f"{count} already: --overwrite replaces them, --skip-existing leaves them")
+        count, them = f"{existing[0]} exists", "it"
+        if len(existing) > 1:
+            count, them = f"{len(existing)} results, such as {existing[0]}, exist", "them"
+        raise UserError(f"{count} already: --overwrite replaces {them}, --skip-existing leaves {them}")
 
 
 def _is_file(arguments: argparse.Namespace, inputs: list[Path]) -> bool:

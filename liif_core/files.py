@@ -20,6 +20,8 @@ def check_writable(path: Path) -> None:
             pass
         with contextlib.suppress(FileNotFoundError):
             path.lstat()  # refuses names that are too long
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"cannot write {path}: a part of the path is a file, not a folder") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     if path.is_dir():

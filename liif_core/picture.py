@@ -178,5 +178,6 @@ def to_vips(picture: Picture, pixels: np.ndarray) -> pyvips.Image:
     )
     for name, (kind_of_value, value) in picture.fields.items():
         image.set_type(kind_of_value, name, value)
-    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # or the EXIF would go on saying that it lies
+    if "exif-data" in picture.fields:  # which would go on saying that it lies
+        image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return image

@@ -129,7 +129,7 @@ def _suffix(image: pyvips.Image) -> str:
 def _unreadable(path: Path, error: Exception) -> UserError:
     # The last is the reason; before it stands what libvips had to say since its last error, of other files too.
     lines = [line.strip() for line in str(error).splitlines()[1:] if re.search("[A-Za-z]", line)]
-    reason = lines[-1] if lines else f"accepted are {SUFFIXES}"
+    reason = re.sub(r"^Vips\w+: ", "", lines[-1]) if lines else f"accepted are {SUFFIXES}"
     if isinstance(error, MemoryError) or "out of memory" in reason:
         return UserError(f"not enough memory to read {path}")
     return UserError(f"cannot read {path} as an image (truncated, damaged or none): {reason}")
@@ -263,9 +263,15 @@ def write(path: Path, pixels: np.ndarray, picture: Picture, metadata: str = "kee
             if suffix == ".bmp":
                 _write_bmp(temporary, pixels, picture)
             else:
-                _savers(picture)[FORMATS[suffix]](
-                    to_vips(picture, pixels), os.fsencode(temporary), "icc" if metadata == "strip" else "all"
-                )
+                kept = ["icc"]
+                if metadata == "keep":
+                    kept += ["xmp", "iptc", "other"]
+                # Only if there was EXIF, or libvips makes some; but it is where JPEG keeps dots per inch.
+                dots = FORMATS[suffix] is JPEG and "resolution-unit" in picture.fields
+                if metadata == "keep" and ("exif-data" in picture.fields or dots):
+                    kept.append("exif")
+                save = _savers(picture)[FORMATS[suffix]]
+                save(to_vips(picture, pixels), os.fsencode(temporary), ":".join(kept))
         except (pyvips.Error, UnicodeDecodeError) as error:  # pyvips fails to say names that are no text
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
