@@ -1,16 +1,12 @@
 """The command demo.py, once for both trees: see liif_core.cli."""
 
 import argparse
-import contextlib
-import math
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +19,7 @@ from liif_core.engine import PRECISIONS
 from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.evaluation import Network
+from liif_core.files import scratch
 from liif_core.normalisation import Normalisation
 from liif_core.picture import Picture, fit
 
@@ -177,19 +174,6 @@ def enlarge_file(network: Network, task: Task, arguments: argparse.Namespace, pr
             write_comparison(task, picture, result)
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
     return "; ".join([f"{task.source} {sizes} {task.output}", *picture.notes])
-
-
-@contextlib.contextmanager
-def scratch(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
-    """An array in a file without a name, so that the system may keep it on the disk instead of in memory."""
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-            # A disk that is full says so here; later it would end the process.
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
-        except OSError as error:
-            raise UserError(f"cannot write in {folder}: {error.strerror}") from None
-        yield np.memmap(file, dtype, "r+", shape=shape)
 
 
 def write_comparison(task: Task, picture: Picture, result: np.ndarray) -> None:

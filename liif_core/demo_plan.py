@@ -79,9 +79,8 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
     elif arguments.scale * max(size) == math.inf:
         raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
     else:
-        height, width = (max(1, round(side * arguments.scale)) for side in size)
-    if height * width > imaging.MAX_PIXELS:
-        raise UserError(f"output size {height}x{width}: at most {imaging.MAX_PIXELS:,} pixels are accepted")
+        height, width = imaging.enlarged_size(size, arguments.scale)
+    imaging.check_pixels((height, width))
     return height, width
 
 

@@ -1,11 +1,14 @@
-"""Writing that leaves the old file or the new one, never a part."""
+"""Files that are looked at before the work starts, written whole or not at all, or used as memory."""
 
 import contextlib
+import math
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from liif_core.errors import UserError
 
@@ -71,3 +74,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write to a file beside, flush it to the disk, rename it into place; see `replacing`."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """An array in a file without a name, so that the system may keep it on the disk instead of in memory."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            # A disk that is full says so here; later it would end the process.
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+        except OSError as error:
+            raise UserError(f"cannot write in {folder}: {error.strerror}") from None
+        yield np.memmap(file, dtype, "r+", shape=shape)

@@ -82,6 +82,17 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     files.write_atomically(path, content.getvalue())
 
 
+def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Height and width of a picture of `size` enlarged by a factor: each rounded to whole pixels, at least one."""
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def check_pixels(size: tuple[int, int]) -> None:
+    """Raise UserError for a result of more than MAX_PIXELS."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UserError(f"output size {size[0]}x{size[1]}: at most {MAX_PIXELS:,} pixels are accepted")
+
+
 def resize(
     image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:

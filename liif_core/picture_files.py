@@ -281,13 +281,13 @@ def _savers(picture: Picture) -> dict[Format, Callable[[pyvips.Image, bytes, str
     depth = picture.depth
     small = {"bitdepth": depth} if depth < 8 else {}
     palette = {"palette": True, "bitdepth": 8} if picture.palette else small
-    group4 = {"compression": "ccittfax4"} if depth == 1 else {"compression": "deflate"}
-    group4 |= {"predictor": "horizontal" if depth in (8, 16) else "none"}
+    fax = depth == 1
+    tiff = {"compression": "ccittfax4" if fax else "deflate", "predictor": "none" if fax else "horizontal", **small}
     return {
         PNG: lambda image, name, keep: image.pngsave(name, keep=keep, filter="all", **palette),
         JPEG: lambda image, name, keep: image.jpegsave(name, keep=keep, Q=QUALITY, optimize_coding=True),
         WEBP: lambda image, name, keep: image.webpsave(name, keep=keep, Q=QUALITY),
-        TIFF: lambda image, name, keep: image.tiffsave(name, keep=keep, bigtiff=_large(image), **group4, **small),
+        TIFF: lambda image, name, keep: image.tiffsave(name, keep=keep, bigtiff=_large(image), **tiff),
         AVIF: lambda image, name, keep: image.heifsave(
             name, keep=keep, Q=QUALITY, compression="av1", bitdepth=depth, subsample_mode="off"
         ),

@@ -23,10 +23,10 @@ import numpy as np
 
 from liif_core import environment, picture_files, viewer
 from liif_core.cli import load_engine
-from liif_core.demo import scratch
 from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import Network
+from liif_core.files import scratch
 from liif_core.normalisation import Normalisation
 from liif_core.picture import fit
 from liif_core.places import CODE

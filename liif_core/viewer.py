@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from liif_core import imaging, picture_files, tiling
-from liif_core.errors import UserError
 from liif_core.evaluation import Network
 
 FACTORS = 1.0, 30.0
@@ -77,24 +76,12 @@ class Visit:
         self.centre = (down + 0.5) / height, (right + 0.5) / width
 
 
-def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Height and width of the whole picture enlarged, rounded as demo.py does."""
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def check_size(size: tuple[int, int]) -> None:
-    """Raise UserError for more pixels than are accepted."""
-    if size[0] * size[1] > imaging.MAX_PIXELS:
-        limit = f"at most {imaging.MAX_PIXELS:,} pixels are accepted"
-        raise UserError(f"output size {size[0]}x{size[1]}: {limit}; choose a smaller factor")
-
-
 def view(size: tuple[int, int], factor: float, centre: tuple[float, float]) -> View:
     """The view around a point of a picture of `size` (H, W), moved to lie inside; all of a picture that is smaller.
 
     It begins on a pixel of the enlarged picture, so that both have the same pixels.
     """
-    axes = zip(size, enlarged_size(size, factor), VIEW, centre, strict=True)
+    axes = zip(size, imaging.enlarged_size(size, factor), VIEW, centre, strict=True)
     (top, bottom, height), (left, right, width) = (_axis(*axis) for axis in axes)
     return View((top, left, bottom, right), height, width)
 
@@ -123,7 +110,7 @@ def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.n
 def shrink(image: np.ndarray) -> np.ndarray:
     """The overview of uint8 (h, w, 3), its larger side OVERVIEW."""
     factor = OVERVIEW / max(image.shape[:2])
-    return imaging.resize(image, *enlarged_size((image.shape[0], image.shape[1]), factor))
+    return imaging.resize(image, *imaging.enlarged_size((image.shape[0], image.shape[1]), factor))
 
 
 def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndarray:

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, jittor_setup, jobs, picture_files, viewer  # noqa: E402
+from liif_core import checkpoint, imaging, jittor_setup, jobs, picture_files, viewer  # noqa: E402
 from liif_core.cli import GPU_HELP  # noqa: E402
 from liif_core.config import PRETRAINED  # noqa: E402
 from liif_core.errors import Stopped, UserError, one_line  # noqa: E402
@@ -162,7 +162,7 @@ class Page:
         visit.view = viewer.view(size, factor, visit.centre)
         framed = viewer.framed(visit.small, size, visit.view.box)
         label = f"{visit.source.name}, {_sides(size)}: click where to look"
-        whole = f"Enlarge the whole picture to {_sides(viewer.enlarged_size(size, factor))}"
+        whole = f"Enlarge the whole picture to {_sides(imaging.enlarged_size(size, factor))}"
         return gr.update(value=framed, label=label), gr.update(value=whole)
 
     async def show(self, visit: Visit, framework: str, model: str):
@@ -197,10 +197,10 @@ class Page:
         progress=gr.Progress(),  # noqa: B008
     ):
         """The whole picture in a file."""
-        size = viewer.enlarged_size(visit.size, factor)
+        size = imaging.enlarged_size(visit.size, factor)
         path = _folder() / viewer.file_name(visit.source.name, factor, ending)
         try:
-            viewer.check_size(size)
+            imaging.check_pixels(size)
             picture_files.check_output(path, *size)
             job = self.renderers[framework].whole(self.models[model], visit.source, size, path)
             visit.stop = self.enlarging[request.session_hash] = self.renderers[framework].stop

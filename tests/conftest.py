@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def trained(framework, world, tmp_path_factory) -> Path:
     return place / "run_a"
 
 
+def outcome(action: Callable[[], object], capsys) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command that is called in this process."""
+    capsys.readouterr()
+    try:
+        action()
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
 @pytest.fixture
 def say(framework, monkeypatch, capsys):
     """Call a command as typed; returns (exit status, stdout, stderr). The process is left as it was."""
@@ -62,14 +75,7 @@ def say(framework, monkeypatch, capsys):
 
     def call(command, *arguments, gpu="cpu"):
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments), "--gpu", gpu])
-        capsys.readouterr()
-        try:
-            cli.run(COMMANDS[command], framework, load_tree(framework))
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code
-        output = capsys.readouterr()
-        return status, output.out, output.err
+        return outcome(lambda: cli.run(COMMANDS[command], framework, load_tree(framework)), capsys)
 
     yield call
     os.environ.clear()

@@ -39,7 +39,7 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0, 0), (1, 0.3)])
 def test_a_view_is_whole_pixels_of_the_enlarged_picture_and_lies_inside(size, factor, centre):
     view = viewer.view(size, factor, centre)
-    enlarged = viewer.enlarged_size(size, factor)
+    enlarged = imaging.enlarged_size(size, factor)
     for axis, shown in enumerate((view.height, view.width)):
         start, stop = view.box[axis], view.box[axis + 2]
         assert 0 <= start < stop <= size[axis]
@@ -67,7 +67,7 @@ def test_both_halves_of_a_view_are_those_of_the_whole_picture(factor, centre):
     image, network = picture(*SIZE), Network(Engine(model_spec(8)), Normalisation(DataNorm()))
     network.engine.seed(3)
     view = viewer.view(SIZE, factor, centre)
-    height, width = viewer.enlarged_size(SIZE, factor)
+    height, width = imaging.enlarged_size(SIZE, factor)
     first = round(view.box[0] * height / SIZE[0]), round(view.box[1] * width / SIZE[1])
     part = slice(first[0], first[0] + view.height), slice(first[1], first[1] + view.width)
     for whole, found in (
@@ -93,9 +93,9 @@ def test_the_frame_encloses_the_view_and_nothing_else_changes():
 
 
 def test_too_many_pixels_are_refused_in_a_sentence():
-    viewer.check_size((26_000, 26_000))
+    imaging.check_pixels((26_000, 26_000))
     with pytest.raises(UserError, match="27000x26000: at most 700,000,000 pixels"):
-        viewer.check_size((27_000, 26_000))
+        imaging.check_pixels((27_000, 26_000))
 
 
 @pytest.fixture(scope="module")

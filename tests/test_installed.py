@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pictures
 import pytest
-from conftest import ROOT
+from conftest import ROOT, outcome
 from small_run import load_script, run, train_config, write_yaml
 
 import liif_core
@@ -56,13 +56,7 @@ def typed(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["liif", *arguments])
-        try:
-            command.main()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code
-        output = capsys.readouterr()
-        return status, output.out, output.err
+        return outcome(command.main, capsys)
 
     return call
 
