@@ -78,7 +78,7 @@ class Ours(Step):
     def gradients(self) -> Iterator[tuple[str, np.ndarray]]:
         if self.framework == "torch":
             return ((name, p.grad.float().cpu().numpy()) for name, p in self.engine.model.named_parameters())
-        found = self.engine.optimizer.param_groups[0]["grads"]
+        found = self.engine.updater.optimizer.param_groups[0]["grads"]
         return ((name, value.float32().numpy()) for name, value in zip(self.engine.names, found, strict=True))
 
 

@@ -1,10 +1,13 @@
 """Checkpoints: safetensors with the model's spec in the metadata, readable by both trees.
 
-Parameters stand under upstream's names ("encoder.head.0.weight"); the optimizer's moments ride along
-under "optimizer.<moment>.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress.
+The weights to predict with stand under upstream's names ("encoder.head.0.weight"). What a run needs to go on rides
+along: the optimizer's moments under "optimizer.<moment>.<parameter>" and, where the weights are a moving average, the
+parameters themselves under "raw.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress, and a
+SHA-256 of everything, because safetensors would not notice a flipped bit.
 Upstream's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.upstream_checkpoint.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ from liif_core.files import write_atomically
 from liif_core.places import SHIPPED
 
 FORMAT = "liif-checkpoint-1"
-OPTIMIZER = "optimizer."
+OPTIMIZER, RAW = "optimizer.", "raw."
 
 
 @dataclass
@@ -43,18 +46,30 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises UserError when the disk is full or the folder cannot be written.
     """
-    tensors = dict(checkpoint.state.parameters)
-    tensors |= {OPTIMIZER + name: array for name, array in checkpoint.state.optimizer.items()}
-    content = {
+    state = checkpoint.state
+    tensors = dict(state.weights)
+    tensors |= {RAW + name: array for name, array in state.parameters.items()} if state.average else {}
+    tensors |= {OPTIMIZER + name: array for name, array in state.optimizer.items()}
+    content: dict = {
         "model": checkpoint.model,
         "data_norm": checkpoint.data_norm,
         "optimizer": checkpoint.optimizer,
         "progress": checkpoint.progress,
     }
+    tensors = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
+    content["sha256"] = _digest(content, tensors)
     # One entry, because safetensors writes several in random order and equal checkpoints shall be equal files.
     metadata = {FORMAT: json.dumps(content)}
-    tensors = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     write_atomically(path, safetensors.numpy.save(tensors, metadata))
+
+
+def _digest(content: dict, tensors: dict[str, np.ndarray]) -> str:
+    """SHA-256 of all that a checkpoint holds."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
 
 
 def locate(path: str | Path) -> Path:
@@ -86,17 +101,28 @@ def load(path: str | Path) -> Checkpoint:
         raise UserError(f"{path} is a safetensors file, but not a checkpoint of this project (no '{FORMAT}' in it)")
     try:
         content = json.loads(metadata[FORMAT])
-        content = {key: content[key] for key in ("model", "data_norm", "optimizer", "progress")}
-    except (KeyError, TypeError, ValueError) as error:
+        written = content.pop("sha256", None)  # files of before it was kept have none
+        parts = {key: content[key] for key in ("model", "data_norm", "optimizer", "progress")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is damaged: {error}") from None
-    moments = {name.removeprefix(OPTIMIZER): array for name, array in tensors.items() if name.startswith(OPTIMIZER)}
-    parameters = {
-        # float16 weights are a way to store them, not to compute with them
-        name: array.astype(np.float32)
-        for name, array in tensors.items()
-        if not name.startswith(OPTIMIZER)
-    }
-    return Checkpoint(state=State(parameters, moments), **content)
+    if written is not None and written != _digest(content, tensors):
+        raise UserError(f"{path} is damaged: its SHA-256 is not the one that it was written with")
+    return Checkpoint(state=_state(tensors), **parts)
+
+
+def _state(tensors: dict[str, np.ndarray]) -> State:
+    """The tensors of a file by what they are."""
+    moments: dict[str, np.ndarray] = {}
+    raw: dict[str, np.ndarray] = {}
+    weights: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        if name.startswith(OPTIMIZER):
+            moments[name.removeprefix(OPTIMIZER)] = array
+        else:
+            kind = raw if name.startswith(RAW) else weights
+            # float16 weights are a way to store them, not to compute with them
+            kind[name.removeprefix(RAW)] = array.astype(np.float32)
+    return State(raw, moments, weights) if raw else State(weights, moments)
 
 
 def restore(engine, state: State, source: str | Path) -> None:

@@ -16,17 +16,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import checkpoint, data, environment, evaluation, provenance, training
+from liif_core import checkpoint, data, environment, evaluation, provenance, run_folder, training
 from liif_core import config as configs
 from liif_core.config import PRETRAINED, DataNorm, TestConfig
-from liif_core.engine import PRECISIONS
+from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
 from liif_core.files import check_writable, write_atomically
 from liif_core.normalisation import Normalisation
 from liif_core.places import WORK
+from liif_core.ranks import ALONE, Ranks
+from liif_core.ranks import read as read_ranks
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
+RESUME_HELP = "go on where the run folder stopped, or begin if it does not exist (the value auto may be left out)"
 SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4; values are YAML"
 
 
@@ -42,9 +45,9 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
         sys.exit(130)
 
 
-def choose_device(framework: str, gpu: str | None) -> environment.Device:
+def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> environment.Device:
     """Prepare the process for a framework and say where it will run, before an import that may take minutes."""
-    device = environment.prepare(framework, gpu)
+    device = environment.prepare(framework, gpu, ranks)
     print(f"{framework}: {device.note}", flush=True)
     return device
 
@@ -56,27 +59,34 @@ def train(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--name", help="run folder in --save-dir (default: config name and framework)")
     parser.add_argument("--tag", help="appended to the name")
     parser.add_argument("--gpu", help=GPU_HELP)
-    parser.add_argument("--resume", action="store_true", help="go on where the run folder stopped, if it exists")
+    parser.add_argument("--resume", nargs="?", const="auto", choices=["auto"], help=RESUME_HELP)
+    parser.add_argument("--wandb", metavar="PROJECT", help="log to this project of Weights & Biases as well")
     parser.add_argument("--save-dir", default=WORK / "save", type=Path, help="where run folders go (default: save/)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
     arguments = parser.parse_args()
     config = configs.load(arguments.config, "train", arguments.set)
     name = arguments.name or f"{Path(arguments.config).stem}_{framework}"
     folder = arguments.save_dir / (f"{name}_{arguments.tag}" if arguments.tag else name)
+    ranks = read_ranks(framework)
+    if ranks.rank:  # one of several processes speaks for all
+        sys.stdout = open(os.devnull, "w")
     # What the user may have to mend comes before frameworks that compile for minutes.
-    training.check_folder(folder, config, arguments.resume)
+    run_folder.check(folder, config, resume=arguments.resume is not None)
+    if ranks.rank == 0:
+        run_folder.lock(folder)
     data_sets = training.make_data_sets(config)
-    device = choose_device(framework, arguments.gpu)
+    device = choose_device(framework, arguments.gpu, ranks)
     engine_class, make_loader = load_tree()
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
-    engine = engine_class(config.model.model_dump(), device.kind, *specs, config.precision)
+    update = Update(config.accumulate, config.clip_grad, config.ema)
+    engine = engine_class(config.model.model_dump(), device.kind, *specs, config.precision, update)
     parameters = sum(array.size for array in engine.state().parameters.values())
     note = f"{framework} on {device.kind}, {config.model.name}: {parameters:,} parameters"
     workers = config.num_workers
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
-    training.train(engine, make_loader, config, data_sets, folder, note)
+    training.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb)
 
 
 def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):

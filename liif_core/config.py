@@ -1,18 +1,17 @@
 """Find, read and validate a YAML config. Unknown keys are errors that name the known ones.
 
-The keys are upstream LIIF's, so its files run unmodified; `base`, `method`, `seed`, `num_workers`,
-`step_save`, `step_log` and, in image-folder, `skip_broken` are ours.
+The keys are upstream LIIF's, so its files run unmodified; docs/configs.md says which are ours.
 """
 
 import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Annotated, Any, Literal, overload
 
 import pydantic
 import yaml
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from liif_core import places
 from liif_core.errors import UserError
@@ -72,6 +71,12 @@ class MultiStepLR(Strict):
     gamma: PositiveFloat = 0.1
 
 
+class CosineLR(Strict):
+    """The learning rate falls to lr_min at the end of the last epoch, along half a cosine."""
+
+    lr_min: NonNegativeFloat = 0
+
+
 class Evaluation(Strict):
     """Keys that training's validation and `test.py` share.
 
@@ -106,6 +111,11 @@ class TrainConfig(Evaluation):
     losses from the device and log them every so many steps. num_workers: processes that load
     samples; None is 0 on the CPU and up to 8 on a GPU. precision: of convolutions and matrix products; parameters,
     coordinates, loss and updates are float32 in any case.
+
+    accumulate: parts of a batch whose gradients are taken one after the other and added, which takes less memory and
+    gives the same update to rounding. clip_grad: the largest L2 norm of all gradients together. ema: decay of the
+    average of the weights that is validated and tested in their stead. val_pictures: how many pictures of the
+    validation set tensorboard shows.
     """
 
     train_dataset: Data
@@ -115,6 +125,10 @@ class TrainConfig(Evaluation):
     optimizer: Spec
     epoch_max: PositiveInt
     multi_step_lr: MultiStepLR | None = None
+    cosine_lr: CosineLR | None = None
+    accumulate: PositiveInt = 1
+    clip_grad: PositiveFloat | None = None
+    ema: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
     resume: str | None = None
     epoch_val: PositiveInt | None = None
     epoch_save: PositiveInt | None = None
@@ -122,7 +136,17 @@ class TrainConfig(Evaluation):
     step_log: PositiveInt = 20
     seed: NonNegativeInt = 0
     num_workers: NonNegativeInt | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    val_pictures: NonNegativeInt = 2
+
+    @pydantic.model_validator(mode="after")
+    def one_schedule(self) -> "TrainConfig":
+        """There is one learning rate."""
+        if self.multi_step_lr and self.cosine_lr:
+            raise ValueError(
+                "multi_step_lr and cosine_lr are both given; accepted is one of them (null takes a key away)"
+            )
+        return self
 
 
 def find(path: str | Path) -> Path:

@@ -10,6 +10,8 @@ import importlib.util
 import io
 from pathlib import Path
 
+import numpy as np
+
 from liif_core import checkpoint, environment, upstream_checkpoint
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import DataNorm
@@ -49,18 +51,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Turn a checkpoint into bare weights, for this project or upstream.")
     parser.add_argument("input", type=Path, help="a run's .safetensors, upstream's .pth or LIIF-PyTorch's .pth.tar")
     parser.add_argument("output", type=Path, help="the .safetensors, or the .pth for upstream, to write")
+    parser.add_argument("--half", action="store_true", help="keep the numbers as float16: half the size")
     arguments = parser.parse_args()
     if arguments.output.suffix not in (".safetensors", ".pth"):
         raise UserError(f"{arguments.output}: the output is a .safetensors file, or a .pth for upstream LIIF")
+    if arguments.half and arguments.output.suffix == ".pth":
+        raise UserError("--half is for .safetensors: upstream computes in the precision of the file")
     found = checkpoint.load(arguments.input)
     data_norm = DataNorm.model_validate(found.data_norm or {}).model_dump()
-    bare = Checkpoint(found.model, State(found.state.parameters), data_norm)
+    kind = np.float16 if arguments.half else np.float32
+    weights = {name: array.astype(kind) for name, array in found.state.weights.items()}
+    bare = Checkpoint(found.model, State(weights), data_norm)
     check_writable(arguments.output)
     if arguments.output.suffix == ".safetensors":
         checkpoint.save(arguments.output, bare)
     else:
         save_pth(arguments.output, bare, found.optimizer or ADAM)
-    count = sum(array.size for array in found.state.parameters.values())
+    count = sum(array.size for array in weights.values())
     print(f"{arguments.input} -> {arguments.output}: {found.model['name']}, {count:,} parameters")
     if arguments.output.suffix == ".pth" and found.data_norm != upstream_checkpoint.DATA_NORM:
         print(f"upstream's demo.py assumes 0.5 / 0.5; these weights want, in a config, data_norm: {found.data_norm}")

@@ -5,6 +5,7 @@ Pictures are already normalised (liif_core.normalisation) and predictions come b
 gives them; clamping and metrics are the core's business.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,10 +22,43 @@ class State:
 
     parameters: by upstream's names ("encoder.head.0.weight"). optimizer: moments under
     "exp_avg.<parameter>" and so on, and the number of updates under "step"; the same in both trees.
+    average: the moving average of the parameters, empty where none is kept.
     """
 
     parameters: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray] = field(default_factory=dict)
+    average: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """What to predict with: the average where one is kept."""
+        return self.average or self.parameters
+
+
+@dataclass(frozen=True)
+class Update:
+    """How losses become an update: `accumulate`, `clip_grad` and `ema` of liif_core.config.TrainConfig."""
+
+    accumulate: int = 1
+    clip_grad: float | None = None
+    ema: float | None = None
+
+
+PLAIN = Update()
+
+
+def split(batch: dict[str, np.ndarray], count: int, share: float) -> list[dict]:
+    """A batch in `count` parts, or as many as it has samples; each with its "share" of the step's samples.
+
+    share: of the whole batch, which is 1 unless other processes have the rest.
+    """
+    size = len(batch["inp"])
+    count = min(count, size)
+    edges = [size * part // count for part in range(count + 1)]
+    return [
+        {key: array[start:stop] for key, array in batch.items()} | {"share": share * (stop - start) / size}
+        for start, stop in itertools.pairwise(edges)
+    ]
 
 
 def require_decoder(model: Any, spec: dict) -> None:
@@ -52,7 +86,7 @@ class Engine(Protocol):
     """One model on one device, with the means to train it and to ask it for pixels.
 
     device_kind: "cpu" or "cuda". halo: how many pixels away from its own a feature vector of the encoder sees; None for
-    the whole picture.
+    the whole picture. With `update.ema` predictions are those of the average.
     """
 
     device_kind: str
@@ -65,6 +99,7 @@ class Engine(Protocol):
         method_spec: dict | None = None,
         optimizer_spec: dict | None = None,
         precision: str = "fp32",
+        update: Update = PLAIN,
     ):
         """Build from specs; without method and optimizer it can only predict. device: "cpu" or "cuda".
 
@@ -73,19 +108,26 @@ class Engine(Protocol):
         """
 
     def seed(self, seed: int) -> None:
-        """Set the initial parameters (liif_core.initial) and the framework's random state."""
+        """Set the initial parameters (liif_core.initial)."""
 
-    def set_lr(self, learning_rate: float) -> None:
-        """The learning rate of the steps to come."""
+    def begin_step(self, random_seed: int, learning_rate: float) -> None:
+        """The framework's random numbers and the learning rate of the step to come."""
 
-    def train_step(self, batch: dict[str, np.ndarray]) -> None:
+    def train_step(self, batch: dict[str, np.ndarray], share: float = 1.0) -> None:
         """One optimisation step. The loss stays on the device: this does not wait for it.
 
-        batch: inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), all float32.
+        batch: inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), all float32. share: how much of
+        the step's samples it holds; other processes, which share the parameters, hold the rest.
         """
 
     def read_losses(self) -> list[float]:
-        """The losses of the steps since the last call: the one place that waits for the device."""
+        """The losses of the steps since the last call, of all processes: the one place that waits for the device."""
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum of float64 `values` over all processes that train together; each has to call this."""
+
+    def peak_memory(self) -> int:
+        """Bytes: on a GPU the most that this process has had there so far, on the CPU the most it has had resident."""
 
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) pictures."""
@@ -100,7 +142,7 @@ class Engine(Protocol):
         """
 
     def state(self) -> State:
-        """Parameters and optimizer state as numpy arrays."""
+        """Parameters, their average and the optimizer's state as numpy arrays."""
 
     def load_state(self, state: State) -> None:
-        """Take them back; an empty `optimizer` leaves the optimizer as it is."""
+        """Take them back; an empty `optimizer` leaves the optimizer as it is, without `average` it starts here."""

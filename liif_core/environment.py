@@ -18,6 +18,7 @@ from typing import Literal
 
 from liif_core import jittor_setup
 from liif_core.errors import UserError
+from liif_core.ranks import ALONE, Ranks
 
 PACKAGES = {"torch": ("torch", "torchvision"), "jittor": ("jittor==1.3.11.0", "numpy<2")}
 
@@ -34,7 +35,7 @@ class Device:
     note: str
 
 
-def prepare(framework: str, gpu: str | None) -> Device:
+def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     """Set the environment variables for `framework` and return the device to use.
 
     Args:
@@ -42,6 +43,7 @@ def prepare(framework: str, gpu: str | None) -> Device:
         gpu: the value of `--gpu`: None (the first GPU if there is one), "cpu" or "" (the CPU),
             or GPU numbers such as "0" and "0,1". Where no GPU exists, "0" means the CPU too,
             since published commands carry it.
+        ranks: of several processes on this machine each takes a GPU of its own, in the order given.
 
     Errors: UserError for a GPU that does not exist or a value that is not understood, and when the
     framework or something it needs is not installed; ValueError for an unknown framework.
@@ -51,7 +53,11 @@ def prepare(framework: str, gpu: str | None) -> Device:
     if importlib.util.find_spec(framework) is None:
         command = jittor_setup.pip_install(*PACKAGES[framework])
         raise UserError(f"the Python package {framework!r} is not installed: run `{command}`")
+    if ranks.local_count > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
+        gpu = ",".join(map(str, range(count_gpus())))
     device = choose_device(gpu)
+    if device.kind == "cuda" and ranks.local_count > 1:
+        device = own_gpu(ranks)
     if framework == "jittor":
         device = prepare_jittor(device)
     elif device.kind == "cuda" and torch_lacks_cuda():
@@ -76,6 +82,18 @@ def choose_device(gpu: str | None) -> Device:
     return Device("cuda", f"running on GPU {visible}")
 
 
+def own_gpu(ranks: Ranks) -> Device:
+    """The GPU of one of several processes, of those that are visible."""
+    visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+    if len(visible) < ranks.local_count:
+        raise UserError(
+            f"{ranks.local_count} processes on this machine, but GPU {','.join(visible)} alone: each wants one of its "
+            "own; start fewer, give more as in --gpu 0,1, or take --gpu cpu"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[ranks.local]
+    return Device("cuda", f"{ranks.count} processes, the first on GPU {visible[ranks.local]}")
+
+
 def _requested_device(gpu: str) -> Device:
     numbers = [part.strip() for part in gpu.split(",")]
     if gpu.strip().lower() in ("", "cpu"):
@@ -91,7 +109,7 @@ def _requested_device(gpu: str) -> Device:
         existing = "no GPU at all" if count == 0 else "only GPU " + ", ".join(map(str, range(count)))
         raise UserError(f"--gpu {gpu}: this machine has {existing}; --gpu cpu is accepted everywhere")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, wanted))
-    others = f" alone of {gpu}: several GPUs are not used yet" if len(wanted) > 1 else ""
+    others = f" alone of {gpu}: several want several processes (docs/cluster.md)" if len(wanted) > 1 else ""
     return Device("cuda", f"running on GPU {wanted[0]}{others}")
 
 
@@ -180,6 +198,13 @@ def limit_memory() -> None:
 
 
 _limit_at_start: int | None = None
+
+
+def peak_resident_memory() -> int:
+    """The most bytes that this process has had in memory at once."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def free_memory() -> int:

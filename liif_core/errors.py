@@ -15,5 +15,9 @@ class UserError(Exception):
         return one_line(super().__str__())
 
 
+class Unsavable(UserError):
+    """The state in memory is not worth keeping: the last checkpoint is better."""
+
+
 class Stopped(BaseException):
     """Ctrl-C or SIGTERM (exit status 130): the message says where the work was saved."""

@@ -1,6 +1,8 @@
 """From a data set to one row per picture and their mean."""
 
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import imaging, metrics, tiling
+from liif_core import imaging, metrics, sheet, tiling
 from liif_core.config import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.normalisation import Normalisation
+from liif_core.ranks import ALONE, Ranks
 
 
 @dataclass
@@ -95,24 +98,46 @@ def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
     }
 
 
-def validate(engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation) -> float:
+def validate(
+    engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation, ranks: Ranks = ALONE
+) -> float:
     """Validation PSNR in dB as upstream counts it: of a batch's queries, averaged over batches by their size.
 
-    With an eval_type in the config, of whole pictures under that protocol.
+    With an eval_type in the config, of whole pictures under that protocol. Several processes take every n-th batch or
+    picture each, and get the same result as one.
     """
     assert config.val_dataset is not None
+    bar = functools.partial(tqdm, desc="val", leave=False, disable=ranks.rank > 0 or None)
     if config.eval_type is not None:
         network = Network(engine, normalisation)
-        pairs = (val_set.pair(index) for index in range(len(val_set)))
-        scores = [
-            metrics.psnr(network(low, *high.shape[:2]), imaging.to_float(high), config.eval_type)
-            for low, high in tqdm(pairs, total=len(val_set), desc="val", leave=False, disable=None)
-        ]
-        return float(np.mean(scores))
-    batches = Batches(val_set, config.val_dataset.batch_size)
-    total = 0.0
-    for batch in tqdm(checked(make_loader(batches)), total=len(batches), desc="val", leave=False, disable=None):
-        prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
-        score = metrics.psnr(normalisation.rgb(prediction), imaging.to_float(batch["gt"]))
-        total += score * len(prediction)
-    return total / len(val_set)
+        scores, weights = np.zeros(len(val_set)), np.ones(len(val_set))
+        for index in bar(range(ranks.rank, len(val_set), ranks.count)):
+            low, high = val_set.pair(index)
+            scores[index] = metrics.psnr(network(low, *high.shape[:2]), imaging.to_float(high), config.eval_type)
+    else:
+        batches = Batches(val_set, config.val_dataset.batch_size)
+        scores, weights = np.zeros(len(batches)), np.array([len(indices) for indices in batches.indices])
+        own = range(ranks.rank, len(batches), ranks.count)
+        batches.indices = [batches.indices[k] for k in own]
+        for k, batch in zip(own, bar(checked(make_loader(batches)), total=len(own)), strict=True):
+            prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
+            scores[k] = metrics.psnr(normalisation.rgb(prediction), imaging.to_float(batch["gt"]))
+    return float(np.sum(engine.total(scores) * weights) / np.sum(weights))
+
+
+def sheets(engine, val_set, count: int, normalisation: Normalisation) -> Iterator[tuple[str, np.ndarray]]:
+    """The name and a page, uint8 (h, w, 3), of each of the first `count` items: bicubic, prediction and original."""
+    network = Network(engine, normalisation)
+    for index in range(min(count, len(val_set))):
+        low, high = val_set.pair(index)
+        height, width = high.shape[:2]
+        pictures = imaging.resize(low, height, width), imaging.to_uint8(network(low, height, width)), high
+        captions = ("bicubic", "prediction", "original")
+        page = [(caption, _centre(picture)) for caption, picture in zip(captions, pictures, strict=True)]
+        yield f"{index}-{val_set.name(index)}", sheet.sheet(page)
+
+
+def _centre(picture: np.ndarray) -> np.ndarray:
+    """The middle of a picture, at most 384 pixels high and wide."""
+    top, left = (max(0, (side - 384) // 2) for side in picture.shape[:2])
+    return picture[top : top + 384, left : left + 384]

@@ -63,6 +63,11 @@ def replacing(path: Path) -> Iterator[str]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too, shall outlive a power cut
+        finally:
+            os.close(folder)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); what was there before is untouched") from None
     finally:

@@ -1,18 +1,24 @@
 """What a run says of itself: log.txt for people, metrics.jsonl for programs, tensorboard for curves.
 
 metrics.jsonl is the truth: one JSON object a line, {"step", "epoch", "loss"} for every training step and
-{"step", "epoch", "lr", "train_loss", "val_psnr", "commit", "seconds"} for every epoch: the project's commit
-and the time on the clock that the whole epoch took, without what a kill threw away and the time until --resume.
+{"step", "epoch", "lr", "train_loss", "val_psnr", "commit", "seconds", "samples_per_second", "memory_gib"} for every
+epoch: the project's commit, the time on the clock that the whole epoch took, without what a kill threw away and the
+time until --resume, the speed of training alone, and the engine's peak_memory.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import yaml
 from tqdm import tqdm
 
 from liif_core.errors import UserError
 from liif_core.files import write_atomically
+from liif_core.jittor_setup import pip_install
 
 # tensorboardX imports PyTorch where it is installed, which has no place in the core and costs two seconds.
 _hidden = {} if "torch" in sys.modules else {"torch": None}
@@ -25,14 +31,23 @@ finally:
 
 
 class RunLog:
-    """Appends to the logs in `folder`; what lies beyond (`step`, `epoch`) is dropped, for it will come again."""
+    """Appends to the logs in `folder`; what lies beyond (`step`, `epoch`) is dropped, for it will come again.
 
-    def __init__(self, folder: Path, step: int, epoch: int):
+    silent: say nothing, as all processes but one do that train together. board: a project of Weights & Biases.
+    """
+
+    def __init__(self, folder: Path, step: int, epoch: int, silent: bool = False, board: str | None = None):
         self.folder = folder
+        self.silent = silent
         self.metrics = folder / "metrics.jsonl"
+        self.writer: SummaryWriter | None = None
+        self.board: Any = None
+        if silent:
+            return
         if self.metrics.exists():
             self._keep_until(step, epoch)
-        self.writer: SummaryWriter | None = None
+        if board is not None:
+            self.board = open_board(board, folder)
         try:
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
         except OSError as error:
@@ -54,17 +69,28 @@ class RunLog:
 
     def text(self, line: str) -> None:
         """A line on the screen and in log.txt."""
+        if self.silent:
+            return
         tqdm.write(line)
         self._append(self.folder / "log.txt", line + "\n")
 
     def record(self, records: list[dict]) -> None:
         """Lines in metrics.jsonl, written at once, and their numbers in tensorboard."""
+        if self.silent:
+            return
         self._append(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
         for record in records:
             for key, value in record.items():
                 curve = key not in ("step", "epoch") and isinstance(value, (int, float))
                 if curve and self._tensorboard_lives():
                     self.writer.add_scalar(key, value, record["step"])  # type: ignore[union-attr]
+            if self.board is not None:
+                self.board.log(record)
+
+    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """A picture, uint8 (h, w, 3), in tensorboard."""
+        if self._tensorboard_lives():
+            self.writer.add_image(name, picture, step, dataformats="HWC")  # type: ignore[union-attr]
 
     def _tensorboard_lives(self) -> bool:
         # Its thread dies of a full disk, and then its queue blocks whoever writes; training matters more.
@@ -81,6 +107,21 @@ class RunLog:
             raise UserError(f"cannot write {path} ({error.strerror}); checkpoints are untouched") from None
 
     def close(self) -> None:
-        """Flush tensorboard."""
+        """Flush tensorboard and the board."""
         if self._tensorboard_lives():
             self.writer.close()  # type: ignore[union-attr]
+        if self.board is not None:
+            self.board.finish()
+
+
+def open_board(project: str, folder: Path) -> Any:
+    """A run of Weights & Biases, which goes on where a run of this folder stopped. Raises UserError without wandb."""
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(f"--wandb wants the package wandb: run `{pip_install('wandb')}`") from None
+    identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    run = wandb.init(project=project, name=folder.name, id=identity, resume="allow", dir=str(folder), config=settings)
+    run.define_metric("*", step_metric="step")
+    return run

@@ -1,15 +1,21 @@
-"""The learning rate as a pure function of the epoch: nothing to save, nothing to resume."""
+"""The learning rate as a pure function of where training is: nothing to save, nothing to resume."""
 
-from liif_core.config import MultiStepLR
+import math
+
+from liif_core.config import CosineLR, MultiStepLR
 
 
-def learning_rate(base: float, epoch: int, multi_step: MultiStepLR | None) -> float:
-    """The rate of epoch `epoch` (the first is 1): base * gamma ^ (milestones that have passed).
+def learning_rate(base: float, epoch: float, schedule: MultiStepLR | CosineLR | None, epoch_max: int = 1) -> float:
+    """The rate at `epoch`: 1 when the first begins, 1.5 in its midst.
 
-    A milestone m takes effect from epoch m + 1 on, as with upstream's scheduler, which steps when an
-    epoch ends.
+    MultiStepLR: base * gamma ^ (milestones that have passed). A milestone m takes effect from epoch m + 1 on, as with
+    upstream's scheduler, which steps when an epoch ends. CosineLR: half a cosine from base to lr_min, over epoch_max
+    epochs (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, without restarts).
     """
-    if multi_step is None:
-        return base
-    passed = sum(epoch > milestone for milestone in multi_step.milestones)
-    return base * multi_step.gamma**passed
+    if isinstance(schedule, MultiStepLR):
+        passed = sum(math.floor(epoch) > milestone for milestone in schedule.milestones)
+        return base * schedule.gamma**passed
+    if isinstance(schedule, CosineLR):
+        wave = (1 + math.cos(math.pi * (epoch - 1) / epoch_max)) / 2
+        return schedule.lr_min + (base - schedule.lr_min) * wave
+    return base

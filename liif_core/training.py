@@ -1,5 +1,6 @@
 """The training loop: epochs, validation, best, resume. It knows nothing of models or methods."""
 
+import io
 import math
 import os
 import signal
@@ -7,16 +8,19 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from liif_core import checkpoint, data, evaluation, provenance, schedule
+from liif_core import checkpoint, data, evaluation, provenance, run_folder, schedule
 from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches, checked
-from liif_core.errors import Stopped, UserError
+from liif_core.data.sampling import step_seed
+from liif_core.errors import Stopped, Unsavable, UserError
 from liif_core.files import write_atomically
 from liif_core.normalisation import Normalisation
+from liif_core.ranks import ALONE, Ranks
 from liif_core.runlog import RunLog
 
 
@@ -35,12 +39,15 @@ class Progress:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM ask for a stop after the current step instead of breaking into it."""
+    """Ctrl-C, SIGTERM, the end of the terminal and SIGUSR2, by which Slurm warns, ask for a stop after the current step
+    instead of breaking into it.
+    """
 
     def __init__(self):
         self.requested = False
         self.process = os.getpid()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # nohup's wish
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, *hangup):
             signal.signal(number, self._request)
 
     def _request(self, number, frame):
@@ -51,25 +58,46 @@ class StopRequest:
 
 
 class Run:
-    """A training run: what is trained, its folder, and where it is."""
+    """A training run: what is trained, its folder, and where it is. Of several processes, rank 0 writes."""
 
-    def __init__(self, engine, config: TrainConfig, folder: Path, progress: Progress):
-        self.engine, self.config, self.folder, self.progress = engine, config, folder, progress
-        self.log = RunLog(folder, progress.step, progress.epoch)
+    def __init__(self, engine, config: TrainConfig, folder: Path, progress: Progress, ranks: Ranks, log: RunLog):
+        self.engine, self.config, self.folder, self.progress, self.ranks = engine, config, folder, progress, ranks
+        self.log = log
+        self.started = time.monotonic()
+        self.unread: list[dict] = []  # the batches of the steps whose losses are not known yet
 
     def fetch_losses(self) -> None:
-        """Get the losses of the last steps from the device and log them."""
+        """Get the losses of the last steps from the device and log them. Raises Unsavable for one that is no number."""
         losses = self.engine.read_losses()
         first = self.progress.step - len(losses) + 1
+        finite = [math.isfinite(loss) for loss in losses]
+        good = losses[: finite.index(False)] if False in finite else losses
         self.log.record(
-            [{"step": first + i, "epoch": self.progress.epoch, "loss": loss} for i, loss in enumerate(losses)]
+            [{"step": first + i, "epoch": self.progress.epoch, "loss": loss} for i, loss in enumerate(good)]
         )
+        if len(good) < len(losses):
+            self._give_up(first + len(good), losses[len(good)], self.unread[len(good)])
         for loss in losses:
             self.progress.loss_sum += loss
+        self.unread.clear()
+
+    def _give_up(self, step: int, loss: float, batch: dict) -> None:
+        """Keep the batch that spoilt the weights, and stop before they are saved."""
+        rank = f"-rank-{self.ranks.rank}" if self.ranks.count > 1 else ""
+        path = self.folder / f"bad-step-{step}{rank}.npz"
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **batch)
+        write_atomically(path, buffer.getvalue())
+        raise Unsavable(
+            f"the loss of step {step} is {loss}: its batch is in {path}, the checkpoints in {self.folder} are from "
+            "before; begin a new run with a lower learning rate or with clip_grad"
+        )
 
     def save(self, *names: str) -> None:
         """Write the state under names like "epoch-last"."""
         self.fetch_losses()
+        if self.ranks.rank:
+            return
         content = Checkpoint(
             model=self.config.model.model_dump(),
             state=self.engine.state(),
@@ -78,80 +106,64 @@ class Run:
             progress=asdict(self.progress) | {"seed": self.config.seed},
         )
         for name in names:
+            if name == "epoch-last":
+                run_folder.keep_previous(self.folder)
             checkpoint.save(self.folder / f"{name}.safetensors", content)
 
+    def stop_agreed(self, requested: bool) -> bool:
+        """Whether to stop after this step. Several processes agree on it when they read losses, which waits anyway."""
+        if self.ranks.count == 1:
+            return requested
+        if self.progress.step % self.config.step_log:
+            return False
+        return bool(self.engine.total(np.array([float(requested)]))[0])
 
-def check_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
-    """Raise UserError for a run folder that cannot be made or gone on with; changes nothing."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"the run folder {folder} is a file: choose another --name")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not resume:
-        raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
-    if not any(folder.glob("epoch-*")):  # it stopped before there was anything to keep
-        return
-    if last_checkpoint(folder) is None:
-        raise UserError(
-            f"{folder} holds no .safetensors to go on from: name its checkpoint under `resume` in the config, "
-            "and choose another --name"
+    def validate(self, make_loader, val_set, normalisation: Normalisation) -> float:
+        """The validation PSNR; rank 0 shows some pictures, too."""
+        psnr = evaluation.validate(self.engine, make_loader, val_set, self.config, normalisation, self.ranks)
+        if self.ranks.rank == 0:
+            for name, page in evaluation.sheets(self.engine, val_set, self.config.val_pictures, normalisation):
+                self.log.picture(f"val/{name}", page, self.progress.step)
+        return psnr
+
+    def report(self, record: dict, samples: int, epochs_left: float) -> None:
+        """The epoch in the logs. epochs_left: how many more there are for each that this process has done."""
+        psnr = f", val: psnr={record['val_psnr']:.4f}" if "val_psnr" in record else ""
+        speed = samples / self.progress.seconds if self.progress.seconds else 0.0
+        memory = self.engine.peak_memory() / 2**30
+        elapsed = time.monotonic() - self.started
+        self.log.text(
+            f"epoch {record['epoch']}/{self.config.epoch_max}, train: loss={record['train_loss']:.4f}{psnr}, "
+            f"{speed:.1f} samples/s, {memory:.1f} GiB, "
+            f"{duration(record['seconds'])} {duration(elapsed)}/{duration(elapsed * (1 + epochs_left))}"
         )
-    check_unchanged(folder, config)
+        self.log.record([record | {"samples_per_second": round(speed, 2), "memory_gib": round(memory, 3)}])
 
 
-def open_folder(folder: Path, config: TrainConfig) -> None:
-    """Make a new run folder, or tidy an old one that `check_folder` let pass; no checkpoint is ever deleted."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
-    for leftover in folder.glob(".epoch-*"):  # half a checkpoint, from a process that was killed while it wrote
-        leftover.unlink()
-    if not any(folder.glob("epoch-*")):
-        write_atomically(folder / "config.yaml", configs.dump(config).encode())
+def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress, list[Path]]:
+    """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` names.
 
-
-def check_unchanged(folder: Path, config: TrainConfig) -> None:
-    """Raise UserError if a run folder was made with another config; how long and how often may differ."""
-    written = folder / "config.yaml"
-    before, now = configs.load(written, "train").model_dump(), config.model_dump()
-    free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers"}
-    changed = [key for key in now if before[key] != now[key] and key not in free]
-    if changed:
-        raise UserError(f"{written} and the given config differ in {', '.join(changed)}: use another --name")
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """epoch-last, or the one furthest along where a kill came before the first epoch-last; None without any."""
-    last = folder / "epoch-last.safetensors"
-    if last.exists():
-        return last
-    return max(
-        folder.glob("epoch-*.safetensors"), key=lambda path: checkpoint.load(path).progress["step"], default=None
-    )
-
-
-def starting_point(engine, config: TrainConfig, folder: Path) -> Progress:
-    """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` names."""
+    Also returns the run's checkpoints that were damaged.
+    """
     engine.seed(config.seed)
-    last = last_checkpoint(folder)
-    source = last or config.resume
+    own = run_folder.last_checkpoint(folder)
+    source = own[0] if own else config.resume
     if source is None:
-        return Progress()
-    found = checkpoint.load(source)
+        return Progress(), []
+    found = own[1] if own else checkpoint.load(source)
     if found.optimizer and found.optimizer["name"] != config.optimizer.name:
         before, now = found.optimizer["name"], config.optimizer.name
         raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")
     checkpoint.restore(engine, found.state, source)
     if found.model != config.model.model_dump():  # equal parameters, but another switch such as local_ensemble
         raise UserError(f"{source} holds another model than the config: {found.model}")
-    if source == last:
-        return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__})
+    if own:
+        return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__}), own[2]
     # Another run's checkpoint: its place in an epoch and its best PSNR belong to its own data.
     progress = Progress(epoch=found.progress.get("epoch", 1), step=found.progress.get("step", 0))
     if progress.epoch > config.epoch_max:
         raise UserError(f"{source} has {progress.epoch - 1} epochs behind it; epoch_max {config.epoch_max} leaves none")
-    return progress
+    return progress, []
 
 
 def make_data_sets(config: TrainConfig) -> tuple:
@@ -160,37 +172,60 @@ def make_data_sets(config: TrainConfig) -> tuple:
     return train_set, config.val_dataset and data.make(config.val_dataset.model_dump(), config.seed, training=False)
 
 
-def train(engine, make_loader, config: TrainConfig, data_sets: tuple, folder: Path, note: str) -> None:
-    """Train until config.epoch_max, in a folder that `check_folder` let pass; `make_loader(batches)` is the tree's own.
-
-    Checkpoints in `folder`: epoch-last (every epoch and every step_save steps), epoch-best (validation
-    PSNR), epoch-N (every epoch_save epochs). A killed run goes on from epoch-last and gives the same bits.
-    """
+def begin(engine, config: TrainConfig, data_sets: tuple, folder: Path, note: str, ranks: Ranks, board: str | None):
+    """Open the folder and find out where to begin: the run, ready to go on."""
+    if ranks.rank == 0:
+        run_folder.open_folder(folder, config)
+    engine.total(np.zeros(1))  # the others wait until the folder is as it shall be
+    progress, damaged = starting_point(engine, config, folder)
+    engine.total(np.zeros(1))  # and rank 0 until they have read it
+    if ranks.rank == 0:
+        run_folder.set_aside(damaged)
+        if progress.epoch <= config.epoch_max:  # what check_unchanged lets differ counts from here on
+            write_atomically(folder / "config.yaml", configs.dump(config).encode())
+    log = RunLog(folder, progress.step, progress.epoch, silent=ranks.rank > 0, board=board)
     train_set, val_set = data_sets
-    open_folder(folder, config)
-    progress = starting_point(engine, config, folder)
-    if progress.epoch <= config.epoch_max:  # what check_unchanged lets differ counts from here on
-        write_atomically(folder / "config.yaml", configs.dump(config).encode())
-    normalisation = Normalisation(config.data_norm)
-    run = Run(engine, config, folder, progress)
-    log = run.log
     log.text(note if progress.step == 0 else f"{note}, resumed at epoch {progress.epoch}, step {progress.step}")
-    log.text(f"train: {len(train_set)} samples, val: {len(val_set) if val_set else 0}, seed {config.seed}")
+    several = f", {ranks.count} processes" if ranks.count > 1 else ""
+    log.text(f"train: {len(train_set)} samples, val: {len(val_set) if val_set else 0}, seed {config.seed}{several}")
+    return Run(engine, config, folder, progress, ranks, log)
+
+
+def train(
+    engine,
+    make_loader,
+    config: TrainConfig,
+    data_sets: tuple,
+    folder: Path,
+    note: str,
+    ranks: Ranks = ALONE,
+    board: str | None = None,
+) -> None:
+    """Train until config.epoch_max, in a folder that `run_folder.check` let pass.
+
+    make_loader(batches) is the tree's own. board: a project of Weights & Biases that hears what the log hears.
+    Checkpoints in `folder`: epoch-last (every epoch and every step_save steps) and the one before it, epoch-best
+    (validation PSNR), epoch-N (every epoch_save epochs). A killed run goes on from the last and gives the same bits.
+    """
     provenance.commit()  # now, before somebody commits while this runs
-    stop, base = StopRequest(), float(config.optimizer.args["lr"])
-    started, first_epoch = time.monotonic(), progress.epoch
+    train_set, val_set = data_sets
+    run = begin(engine, config, data_sets, folder, note, ranks, board)
+    log, progress, normalisation = run.log, run.progress, Normalisation(config.data_norm)
+    stop, base, batch_size = StopRequest(), float(config.optimizer.args["lr"]), config.train_dataset.batch_size
+    plan, first_epoch = config.multi_step_lr or config.cosine_lr, progress.epoch
 
     while progress.epoch <= config.epoch_max:
         epoch, epoch_started = progress.epoch, time.monotonic() - progress.seconds
-        learning_rate = schedule.learning_rate(base, epoch, config.multi_step_lr)
-        engine.set_lr(learning_rate)
-        batches = Batches(train_set, config.train_dataset.batch_size, config.seed, epoch, progress.batch)
+        batches = Batches(train_set, batch_size, config.seed, epoch, progress.batch, ranks.rank, ranks.count)
         steps = progress.batch + len(batches)
+        rates = [schedule.learning_rate(base, epoch + k / steps, plan, config.epoch_max) for k in range(steps)]
         title = f"epoch {epoch}/{config.epoch_max}"
-        bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=None)
+        bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=ranks.rank > 0 or None)
         try:
-            for batch in checked(make_loader(batches)):
-                engine.train_step(normalisation.batch(batch))
+            for batch, share in zip(checked(make_loader(batches)), batches.shares, strict=True):
+                engine.begin_step(step_seed(config.seed, progress.step), rates[progress.batch])
+                engine.train_step(normalisation.batch(batch), share)
+                run.unread.append(batch)
                 progress.step += 1
                 progress.batch += 1
                 progress.seconds = time.monotonic() - epoch_started
@@ -200,34 +235,26 @@ def train(engine, make_loader, config: TrainConfig, data_sets: tuple, folder: Pa
                     bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.4f}")
                 if config.step_save and progress.step % config.step_save == 0:
                     run.save("epoch-last")
-                if stop.requested:
+                if run.stop_agreed(stop.requested):
                     raise Stopped(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
-        except (UserError, Stopped):  # a broken picture, or asked to
-            if progress.step:
+        except (UserError, Stopped) as error:  # a broken picture, or asked to
+            if progress.step and not isinstance(error, Unsavable):
                 run.save("epoch-last")
+            if isinstance(error, Stopped):
+                engine.total(np.zeros(1))  # a launcher may end all processes when the first one leaves
             raise
         bar.close()
         run.fetch_losses()
 
-        train_loss = progress.loss_sum / max(progress.batch, 1)
-        record: dict = {"step": progress.step, "epoch": epoch, "lr": learning_rate, "train_loss": train_loss}
-        line = [title, f"train: loss={train_loss:.4f}"]
-        names = []
-        if config.epoch_save and epoch % config.epoch_save == 0:
-            names.append(f"epoch-{epoch}")
+        record = {"step": progress.step, "epoch": epoch, "lr": rates[-1], "train_loss": progress.loss_sum / steps}
+        names = [f"epoch-{epoch}"] if config.epoch_save and epoch % config.epoch_save == 0 else []
         if val_set and config.epoch_val and epoch % config.epoch_val == 0:
-            psnr = evaluation.validate(engine, make_loader, val_set, config, normalisation)
-            record["val_psnr"] = psnr
-            line.append(f"val: psnr={psnr:.4f}")
+            psnr = record["val_psnr"] = run.validate(make_loader, val_set, normalisation)
             if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
                 progress.best_psnr = psnr
                 names.append("epoch-best")
         record |= {"commit": provenance.commit(), "seconds": round(time.monotonic() - epoch_started, 3)}
-        elapsed = time.monotonic() - started
-        total = elapsed / (epoch - first_epoch + 1) * (config.epoch_max - first_epoch + 1)
-        line.append(f"{duration(record['seconds'])} {duration(elapsed)}/{duration(total)}")
-        log.text(", ".join(line))
-        log.record([record])
+        run.report(record, len(train_set), (config.epoch_max - epoch) / (epoch - first_epoch + 1))
         progress.epoch, progress.batch, progress.loss_sum, progress.seconds = epoch + 1, 0, 0.0, 0.0
         run.save(*names, "epoch-last")  # last, for it says that the others are there
     log.close()

@@ -6,9 +6,10 @@ import jittor as jt
 import numpy as np
 
 from liif_core import coords
-from liif_core.engine import State, choose_precision, require_decoder
+from liif_core.engine import PLAIN, State, Update, choose_precision, require_decoder, split
+from liif_core.environment import peak_resident_memory
 from liif_core.initial import initial_parameters
-from liif_jittor import methods, models, optim
+from liif_jittor import methods, models, optim, ranks
 from liif_jittor.models.features import encode
 
 
@@ -22,6 +23,7 @@ class Engine:
         method_spec: dict | None = None,
         optimizer_spec: dict | None = None,
         precision: str = "fp32",
+        update: Update = PLAIN,
     ):
         self.precision = choose_precision(precision, native_precisions(device), f"Jittor on this {device}")
         # Jittor: one device for the whole process, not one per variable.
@@ -32,38 +34,54 @@ class Engine:
         self.halo = self.model.encoder.halo
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[jt.Var] = []
-        self.optimizer = None
+        self.average = None
+        self.updater = None
+        self.count = 1
         if optimizer_spec is not None:
-            self.optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
-            self.method = methods.make(method_spec, model=self.model, optimizer=self.optimizer)
+            self.count = ranks.join(device)
+            if update.ema is not None:
+                self.average = models.make(model_spec)
+            average = list(self.average.parameters()) if self.average else None
+            optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
+            self.updater = optim.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
+            self.method = methods.make(method_spec, model=self.model, updater=self.updater)
+        self.predictor = self.average or self.model
 
     def seed(self, seed: int) -> None:
-        jt.set_global_seed(seed)
         shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
         self.load_state(State(initial_parameters(shapes, seed)))
 
-    def set_lr(self, learning_rate: float) -> None:
-        optim.set_lr(self.optimizer, learning_rate)
+    def begin_step(self, random_seed: int, learning_rate: float) -> None:
+        jt.set_seed(random_seed)
+        optim.set_lr(self.updater.optimizer, learning_rate)
 
     # Jittor: no train() and eval() here. eval() stops the gradients of all parameters, and no layer of these models
     # behaves differently in training.
-    def train_step(self, batch: dict[str, np.ndarray]) -> None:
-        on_device = {"inp": self._images(batch["inp"]), "gt": self._tensor(batch["gt"])}
-        self.losses.append(self.method.step({**batch, **on_device}))
+    def train_step(self, batch: dict[str, np.ndarray], share: float = 1.0) -> None:
+        parts = split(batch, self.updater.update.accumulate, share)
+        on_device = [part | {"inp": self._images(part["inp"]), "gt": self._tensor(part["gt"])} for part in parts]
+        self.losses.append(self.method.step(on_device))
 
     def read_losses(self) -> list[float]:
         losses, self.losses = self.losses, []
-        return [loss.item() for loss in losses]
+        return self.total(np.array([loss.item() for loss in losses])).tolist() if losses else []
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        return ranks.total(values, self.device_kind) if self.count > 1 else values
+
+    def peak_memory(self) -> int:
+        # Jittor: says what it has on the GPU now, not what it had.
+        return jt.get_mem_info().total_cuda_used if self.device_kind == "cuda" else peak_resident_memory()
 
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         with jt.no_grad():
-            return self.model(self._images(inp), coord, cell).numpy()
+            return self.predictor(self._images(inp), coord, cell).numpy()
 
     def predict_image(
         self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
     ) -> Iterator[np.ndarray]:
-        features = encode(self.model.encoder, self._images(inp), tile)
-        bands = self.model.decode_image(features, height, width, window)
+        features = encode(self.predictor.encoder, self._images(inp), tile)
+        bands = self.predictor.decode_image(features, height, width, window)
         while True:
             # Jittor: no_grad is a global flag and must not stay set while the caller has the band.
             with jt.no_grad():
@@ -74,20 +92,30 @@ class Engine:
             yield array
 
     def state(self) -> State:
-        parameters = {name: p.numpy() for name, p in self.model.named_parameters()}
-        return State(parameters, optim.state(self.optimizer, self.names) if self.optimizer else {})
+        optimizer = self.updater.state(self.names) if self.updater else {}
+        return State(_arrays(self.model), optimizer, _arrays(self.average) if self.average else {})
 
     def load_state(self, state: State) -> None:
-        for name, parameter in self.model.named_parameters():
-            parameter.assign(jt.array(state.parameters[name]))
-        if state.optimizer and self.optimizer:
-            optim.load_state(self.optimizer, self.names, state.optimizer)
+        _load(self.model, state.parameters if self.updater else state.weights)
+        if self.average:
+            _load(self.average, state.weights)
+        if state.optimizer and self.updater:
+            self.updater.load_state(self.names, state.optimizer)
 
     def _tensor(self, array: np.ndarray) -> jt.Var:
         return jt.array(array)
 
     def _images(self, array: np.ndarray) -> jt.Var:
         return self._tensor(array)
+
+
+def _arrays(model: jt.Module) -> dict[str, np.ndarray]:
+    return {name: parameter.numpy() for name, parameter in model.named_parameters()}
+
+
+def _load(model: jt.Module, arrays: dict[str, np.ndarray]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.assign(jt.array(arrays[name]))
 
 
 def native_precisions(device: str) -> list[str]:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from liif_core import coords
-from liif_core.engine import State, choose_precision, require_decoder
-from liif_core.environment import cpu_has_bf16
+from liif_core.engine import PLAIN, State, Update, choose_precision, require_decoder, split
+from liif_core.environment import cpu_has_bf16, peak_resident_memory
 from liif_core.initial import initial_parameters
-from liif_torch import methods, models, optim
+from liif_torch import methods, models, optim, ranks
 from liif_torch.models.features import encode
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,6 +28,7 @@ class Engine:
         method_spec: dict | None = None,
         optimizer_spec: dict | None = None,
         precision: str = "fp32",
+        update: Update = PLAIN,
     ):
         self.device = torch.device(device)
         self.precision = choose_precision(precision, native_precisions(device), f"PyTorch on this {device}")
@@ -37,40 +38,56 @@ class Engine:
         self.halo = self.model.encoder.halo
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[torch.Tensor] = []
-        self.optimizer = None
+        self.average = None
+        self.updater = None
+        self.count = 1
         if optimizer_spec is not None:
-            self.optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
-            self.method = methods.make(method_spec, model=self._forward, optimizer=self.optimizer)
+            self.count = ranks.join(device)
+            if update.ema is not None:
+                self.average = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
+            average = list(self.average.parameters()) if self.average else None
+            optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
+            self.updater = optim.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
+            self.method = methods.make(method_spec, model=self._forward, updater=self.updater)
+        self.predictor = self.average or self.model
 
     def seed(self, seed: int) -> None:
-        torch.manual_seed(seed)
         shapes = {name: tuple(p.shape) for name, p in self.model.named_parameters()}
         self.load_state(State(initial_parameters(shapes, seed)))
 
-    def set_lr(self, learning_rate: float) -> None:
-        optim.set_lr(self.optimizer, learning_rate)
+    def begin_step(self, random_seed: int, learning_rate: float) -> None:
+        torch.manual_seed(random_seed)
+        optim.set_lr(self.updater.optimizer, learning_rate)
 
-    def train_step(self, batch: dict[str, np.ndarray]) -> None:
+    def train_step(self, batch: dict[str, np.ndarray], share: float = 1.0) -> None:
         self.model.train()
-        on_device = {"inp": self._images(batch["inp"]), "gt": self._tensor(batch["gt"])}
-        self.losses.append(self.method.step({**batch, **on_device}))
+        parts = split(batch, self.updater.update.accumulate, share)
+        on_device = [part | {"inp": self._images(part["inp"]), "gt": self._tensor(part["gt"])} for part in parts]
+        self.losses.append(self.method.step(on_device))
 
     def read_losses(self) -> list[float]:
         losses, self.losses = self.losses, []
-        return torch.stack(losses).tolist() if losses else []
+        return self.total(np.array(torch.stack(losses).tolist())).tolist() if losses else []
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        return ranks.total(values, self.device) if self.count > 1 else values
+
+    def peak_memory(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.device_kind == "cuda" else peak_resident_memory()
 
     @torch.no_grad()
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        self.model.eval()
-        return self._forward(self._images(inp), coord, cell).float().cpu().numpy()
+        self.predictor.eval()
+        with self._arithmetic():
+            return self.predictor(self._images(inp), coord, cell).float().cpu().numpy()
 
     @torch.no_grad()
     def predict_image(
         self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
     ) -> Iterator[np.ndarray]:
-        self.model.eval()
-        features = encode(self.model.encoder, self._images(inp), tile)
-        bands = self.model.decode_image(features, height, width, window)
+        self.predictor.eval()
+        features = encode(self.predictor.encoder, self._images(inp), tile)
+        bands = self.predictor.decode_image(features, height, width, window)
         while True:
             # PyTorch: autocast is a global setting and must not stay set while the caller has the band.
             with self._arithmetic():
@@ -90,21 +107,31 @@ class Engine:
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     def state(self) -> State:
-        parameters = {name: np.array(p.detach().cpu()) for name, p in self.model.named_parameters()}
-        return State(parameters, optim.state(self.optimizer, self.names) if self.optimizer else {})
+        optimizer = self.updater.state(self.names) if self.updater else {}
+        return State(_arrays(self.model), optimizer, _arrays(self.average) if self.average else {})
 
     def load_state(self, state: State) -> None:
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(torch.tensor(state.parameters[name]))
-        if state.optimizer and self.optimizer:
-            optim.load_state(self.optimizer, self.names, state.optimizer)
+        _load(self.model, state.parameters if self.updater else state.weights)
+        if self.average:
+            _load(self.average, state.weights)
+        if state.optimizer and self.updater:
+            self.updater.load_state(self.names, state.optimizer)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def _images(self, array: np.ndarray) -> torch.Tensor:
         return self._tensor(array).contiguous(memory_format=torch.channels_last)
+
+
+def _arrays(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name: np.array(parameter.detach().cpu()) for name, parameter in model.named_parameters()}
+
+
+@torch.no_grad()
+def _load(model: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(torch.tensor(arrays[name]))
 
 
 def native_precisions(device: str) -> list[str]:

@@ -75,7 +75,7 @@ def gradients(name: str, engine) -> dict[str, np.ndarray]:
     """What the last step left behind, by parameter."""
     if name == "torch":
         return {key: parameter.grad.numpy() for key, parameter in engine.model.named_parameters()}
-    values = engine.optimizer.param_groups[0]["grads"]
+    values = engine.updater.optimizer.param_groups[0]["grads"]
     return {key: value.numpy() for key, value in zip(engine.names, values, strict=True)}
 
 

@@ -71,7 +71,10 @@ def outcome(action: Callable[[], object], capsys) -> tuple[int, str, str]:
 @pytest.fixture
 def say(framework, monkeypatch, capsys):
     """Call a command as typed; returns (exit status, stdout, stderr). The process is left as it was."""
-    environ, handlers = dict(os.environ), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    environ, handlers = (
+        dict(os.environ),
+        {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)},
+    )
 
     def call(command, *arguments, gpu="cpu"):
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments), "--gpu", gpu])

@@ -20,6 +20,7 @@ FRAMEWORKS = ["torch"] if WITHOUT_JITTOR else ["torch", "jittor"]
 
 STEPS = 6  # an epoch: 3 pictures, 4 times each, 2 a batch
 EPOCHS = 3
+UNREPEATABLE = ("seconds", "commit", "samples_per_second", "memory_gib")
 SAVE_EVERY = 4  # steps: an epoch's end and a save never coincide except at step 12
 
 
@@ -43,6 +44,7 @@ def train_config(world: Path, **changes) -> dict:
         "step_save": SAVE_EVERY,
         "step_log": 5,
         "seed": 3,
+        "val_pictures": 0,
     } | changes
 
 
@@ -120,8 +122,8 @@ def load_tree():
     class Stopped(Engine):
         steps = 0
 
-        def train_step(self, batch):
-            super().train_step(batch)
+        def train_step(self, batch, share):
+            super().train_step(batch, share)
             self.steps += 1
             if self.steps == {steps}:
                 os.kill(os.getpid(), signal.{signal})
@@ -143,9 +145,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def records(folder: Path) -> list[dict]:
-    """metrics.jsonl without what no second run can repeat: the seconds, and the commit, which may be made meanwhile."""
+    """metrics.jsonl without what no second run can repeat: time, memory, the commit, which may be made meanwhile."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key not in ("seconds", "commit")} for record in found]
+    return [{key: value for key, value in record.items() if key not in UNREPEATABLE} for record in found]
 
 
 def progress_of(path: Path) -> dict:

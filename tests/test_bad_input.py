@@ -194,15 +194,21 @@ def test_a_checkpoint_of_another_architecture_names_what_differs(refused, world,
     assert contents(trained) == before
 
 
-def test_a_damaged_last_checkpoint_is_neither_used_nor_replaced(refused, world, trained, tmp_path):
+def test_damaged_checkpoints_are_neither_used_nor_replaced(refused, world, trained, tmp_path):
+    """One of them is got over: tests/test_kill_runs.py."""
     shutil.copytree(trained, tmp_path / "run")
-    last = tmp_path / "run" / "epoch-last.safetensors"
-    last.write_bytes(last.read_bytes()[:-9])
+    for path in (tmp_path / "run").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-9])
+    (tmp_path / "run" / "run.lock").touch()
     before = contents(tmp_path / "run")
     config = write_yaml(tmp_path / "config.yaml", train_config(world))
-    arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path, "--resume"]
-    refused("epoch-last.safetensors is not a whole safetensors file", "train", *arguments)
-    assert contents(tmp_path / "run") == before
+    refused(
+        "no checkpoint in .* is whole", "train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume"
+    )
+    after = contents(tmp_path / "run")
+    assert {name: content for name, content in after.items() if name != "run.lock"} == {
+        name: content for name, content in before.items() if name != "run.lock"
+    }
 
 
 # Bad places and devices

@@ -92,6 +92,33 @@ def test_float16_weights_come_back_as_float32(tmp_path):
         np.testing.assert_array_equal(found[name], array.astype(np.float32))
 
 
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
+    """In a tensor safetensors would not notice it; in a number of the progress JSON would not."""
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, make_checkpoint())
+    whole = path.read_bytes()
+    inside = [len(whole) - 1, len(whole) - 300, whole.index(b'7, \\"loss_sum'), whole.index(b"0.5]") + 2]
+    for place in inside:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match="a.safetensors is damaged: its SHA-256"):
+            checkpoint.load(path)
+
+
+def test_an_average_is_what_readers_find_under_the_parameters_names(tmp_path):
+    content = make_checkpoint()
+    content.state.average = {name: array + 1 for name, array in content.state.parameters.items()}
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, content)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        for name, array in content.state.average.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
+    found = checkpoint.load(path)
+    assert_equal(found, content)
+    for name, array in content.state.average.items():
+        np.testing.assert_array_equal(found.state.average[name], array)
+        np.testing.assert_array_equal(found.state.weights[name], array)
+
+
 def test_saving_replaces_the_file_whole(tmp_path):
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, make_checkpoint(0))

@@ -105,6 +105,27 @@ def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, mo
     assert (start["name"], start["args"], start["sd"]["state"]) == ("sgd", sgd["args"], {})
 
 
+def test_half_is_half_the_size_and_nearly_the_same_picture(tmp_path, monkeypatch):
+    engine = save_small(tmp_path / "a.safetensors")
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--half")
+    for name, array in checkpoint.load(tmp_path / "b.safetensors").state.parameters.items():
+        np.testing.assert_array_equal(array, engine.state().parameters[name].astype(np.float16))
+    with pytest.raises(UserError, match="--half is for .safetensors"):
+        convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth", "--half")
+
+
+def test_of_a_run_with_an_average_the_average_is_taken(tmp_path, monkeypatch):
+    engine = save_small(tmp_path / "a.safetensors")
+    content = checkpoint.load(tmp_path / "a.safetensors")
+    content.state.average = {name: array / 2 for name, array in content.state.parameters.items()}
+    checkpoint.save(tmp_path / "a.safetensors", content)
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    found = checkpoint.load(tmp_path / "b.safetensors").state
+    assert not found.average and not found.optimizer
+    for name, array in engine.state().parameters.items():
+        np.testing.assert_array_equal(found.parameters[name], array / 2)
+
+
 def test_another_normalisation_is_said(tmp_path, monkeypatch, capsys):
     save_small(tmp_path / "half.safetensors")
     save_small(tmp_path / "other.safetensors", norm=NORM)

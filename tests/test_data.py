@@ -437,3 +437,18 @@ def test_a_check_tells_from_sizes_what_some_sample_would_lack(wrapper, sizes, me
     with pytest.raises(UserError, match=message):
         checker.check(0, *sizes)
     checker.check(0, *[(50 * (number + 1), 100 * (number + 1)) for number in range(len(sizes))])
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_processes_together_have_the_batches_of_one(ranks):
+    wrapper = wrap(Pictures(*SIZES * 3), **DOWNSAMPLED)  # the last batch has one sample
+    alone = list(Batches(wrapper, 4, 7, 3))
+    several = [Batches(wrapper, 4, 7, 3, 0, rank, ranks) for rank in range(ranks)]
+    for k, batch in enumerate(alone):
+        shares = [part.shares[k] for part in several]
+        assert sum(shares) == pytest.approx(1, abs=1e-12)
+        parts = [part[k] for part, share in zip(several, shares, strict=True) if share]
+        for name, array in batch.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+        for part, share in zip(several, shares, strict=True):
+            assert share == (len(part[k]["inp"]) / len(batch["inp"]) if share else 0)

@@ -4,8 +4,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import pytest
 from conftest import ROOT
 
+from liif_core.errors import UserError
 from liif_core.runlog import RunLog
 
 
@@ -70,3 +73,52 @@ for write in (lambda: log.text("x" * 200), lambda: log.record([{{"step": 1, "epo
     refused = [line for line in result.stdout.splitlines() if line.startswith("refused:")]
     assert len(refused) == 2 and all("(File too large)" in line for line in refused), result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+class Board:
+    """What wandb is asked for, in the place of wandb."""
+
+    def __init__(self):
+        self.records, self.settings, self.finished = [], {}, False
+
+    def init(self, **settings):
+        self.settings = settings
+        return self
+
+    def define_metric(self, *names, **options):
+        pass
+
+    def log(self, record):
+        self.records.append(record)
+
+    def finish(self):
+        self.finished = True
+
+
+def test_a_board_hears_what_the_log_hears(tmp_path, monkeypatch):
+    board = Board()
+    monkeypatch.setitem(sys.modules, "wandb", board)
+    (tmp_path / "config.yaml").write_text("epoch_max: 2")
+    log = RunLog(tmp_path, 0, 1, board="faces")
+    log.record([{"step": 1, "epoch": 1, "loss": 0.5}])
+    log.close()
+    assert board.records == lines(tmp_path) and board.finished
+    first = board.settings
+    assert (first["project"], first["name"], first["config"]) == ("faces", tmp_path.name, {"epoch_max": 2})
+    RunLog(tmp_path, 1, 1, board="faces").close()
+    assert board.settings["id"] == first["id"] and board.settings["resume"] == "allow"  # a resumed run is the same
+
+
+def test_a_board_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="--wandb wants the package wandb: run"):
+        RunLog(tmp_path, 0, 1, board="faces")
+
+
+def test_a_silent_log_writes_nothing(tmp_path, capsys):
+    log = RunLog(tmp_path, 0, 1, silent=True)
+    log.text("epoch 1")
+    log.record([{"step": 1, "epoch": 1, "loss": 0.5}])
+    log.picture("val/a", np.zeros((4, 4, 3), np.uint8), 1)
+    log.close()
+    assert not list(tmp_path.iterdir()) and not capsys.readouterr().out

@@ -174,5 +174,5 @@ def test_loaded_moments_lie_in_memory_as_their_parameters_do():
     engine.train_step(batch(0))
     other.load_state(engine.state())
     for parameter in other.model.parameters():
-        moments = other.optimizer.state[parameter]
+        moments = other.updater.optimizer.state[parameter]
         assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()

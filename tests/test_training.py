@@ -9,11 +9,14 @@ import pytest
 import yaml
 from small_run import EPOCHS, STEPS, records, train_config
 
-from liif_core import checkpoint, training
+from liif_core import checkpoint, evaluation, run_folder, training
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
+from liif_core.data.batching import Batches
 from liif_core.engine import State
 from liif_core.errors import UserError
+from liif_core.normalisation import Normalisation
+from liif_core.ranks import Ranks
 
 
 class CountingEngine:
@@ -25,16 +28,22 @@ class CountingEngine:
     def seed(self, seed):
         self.steps = 0.0
 
-    def set_lr(self, learning_rate):
+    def begin_step(self, random_seed, learning_rate):
         self.rate = learning_rate
 
-    def train_step(self, batch):
+    def train_step(self, batch, share):
         self.steps += 1
         self.unread.append(1 / self.steps)
 
     def read_losses(self):
         losses, self.unread = self.unread, []
         return losses
+
+    def total(self, values):
+        return values
+
+    def peak_memory(self):
+        return 0
 
     def predict_queries(self, inp, coord, cell):
         value = self.steps / 255 if self.predicts is None else self.predicts
@@ -49,7 +58,9 @@ class CountingEngine:
 
 @pytest.fixture(autouse=True)
 def own_signals():
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+    }
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -61,7 +72,7 @@ def run(world, tmp_path):
 
     def call(engine=None, name="run", go_on=False, **changes):
         config = TrainConfig.model_validate(train_config(world, **changes))
-        training.check_folder(tmp_path / name, config, go_on)
+        run_folder.check(tmp_path / name, config, go_on)
         data_sets = training.make_data_sets(config)
         training.train(engine or CountingEngine(), list, config, data_sets, tmp_path / name, "counting")
         return tmp_path / name
@@ -90,10 +101,10 @@ def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
         run(step_save=None)
     monkeypatch.setattr(checkpoint, "save", save)
     folder = run(go_on=True, step_save=None)
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
-    assert (
-        names == sorted(path.name for path in undisturbed.glob("*.safetensors")) and "epoch-best.safetensors" in names
+    names, wanted = (
+        {path.name for path in run.glob("*.safetensors")} - {run_folder.PREVIOUS} for run in (folder, undisturbed)
     )
+    assert names == wanted and "epoch-best.safetensors" in names
     assert records(folder) == records(undisturbed)
     for name in names:
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
@@ -117,9 +128,9 @@ def test_a_folder_in_which_nothing_was_kept_can_begin_again(run, tmp_path):
 
 def test_what_a_killed_save_left_behind_is_swept(run):
     folder = run()
-    (folder / ".epoch-last.safetensors-abc").write_bytes(b"half")
+    (folder / ".writing-abc.safetensors").write_bytes(b"half")
     run(go_on=True, epoch_max=EPOCHS + 1)
-    assert not list(folder.glob(".epoch-*"))
+    assert not list(folder.glob(".writing-*"))
 
 
 def test_another_runs_checkpoint_gives_weights_and_epoch_but_not_its_best(run, tmp_path):
@@ -170,12 +181,12 @@ class TimedEngine(CountingEngine):
         super().__init__()
         self.lasts = lasts
 
-    def train_step(self, batch):
+    def train_step(self, batch, share):
         if self.lasts == 0:
             raise UserError("a broken picture")
         self.lasts -= 1
         TimedEngine.clock += 1
-        super().train_step(batch)
+        super().train_step(batch, share)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -214,3 +225,101 @@ def test_training_goes_on_when_tensorboard_dies(run, monkeypatch, capsys):
     folder = run(step_log=1)
     assert len(records(folder)) == EPOCHS * (STEPS + 1)
     assert "tensorboard could not write" in capsys.readouterr().out
+
+
+class SpoiltEngine(CountingEngine):
+    """The loss of step 9 is no number, and neither are the weights from then on."""
+
+    def train_step(self, batch, share):
+        super().train_step(batch, share)
+        if self.steps >= 9:
+            self.unread[-1] = math.nan
+
+
+def test_a_loss_that_is_no_number_stops_with_its_batch_before_anything_is_saved(run, world, tmp_path):
+    with pytest.raises(UserError, match="the loss of step 9 is nan: its batch is in .*bad-step-9.npz"):
+        run(SpoiltEngine(), step_log=5)
+    folder = tmp_path / "run"
+    assert checkpoint.load(folder / "epoch-last.safetensors").progress["step"] == 8
+    assert [record["step"] for record in records(folder) if "loss" in record] == list(range(1, 9))
+    config = TrainConfig.model_validate(train_config(world))
+    wanted = Batches(training.make_data_sets(config)[0], 2, config.seed, epoch=2)[9 - STEPS - 1]
+    with np.load(folder / "bad-step-9.npz") as found:
+        assert set(found) == set(wanted)
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(found[name], array)
+    # Gone on with, it comes to the same end.
+    with pytest.raises(UserError, match="the loss of step 9 is nan"):
+        run(SpoiltEngine(), go_on=True, step_log=5)
+
+
+def test_the_rate_of_every_step_follows_the_cosine_also_when_resumed(run, tmp_path):
+    def rates(name, *lives):
+        found = []
+
+        class Watched(TimedEngine):
+            def begin_step(self, random_seed, learning_rate):
+                found.append(learning_rate)
+
+        for steps in lives:
+            engine = Watched(steps)
+            try:
+                run(engine, name=name, go_on=True, multi_step_lr=None, cosine_lr={"lr_min": 1e-4})
+            except UserError:
+                found.pop()  # of the step that broke
+        return found
+
+    whole = rates("whole", math.inf)
+    total = EPOCHS * STEPS
+    assert whole == pytest.approx(
+        [1e-4 + (1e-3 - 1e-4) * (1 + math.cos(math.pi * step / total)) / 2 for step in range(total)], rel=1e-12
+    )
+    assert rates("resumed", 4, 5, math.inf) == whole
+
+
+def test_with_a_cosine_the_end_cannot_be_moved(run):
+    run(multi_step_lr=None, cosine_lr={})
+    with pytest.raises(UserError, match="differ in epoch_max"):
+        run(go_on=True, multi_step_lr=None, cosine_lr={}, epoch_max=EPOCHS + 1)
+
+
+def test_tensorboard_gets_pictures(run):
+    class Enlarging(CountingEngine):
+        def predict_image(self, inp, height, width, tile):
+            yield np.zeros((height, width, 3), np.float32)
+
+    folder = run(Enlarging(), val_pictures=2)
+    events = b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
+    assert b"val/0-a" in events and b"val/1-b" in events and b"val/2-c" not in events
+
+
+class PartEngine(CountingEngine):
+    """One of two: the other one's scores come from the test."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def total(self, values):
+        return values + self.other
+
+
+def test_two_processes_validate_as_one(world):
+    config = TrainConfig.model_validate(train_config(world, eval_type=None))
+    config.val_dataset.batch_size = 2
+    _, val_set = training.make_data_sets(config)
+    normalisation = Normalisation(config.data_norm)
+    alone = evaluation.validate(CountingEngine(), list, val_set, config, normalisation)
+    scores = []
+
+    class Listening(CountingEngine):
+        def total(self, values):
+            scores.append(values)
+            return values
+
+    for rank in (0, 1):
+        evaluation.validate(Listening(), list, val_set, config, normalisation, Ranks(rank, 2))
+    assert all((values == 0).any() for values in scores)  # each did a part
+    for rank in (0, 1):
+        engine = PartEngine(scores[1 - rank])
+        assert evaluation.validate(engine, list, val_set, config, normalisation, Ranks(rank, 2)) == alone

@@ -10,8 +10,8 @@ import numpy as np
 
 from liif_core import coords
 
-# First word of every seed: keeps the order of an epoch, its samples and validation apart.
-ORDER, TRAINING, VALIDATION = 0, 1, 2
+# First word of every seed: keeps the order of an epoch, its samples, validation and what happens in a step apart.
+ORDER, TRAINING, VALIDATION, STEP = 0, 1, 2, 3
 
 Flips = tuple[bool, bool, bool]  # vertical, horizontal, then diagonal
 UNFLIPPED: Flips = (False, False, False)
@@ -22,6 +22,11 @@ _centres = functools.lru_cache(maxsize=1024)(coords.pixel_centres)  # crops come
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
     """(length,) the shuffled order in which a training epoch visits the data set."""
     return np.random.default_rng((ORDER, seed, epoch)).permutation(length)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """What a framework's own random numbers of training step `step` start from: nothing to save, nothing to resume."""
+    return int(np.random.SeedSequence((STEP, seed, step)).generate_state(1)[0])
 
 
 def generator(seed: int, epoch: int, index: int, training: bool) -> np.random.Generator:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jittor as jt
 from jittor import Var, nn
 
 from liif_jittor.methods import methods
@@ -10,17 +9,19 @@ from liif_jittor.methods import methods
 
 @methods.register("regression")
 class Regression:
-    """model: called with inp, coord, cell. optimizer: from liif_jittor.optim."""
+    """model: called with inp, coord, cell. updater: liif_jittor.optim's."""
 
-    def __init__(self, model: Any, optimizer: Any):
+    def __init__(self, model: Any, updater: Any):
         self.model = model
-        self.optimizer = optimizer
+        self.updater = updater
 
-    def step(self, batch: dict) -> Var:
-        """One update from inp (B, 3, H, W), gt (B, Q, 3) on the device, coord and cell in numpy; returns the loss."""
-        prediction = self.model(batch["inp"], batch["coord"], batch["cell"])
-        loss = nn.l1_loss(prediction, batch["gt"])
-        self.optimizer.step(loss)
-        # Jittor: evaluates lazily; without this a loss that nobody reads keeps its whole graph alive.
-        jt.sync([loss, *self.optimizer.param_groups[0]["params"]])
-        return loss.detach()
+    def step(self, parts: list[dict]) -> Var:
+        """One update from the parts of a batch; returns the loss.
+
+        A part: inp (B, 3, H, W), gt (B, Q, 3) on the device, coord and cell in numpy, share of the step's samples.
+        """
+        return self.updater.step(self._loss(part) for part in parts)
+
+    def _loss(self, part: dict) -> Var:
+        prediction = self.model(part["inp"], part["coord"], part["cell"])
+        return nn.l1_loss(prediction, part["gt"]) * part["share"]

@@ -10,17 +10,19 @@ from liif_torch.methods import methods
 
 @methods.register("regression")
 class Regression:
-    """model: called with inp, coord, cell. optimizer: from liif_torch.optim."""
+    """model: called with inp, coord, cell. updater: liif_torch.optim's."""
 
-    def __init__(self, model: Any, optimizer: Any):
+    def __init__(self, model: Any, updater: Any):
         self.model = model
-        self.optimizer = optimizer
+        self.updater = updater
 
-    def step(self, batch: dict) -> Tensor:
-        """One update from inp (B, 3, H, W), gt (B, Q, 3) on the device, coord and cell in numpy; returns the loss."""
-        prediction = self.model(batch["inp"], batch["coord"], batch["cell"])
-        loss = F.l1_loss(prediction, batch["gt"])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach()
+    def step(self, parts: list[dict]) -> Tensor:
+        """One update from the parts of a batch; returns the loss.
+
+        A part: inp (B, 3, H, W), gt (B, Q, 3) on the device, coord and cell in numpy, share of the step's samples.
+        """
+        return self.updater.step(self._loss(part) for part in parts)
+
+    def _loss(self, part: dict) -> Tensor:
+        prediction = self.model(part["inp"], part["coord"], part["cell"])
+        return F.l1_loss(prediction, part["gt"]) * part["share"]

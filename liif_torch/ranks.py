@@ -1,0 +1,42 @@
+"""Several processes that train one model together: torch.distributed, started by torchrun."""
+
+import atexit
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from liif_core import ranks
+from liif_core.errors import Unsavable
+
+
+def join(device: str) -> int:
+    """Meet the other processes, if torchrun has started some; how many there are in all."""
+    count = ranks.read("torch").count
+    if count > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return count
+
+
+def add_up(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes. Raises Unsavable when another one has ended.
+
+    PyTorch: not DistributedDataParallel, which takes the mean of equal shares; a batch need not divide by the number of
+    processes. In one piece, since these models' gradients are a few megabytes.
+    """
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    try:
+        dist.all_reduce(flat)
+    except RuntimeError as error:
+        raise Unsavable(f"another process of this training has ended: {str(error).splitlines()[0]}") from None
+    for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(values.view(tensor.shape))
+
+
+def total(values: np.ndarray, device: torch.device) -> np.ndarray:
+    """The sum of float64 `values` over all processes."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    add_up([tensor])
+    return tensor.cpu().numpy()

@@ -1,0 +1,138 @@
+"""Several processes train one model as one process does: the same batches, the same losses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+from small_run import records, run, train_config, write_yaml
+
+from liif_core import checkpoint, environment, ranks
+from liif_core.errors import UserError
+
+# The same float32 numbers, added up in another order in the gradients: some 1e-7 at first. Adam turns rounding errors
+# of gradients near zero into steps of the learning rate, so losses part slowly; the claim is 1e-5 over 50 steps.
+TOLERANCE = 1e-5
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def losses(folder) -> list[float]:
+    return [record["loss"] for record in records(folder) if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def several(world, tmp_path_factory):
+    """Run folders of one, two and three processes: 54 steps, of which every third has a batch of 2 instead of 5."""
+    place = tmp_path_factory.mktemp("ranks")
+    content = train_config(world, epoch_max=18, epoch_save=None, multi_step_lr=None, ema=0.9, clip_grad=1.0)
+    content["train_dataset"]["batch_size"] = 5
+    config = write_yaml(place / "config.yaml", content)
+    found = {}
+    for count in (1, 2, 3):
+        arguments = [
+            "liif_torch/train.py",
+            "--config",
+            config,
+            "--name",
+            str(count),
+            "--save-dir",
+            place,
+            "--gpu",
+            "cpu",
+        ]
+        start = [*TORCHRUN, str(count)] if count > 1 else [sys.executable]
+        result = run([*start, *map(str, arguments)], OMP_NUM_THREADS="1")
+        assert result.returncode == 0, result.stderr
+        found[count] = place / str(count)
+    return found
+
+
+def test_two_and_three_processes_have_the_losses_of_one(several):
+    alone = losses(several[1])
+    assert len(alone) == 54 and alone[-1] < alone[0]
+    for count in (2, 3):
+        assert losses(several[count])[:50] == pytest.approx(alone[:50], rel=TOLERANCE), count
+
+
+def test_they_validate_and_keep_what_one_does(several):
+    scores = {
+        count: [record["val_psnr"] for record in records(folder) if "val_psnr" in record]
+        for count, folder in several.items()
+    }
+    assert scores[2] == pytest.approx(scores[1], abs=1e-3) and len(scores[1]) == 18
+    assert {path.name for path in several[2].iterdir()} == {path.name for path in several[1].iterdir()}
+    assert "2 processes" in (several[2] / "log.txt").read_text()
+    assert len((several[2] / "log.txt").read_text().splitlines()) == len(
+        (several[1] / "log.txt").read_text().splitlines()
+    )
+    found = checkpoint.load(several[2] / "epoch-last.safetensors")
+    assert found.progress["step"] == 54 and found.state.average
+
+
+def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", yaml_of(several[1]) | {"epoch_max": 400, "step_log": 2})
+    arguments = ["liif_torch/train.py", "--config", str(config), "--name", "run", "--save-dir", str(tmp_path)]
+    arguments += ["--gpu", "cpu", "--resume", "auto"]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*TORCHRUN, "2", *arguments], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 8:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    found = checkpoint.load(tmp_path / "run" / "epoch-last.safetensors").progress
+    assert f"stopped at step {found['step']}, saved in" in output and found["step"] % 2 == 0
+    result = run([sys.executable, *arguments, "--set", f"epoch_max={found['epoch'] + 1}"])
+    assert result.returncode == 0, result.stderr
+    whole = losses(tmp_path / "run")
+    assert [record["step"] for record in records(tmp_path / "run") if "loss" in record] == list(
+        range(1, len(whole) + 1)
+    )
+    assert whole[:50] == pytest.approx(losses(several[1])[: len(whole)][:50], rel=TOLERANCE)
+
+
+def yaml_of(folder) -> dict:
+    import yaml
+
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+# What the launchers say
+
+
+def test_ranks_are_read_from_the_frameworks_own_launcher(monkeypatch):
+    for name in (*ranks.VARIABLES["torch"], *ranks.VARIABLES["jittor"]):
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.read("torch") == ranks.read("jittor") == ranks.Ranks(0, 1, 0, 1)
+    for name, value in zip(ranks.VARIABLES["torch"], "5821", strict=True):
+        monkeypatch.setenv(name, value)
+    assert ranks.read("torch") == ranks.Ranks(5, 8, 2, 1)
+    with pytest.raises(UserError, match="jittor was started by torchrun: .* by mpirun"):
+        ranks.read("jittor")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "visible", "local", "chosen"),
+    [(None, None, 1, "1"), ("2,3", None, 1, "3"), (None, "1,0", 0, "1"), ("0,1,2,3", "7", 1, "1")],
+)
+def test_every_process_gets_a_gpu_of_its_own(monkeypatch, gpu, visible, local, chosen):
+    monkeypatch.setattr(environment, "count_gpus", lambda: 4)
+    monkeypatch.setattr(environment, "torch_lacks_cuda", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    device = environment.prepare("torch", gpu, ranks.Ranks(local, 2, local, 2))
+    assert device.kind == "cuda" and os.environ["CUDA_VISIBLE_DEVICES"] == chosen
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(environment, "count_gpus", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UserError, match="2 processes on this machine, but GPU 0 alone"):
+        environment.prepare("torch", "0", ranks.Ranks(1, 2, 1, 2))

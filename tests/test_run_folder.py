@@ -1,0 +1,100 @@
+"""Run folders: one process at a time, and the checkpoint to go on from."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from liif_core import checkpoint, run_folder
+from liif_core.checkpoint import Checkpoint
+from liif_core.engine import State
+from liif_core.errors import UserError
+
+HOLD = f"""
+import os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from liif_core import run_folder
+run_folder.lock(Path(sys.argv[1]))
+if os.fork() == 0:  # as a loader's worker, which may outlive the process
+    time.sleep(60)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that trains in tmp_path."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    yield int(process.stdout.readline())
+    os.killpg(process.pid, 9)
+    process.wait()
+
+
+def test_a_folder_has_one_process_until_it_is_killed(tmp_path, holder):
+    with pytest.raises(UserError, match=f"is in use by process {holder} on .*: wait for it"):
+        run_folder.lock(tmp_path)
+    os.kill(holder, 9)
+    os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
+    run_folder.lock(tmp_path)  # though its worker lives
+    assert (tmp_path / run_folder.LOCK).read_text().startswith(f"process {os.getpid()} on ")
+    run_folder.lock(tmp_path)  # one's own folder
+
+
+def save(path, step: int) -> None:
+    checkpoint.save(
+        path, Checkpoint({"name": "x"}, State({"w": np.full(3, step, np.float32)}), progress={"step": step})
+    )
+
+
+def spoil(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path, capsys):
+    names = ["epoch-last", "epoch-previous", "epoch-3", "epoch-12"]
+    paths = [tmp_path / f"{name}.safetensors" for name in names]
+    for path, step in zip(paths, (20, 18, 3, 12), strict=True):
+        save(path, step)
+    for count, wanted in enumerate((20, 18, 12, 3)):
+        path, found, damaged = run_folder.last_checkpoint(tmp_path)
+        assert found.progress["step"] == wanted
+        order = [paths[0], paths[1], paths[3], paths[2]]
+        assert set(damaged) == set(order[:count]) and path == order[count]
+        assert capsys.readouterr().out.count("is damaged: its SHA-256") == count
+        spoil(order[count])
+    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
+        run_folder.last_checkpoint(tmp_path)
+
+
+def test_what_is_damaged_is_set_aside_and_not_deleted(tmp_path):
+    save(tmp_path / run_folder.LAST, 2)
+    save(tmp_path / run_folder.PREVIOUS, 1)
+    spoil(tmp_path / run_folder.LAST)
+    bad = (tmp_path / run_folder.LAST).read_bytes()
+    _, found, damaged = run_folder.last_checkpoint(tmp_path)
+    run_folder.set_aside(damaged)
+    assert (tmp_path / "damaged-epoch-last.safetensors").read_bytes() == bad
+    assert run_folder.last_checkpoint(tmp_path)[1].progress == found.progress == {"step": 1}
+
+
+def test_the_one_before_stays(tmp_path):
+    for step in (1, 2, 3):
+        run_folder.keep_previous(tmp_path)
+        save(tmp_path / run_folder.LAST, step)
+    assert checkpoint.load(tmp_path / run_folder.PREVIOUS).progress["step"] == 2
+    # A kill between the two renames: the one before is all there is.
+    run_folder.keep_previous(tmp_path)
+    assert run_folder.last_checkpoint(tmp_path)[1].progress["step"] == 3
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert run_folder.last_checkpoint(tmp_path) is None
