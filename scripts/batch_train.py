@@ -11,17 +11,19 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import checkpoint, experiments, jobs, training  # noqa: E402
 from liif_core import config as configs  # noqa: E402
+from liif_core import experiments, jobs, run_folder, training  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.places import WORK  # noqa: E402
 
 HEADER = ["experiment", "framework", "best PSNR", "time"]
+WORDS = {"new": "train", "unfinished": "go on with", "finished": "skip"}
 
 
 @dataclass
@@ -36,18 +38,20 @@ class Task:
 
     def command(self) -> list[str]:
         """train.py's, without --gpu."""
-        place = ["--name", self.folder.name, "--save-dir", str(self.folder.parent), "--resume"]
+        place = ["--name", self.folder.name, "--save-dir", str(self.folder.parent), "--resume", "auto"]
         changes = ["--set", *self.changes] if self.changes else []
         return [*jobs.script(self.framework, "train"), "--config", str(self.config), *place, *changes]
 
     def state(self) -> str:
         """new, unfinished or finished. Raises UserError if the run folder was made with another config."""
-        if not (self.folder / "epoch-last.safetensors").exists():
-            return "unfinished" if self.folder.exists() else "new"
+        if not self.folder.exists():
+            return "new"
+        found = run_folder.last_checkpoint(self.folder)
+        if found is None:
+            return "unfinished"
         config = configs.load(self.config, "train", self.changes)
-        training.check_unchanged(self.folder, config)
-        epoch = checkpoint.load(self.folder / "epoch-last.safetensors").progress["epoch"]
-        return "finished" if epoch > config.epoch_max else "unfinished"
+        run_folder.check_unchanged(self.folder, config)
+        return "finished" if found[1].progress["epoch"] > config.epoch_max else "unfinished"
 
     def result(self, state: str, last_lines: list[str] | None = None) -> jobs.Result:
         """With the best PSNR and the time of all epochs from the run's log."""
@@ -65,44 +69,59 @@ class Task:
         return jobs.Result([*cells, training.duration(seconds) if records else "-"], state, last_lines or [])
 
 
-def tasks(arguments: argparse.Namespace) -> list[Task]:
-    """What is asked for, in the order of configs/experiments.txt."""
-    frameworks = jobs.FRAMEWORKS if arguments.framework == "both" else [arguments.framework]
-    folder = arguments.save_dir or WORK / "save" / arguments.recipe
-    return [
-        Task(e, framework, folder / f"{e.name}_{framework}", e.config_in(arguments.recipe), arguments.set)
-        for e in experiments.select(arguments.recipe, arguments.only)
-        for framework in frameworks
-    ]
-
-
-def main() -> int:
-    """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="batch_0.sh", description="Train the paper's experiments.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is to be trained; scripts/sweep.py asks the same."""
     parser.add_argument("--recipe", default="div2k", help=f"{', '.join(experiments.recipes())} (default: div2k)")
     parser.add_argument("--only", help="experiments or groups of configs/experiments.txt, with commas between")
     parser.add_argument("--framework", choices=[*jobs.FRAMEWORKS, "both"], default="torch")
     parser.add_argument("--save-dir", type=Path, help="where run folders go (default: save/<recipe>)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as for train.py")
+
+
+def tasks(arguments: argparse.Namespace) -> list[Task]:
+    """What is asked for, in the order of configs/experiments.txt. Raises UserError for a wrong config."""
+    frameworks = jobs.FRAMEWORKS if arguments.framework == "both" else [arguments.framework]
+    folder = arguments.save_dir or WORK / "save" / arguments.recipe
+    found = [
+        Task(e, framework, folder / f"{e.name}_{framework}", e.config_in(arguments.recipe), arguments.set)
+        for e in experiments.select(arguments.recipe, arguments.only)
+        for framework in frameworks
+    ]
+    for task in found:
+        configs.load(task.config, "train", task.changes)  # a misspelt --set is an error now, not thirteen later
+    return found
+
+
+def begin(task: Task, command: Sequence[str], where: str, dry_run: bool) -> jobs.Result | None:
+    """Say what becomes of a task; the result if its command is not to be run, None if it is."""
+    try:
+        state = task.state()
+    except UserError as error:
+        print(f"{task.folder.name}: {error}", flush=True)
+        return task.result("failed", [str(error)])
+    print(f"\n{WORDS[state]} {task.folder.name}{where}", flush=True)
+    if state == "finished":
+        return task.result("skipped")
+    if dry_run:
+        print(" ".join(command))
+        return task.result(f"would {WORDS[state]}")
+    return None
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="batch_0.sh", description="Train the paper's experiments.")
+    add_arguments(parser)
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     todo = tasks(arguments)
-    for task in todo:
-        configs.load(task.config, "train", task.changes)  # a misspelt --set is an error now, not thirteen later
-    words = {"new": "train", "unfinished": "go on with", "finished": "skip"}
 
     def work(task: Task, place: str | None) -> jobs.Result:
-        try:
-            state = task.state()
-        except UserError as error:
-            print(f"{task.folder.name}: {error}", flush=True)
-            return task.result("failed", [str(error)])
-        print(f"\n{words[state]} {task.folder.name}{f' on {place}' if place else ''}", flush=True)
-        if arguments.dry_run or state == "finished":
-            if state != "finished":
-                print(" ".join([*task.command(), *(["--gpu", place] if place else [])]))
-            return task.result("skipped" if state == "finished" else f"would {words[state]}")
+        command = [*task.command(), *(["--gpu", place] if place else [])]
+        result = begin(task, command, f" on {place}" if place else "", arguments.dry_run)
+        if result is not None:
+            return result
         status, last_lines = pool.run(task.command(), place, task.folder.name)
         return task.result(jobs.state_of(status, pool.stopping), last_lines)
 

@@ -38,7 +38,7 @@ import numpy as np
 parser = argparse.ArgumentParser()
 for option in ("name", "save-dir", "gpu", "model", "json", "input", "resolution", "output"):
     parser.add_argument("--" + option)
-parser.add_argument("--resume", action="store_true")
+parser.add_argument("--resume", nargs="?")
 parser.add_argument("--overwrite", action="store_true")
 parser.add_argument("--config", nargs="+")
 parser.add_argument("--set", nargs="+", default=[])
@@ -60,9 +60,9 @@ if (plan / f"{{title}}.waits").exists():
     time.sleep(60)
 time.sleep(0.3 if (plan / "slow").exists() else 0)
 if a.name:
-    from liif_core import checkpoint, config, engine, training
+    from liif_core import checkpoint, config, engine, run_folder
     folder, settings = Path(a.save_dir) / a.name, config.load(a.config[0], "train", a.set)
-    training.open_folder(folder, settings)
+    run_folder.open_folder(folder, settings)
     done = 1 if (plan / f"{{title}}.stops").exists() else settings.epoch_max
     state = engine.State({{"w": np.zeros(1, np.float32)}})
     progress = {{"epoch": done + 1, "step": 9}}
