@@ -41,10 +41,11 @@ class Checkpoint:
     progress: dict = field(default_factory=dict)
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
     """Write atomically: the file under `path` is the old one or the new one, never a part.
 
-    Raises UserError when the disk is full or the folder cannot be written.
+    previous: where the old one goes, if it shall stay. Raises UserError when the disk is full or the folder cannot be
+    written.
     """
     state = checkpoint.state
     tensors = dict(state.weights)
@@ -60,7 +61,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     content["sha256"] = _digest(content, tensors)
     # One entry, because safetensors writes several in random order and equal checkpoints shall be equal files.
     metadata = {FORMAT: json.dumps(content)}
-    write_atomically(path, safetensors.numpy.save(tensors, metadata))
+    write_atomically(path, safetensors.numpy.save(tensors, metadata), previous)
 
 
 def _digest(content: dict, tensors: dict[str, np.ndarray]) -> str:

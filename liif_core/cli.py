@@ -6,11 +6,13 @@ they are imported.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,10 +41,30 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
         command(framework, load_tree)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave(2, framework)
     except (Stopped, KeyboardInterrupt) as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception:
+        if not is_one_of_several(framework):
+            raise
+        traceback.print_exc()
+        leave(1, framework)
+
+
+def is_one_of_several(framework: str) -> bool:
+    """Whether this process trains together with others."""
+    with contextlib.suppress(UserError):
+        return read_ranks(framework).count > 1
+    return False
+
+
+def leave(status: int, framework: str) -> None:
+    """Exit; one of several processes at once, since MPI would wait for the others, and they for it."""
+    if is_one_of_several(framework):
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> environment.Device:
@@ -86,7 +108,15 @@ def train(framework: str, load_tree: Callable) -> None:
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
-    training.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb)
+    try:
+        training.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb)
+    except Stopped as stop:
+        if ranks.rank == 0:
+            print(stop, file=sys.stderr)
+        # All is saved. The frameworks' clean-up may wait for ever for helpers that the same signal has ended.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
 
 
 def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):

@@ -83,8 +83,6 @@ def demo(framework: str, load_tree: Callable) -> None:
     """demo.py"""
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, _stop)
-    # Jittor compiles in children and ends them with SIGTERM, and would wait for ever for one that does not follow.
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
     def load() -> tuple[Network, str]:
         engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)

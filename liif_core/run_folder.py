@@ -97,12 +97,6 @@ def open_folder(folder: Path, config: TrainConfig) -> None:
         write_atomically(folder / "config.yaml", configs.dump(config).encode())
 
 
-def keep_previous(folder: Path) -> None:
-    """Make way for a new epoch-last: the one that was written before stays beside it."""
-    if (folder / LAST).exists():
-        os.replace(folder / LAST, folder / PREVIOUS)
-
-
 def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[Path]] | None:
     """The checkpoint that is whole and furthest along, where it lies, and which are damaged; None without any.
 

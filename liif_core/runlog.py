@@ -6,9 +6,12 @@ epoch: the project's commit, the time on the clock that the whole epoch took, wi
 time until --resume, the speed of training alone, and the engine's peak_memory.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,56 @@ from liif_core.jittor_setup import pip_install
 _hidden = {} if "torch" in sys.modules else {"torch": None}
 sys.modules.update(_hidden)  # type: ignore[arg-type]
 try:
-    from tensorboardX import SummaryWriter
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import image, scalar
 finally:
     for _name in _hidden:
         del sys.modules[_name]
+
+
+class Tensorboard:
+    """An event file for tensorboard, which does not miss it when the disk is full: training matters more.
+
+    tensorboardX's own SummaryWriter writes from a thread, whose errors cannot be caught and whose end is waited for.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self.folder = folder
+        self.writer: EventsWriter | None = None
+        with self._or_do_without():
+            folder.mkdir(exist_ok=True)
+            self.writer = EventsWriter(str(folder / "events"))
+            if step:  # hides what a kill left of later steps
+                self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    @contextlib.contextmanager
+    def _or_do_without(self):
+        try:
+            yield
+        except OSError as error:
+            tqdm.write(f"warning: no more for tensorboard in {self.folder} ({error.strerror}); metrics.jsonl goes on")
+            self.writer = None
+
+    def _write(self, step: int, **content) -> None:
+        if self.writer is not None:
+            self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def number(self, name: str, value: float, step: int) -> None:
+        """A point of a curve."""
+        with self._or_do_without():
+            self._write(step, summary=scalar(name, value))
+
+    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """uint8 (h, w, 3)."""
+        with self._or_do_without():
+            self._write(step, summary=image(name, picture, dataformats="HWC"))
+
+    def flush(self) -> None:
+        """All that was written so far outlives a kill."""
+        with self._or_do_without():
+            if self.writer is not None:
+                self.writer.flush()
 
 
 class RunLog:
@@ -40,7 +89,7 @@ class RunLog:
         self.folder = folder
         self.silent = silent
         self.metrics = folder / "metrics.jsonl"
-        self.writer: SummaryWriter | None = None
+        self.tensorboard: Tensorboard | None = None
         self.board: Any = None
         if silent:
             return
@@ -48,10 +97,7 @@ class RunLog:
             self._keep_until(step, epoch)
         if board is not None:
             self.board = open_board(board, folder)
-        try:
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-        except OSError as error:
-            tqdm.write(f"warning: no tensorboard files in {folder}: {error.strerror}")
+        self.tensorboard = Tensorboard(folder / "tensorboard", step)
 
     def _keep_until(self, step: int, epoch: int) -> None:
         """Drop the steps after the checkpoint that training goes on from, and what a kill or power cut damaged."""
@@ -82,34 +128,41 @@ class RunLog:
         for record in records:
             for key, value in record.items():
                 curve = key not in ("step", "epoch") and isinstance(value, (int, float))
-                if curve and self._tensorboard_lives():
-                    self.writer.add_scalar(key, value, record["step"])  # type: ignore[union-attr]
+                if curve and self.tensorboard is not None:
+                    self.tensorboard.number(key, value, record["step"])
             if self.board is not None:
                 self.board.log(record)
 
     def picture(self, name: str, picture: np.ndarray, step: int) -> None:
         """A picture, uint8 (h, w, 3), in tensorboard."""
-        if self._tensorboard_lives():
-            self.writer.add_image(name, picture, step, dataformats="HWC")  # type: ignore[union-attr]
-
-    def _tensorboard_lives(self) -> bool:
-        # Its thread dies of a full disk, and then its queue blocks whoever writes; training matters more.
-        if self.writer is not None and not self.writer.file_writer.event_writer._worker.is_alive():
-            tqdm.write(f"warning: tensorboard could not write in {self.folder}; metrics.jsonl goes on")
-            self.writer = None
-        return self.writer is not None
+        if self.tensorboard is not None:
+            self.tensorboard.picture(name, picture, step)
 
     def _append(self, path: Path, text: str) -> None:
+        size = path.stat().st_size if path.exists() else 0
         try:
             with open(path, "a") as file:
                 file.write(text)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)  # half a line would spoil what comes after it
             raise UserError(f"cannot write {path} ({error.strerror}); checkpoints are untouched") from None
 
+    def flush(self) -> None:
+        """All that was written so far outlives a kill, metrics.jsonl a power cut too."""
+        if self.metrics.exists() and not self.silent:
+            try:
+                with open(self.metrics, "rb") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise UserError(f"cannot write {self.metrics} ({error.strerror}); checkpoints are untouched") from None
+        if self.tensorboard is not None:
+            self.tensorboard.flush()
+
     def close(self) -> None:
-        """Flush tensorboard and the board."""
-        if self._tensorboard_lives():
-            self.writer.close()  # type: ignore[union-attr]
+        """Flush, and tell the board that this is the end."""
+        with contextlib.suppress(UserError):  # what ends the run has been said, or everything has been saved
+            self.flush()
         if self.board is not None:
             self.board.finish()
 

@@ -1,8 +1,8 @@
 """The training loop: epochs, validation, best, resume. It knows nothing of models or methods."""
 
+import contextlib
 import io
 import math
-import os
 import signal
 import time
 from dataclasses import asdict, dataclass
@@ -45,14 +45,11 @@ class StopRequest:
 
     def __init__(self):
         self.requested = False
-        self.process = os.getpid()
         hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # nohup's wish
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, *hangup):
             signal.signal(number, self._request)
 
     def _request(self, number, frame):
-        if os.getpid() != self.process:  # a loader's worker inherits this handler: SIGTERM ends it, Ctrl-C does not
-            return os._exit(1) if number == signal.SIGTERM else None
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
 
@@ -65,10 +62,11 @@ class Run:
         self.log = log
         self.started = time.monotonic()
         self.unread: list[dict] = []  # the batches of the steps whose losses are not known yet
+        self.losses: list[float] = []  # that are known and not in the log yet, should it not take them
 
     def fetch_losses(self) -> None:
         """Get the losses of the last steps from the device and log them. Raises Unsavable for one that is no number."""
-        losses = self.engine.read_losses()
+        losses = self.losses = self.losses + self.engine.read_losses()
         first = self.progress.step - len(losses) + 1
         finite = [math.isfinite(loss) for loss in losses]
         good = losses[: finite.index(False)] if False in finite else losses
@@ -79,7 +77,7 @@ class Run:
             self._give_up(first + len(good), losses[len(good)], self.unread[len(good)])
         for loss in losses:
             self.progress.loss_sum += loss
-        self.unread.clear()
+        self.losses, self.unread = [], []
 
     def _give_up(self, step: int, loss: float, batch: dict) -> None:
         """Keep the batch that spoilt the weights, and stop before they are saved."""
@@ -88,6 +86,7 @@ class Run:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **batch)
         write_atomically(path, buffer.getvalue())
+        self.engine.total(np.zeros(1))  # a launcher may end all processes when the first one leaves
         raise Unsavable(
             f"the loss of step {step} is {loss}: its batch is in {path}, the checkpoints in {self.folder} are from "
             "before; begin a new run with a lower learning rate or with clip_grad"
@@ -105,10 +104,10 @@ class Run:
             optimizer=self.config.optimizer.model_dump(),
             progress=asdict(self.progress) | {"seed": self.config.seed},
         )
+        self.log.flush()
         for name in names:
-            if name == "epoch-last":
-                run_folder.keep_previous(self.folder)
-            checkpoint.save(self.folder / f"{name}.safetensors", content)
+            previous = self.folder / run_folder.PREVIOUS if name == "epoch-last" else None
+            checkpoint.save(self.folder / f"{name}.safetensors", content, previous)
 
     def stop_agreed(self, requested: bool) -> bool:
         """Whether to stop after this step. Several processes agree on it when they read losses, which waits anyway."""
@@ -210,54 +209,56 @@ def train(
     provenance.commit()  # now, before somebody commits while this runs
     train_set, val_set = data_sets
     run = begin(engine, config, data_sets, folder, note, ranks, board)
-    log, progress, normalisation = run.log, run.progress, Normalisation(config.data_norm)
+    progress, normalisation = run.progress, Normalisation(config.data_norm)
     stop, base, batch_size = StopRequest(), float(config.optimizer.args["lr"]), config.train_dataset.batch_size
     plan, first_epoch = config.multi_step_lr or config.cosine_lr, progress.epoch
 
-    while progress.epoch <= config.epoch_max:
-        epoch, epoch_started = progress.epoch, time.monotonic() - progress.seconds
-        batches = Batches(train_set, batch_size, config.seed, epoch, progress.batch, ranks.rank, ranks.count)
-        steps = progress.batch + len(batches)
-        rates = [schedule.learning_rate(base, epoch + k / steps, plan, config.epoch_max) for k in range(steps)]
-        title = f"epoch {epoch}/{config.epoch_max}"
-        bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=ranks.rank > 0 or None)
-        try:
-            for batch, share in zip(checked(make_loader(batches)), batches.shares, strict=True):
-                engine.begin_step(step_seed(config.seed, progress.step), rates[progress.batch])
-                engine.train_step(normalisation.batch(batch), share)
-                run.unread.append(batch)
-                progress.step += 1
-                progress.batch += 1
-                progress.seconds = time.monotonic() - epoch_started
-                bar.update()
-                if progress.step % config.step_log == 0:
-                    run.fetch_losses()
-                    bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.4f}")
-                if config.step_save and progress.step % config.step_save == 0:
-                    run.save("epoch-last")
-                if run.stop_agreed(stop.requested):
-                    raise Stopped(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
-        except (UserError, Stopped) as error:  # a broken picture, or asked to
-            if progress.step and not isinstance(error, Unsavable):
+    with contextlib.closing(run.log):
+        while progress.epoch <= config.epoch_max:
+            epoch, epoch_started = progress.epoch, time.monotonic() - progress.seconds
+            batches = Batches(train_set, batch_size, config.seed, epoch, progress.batch, ranks.rank, ranks.count)
+            steps = progress.batch + len(batches)
+            rates = [schedule.learning_rate(base, epoch + k / steps, plan, config.epoch_max) for k in range(steps)]
+            title = f"epoch {epoch}/{config.epoch_max}"
+            bar = tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=ranks.rank > 0 or None)
+            try:
+                for batch, share in zip(checked(make_loader(batches)), batches.shares, strict=True):
+                    engine.begin_step(step_seed(config.seed, progress.step), rates[progress.batch])
+                    engine.train_step(normalisation.batch(batch), share)
+                    run.unread.append(batch)
+                    progress.step += 1
+                    progress.batch += 1
+                    progress.seconds = time.monotonic() - epoch_started
+                    bar.update()
+                    if progress.step % config.step_log == 0:
+                        run.fetch_losses()
+                        bar.set_postfix(loss=f"{progress.loss_sum / progress.batch:.4f}")
+                    if config.step_save and progress.step % config.step_save == 0:
+                        run.save("epoch-last")
+                    if run.stop_agreed(stop.requested):
+                        raise Stopped(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+            except Stopped:
                 run.save("epoch-last")
-            if isinstance(error, Stopped):
                 engine.total(np.zeros(1))  # a launcher may end all processes when the first one leaves
-            raise
-        bar.close()
-        run.fetch_losses()
+                raise
+            except UserError as error:  # a broken picture; of one process alone, when there are several
+                if progress.step and ranks.count == 1 and not isinstance(error, Unsavable):
+                    run.save("epoch-last")
+                raise
+            bar.close()
+            run.fetch_losses()
 
-        record = {"step": progress.step, "epoch": epoch, "lr": rates[-1], "train_loss": progress.loss_sum / steps}
-        names = [f"epoch-{epoch}"] if config.epoch_save and epoch % config.epoch_save == 0 else []
-        if val_set and config.epoch_val and epoch % config.epoch_val == 0:
-            psnr = record["val_psnr"] = run.validate(make_loader, val_set, normalisation)
-            if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
-                progress.best_psnr = psnr
-                names.append("epoch-best")
-        record |= {"commit": provenance.commit(), "seconds": round(time.monotonic() - epoch_started, 3)}
-        run.report(record, len(train_set), (config.epoch_max - epoch) / (epoch - first_epoch + 1))
-        progress.epoch, progress.batch, progress.loss_sum, progress.seconds = epoch + 1, 0, 0.0, 0.0
-        run.save(*names, "epoch-last")  # last, for it says that the others are there
-    log.close()
+            record = {"step": progress.step, "epoch": epoch, "lr": rates[-1], "train_loss": progress.loss_sum / steps}
+            names = [f"epoch-{epoch}"] if config.epoch_save and epoch % config.epoch_save == 0 else []
+            if val_set and config.epoch_val and epoch % config.epoch_val == 0:
+                psnr = record["val_psnr"] = run.validate(make_loader, val_set, normalisation)
+                if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
+                    progress.best_psnr = psnr
+                    names.append("epoch-best")
+            record |= {"commit": provenance.commit(), "seconds": round(time.monotonic() - epoch_started, 3)}
+            run.report(record, len(train_set), (config.epoch_max - epoch) / (epoch - first_epoch + 1))
+            progress.epoch, progress.batch, progress.loss_sum, progress.seconds = epoch + 1, 0, 0.0, 0.0
+            run.save(*names, "epoch-last")  # last, for it says that the others are there
 
 
 def duration(seconds: float) -> str:

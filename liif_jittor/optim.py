@@ -11,6 +11,7 @@ from pydantic import NonNegativeFloat
 from liif_core.engine import Update
 from liif_core.errors import UserError
 from liif_core.registry import Registry
+from liif_jittor import ranks
 
 optimizers = Registry("optimizer")
 make = optimizers.make
@@ -77,10 +78,12 @@ class Updater:
         """One update from the losses of a batch's parts, each weighted by its share of the step; returns their sum."""
         total = jt.zeros(1)
         for loss in losses:
-            self.optimizer.backward(loss * self.count)  # Jittor: takes the mean over processes here
+            self.optimizer.backward(loss)
             total = total + loss.detach()
             if self.update.accumulate > 1:  # Jittor: evaluates lazily; until then the part's whole graph is alive
                 jt.sync([total, *self.optimizer.param_groups[0]["grads"]])
+        if self.count > 1:
+            ranks.add_up(self.optimizer.param_groups[0]["grads"])
         self.updates += 1
         self.optimizer.n_step = self.updates  # Jittor: counts calls of backward, and corrects Adam's bias by that
         if self.update.clip_grad is not None:

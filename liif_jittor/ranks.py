@@ -4,21 +4,39 @@ import jittor as jt
 import numpy as np
 
 from liif_core import ranks
+from liif_core.errors import UserError
 
 
 def join(device: str) -> int:
     """Meet the other processes, if mpirun has started some; how many there are in all."""
-    return ranks.read("jittor").count
+    count = ranks.read("jittor").count
+    if count != jt.world_size:  # mpirun and libmpi of two kinds: each process believes to be alone
+        raise UserError(
+            f"mpirun has started {count} processes, Jittor meets {jt.world_size}: use the mpirun beside mpicc"
+        )
+    # Jittor: would deal the loader's batches out once more, and average gradients in every call of backward, of which
+    # processes with fewer samples make fewer.
+    jt.in_mpi = False
+    return count
 
 
 def add_up(tensors: list[jt.Var]) -> None:
-    """Replace each variable by its sum over all processes."""
-    for tensor in tensors:
-        tensor.assign(tensor.mpi_all_reduce("add"))
+    """Replace each variable by its sum over all processes.
+
+    Jittor: in one piece, since it might add up several in another order here than there.
+    """
+    flat = jt.concat([tensor.flatten() for tensor in tensors]).mpi_all_reduce("add")
+    for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.update(values.reshape(tensor.shape))
 
 
 def total(values: np.ndarray, device: str) -> np.ndarray:
-    """The sum of float64 `values` over all processes."""
-    tensor = jt.array(values)
-    add_up([tensor])
-    return tensor.numpy()
+    """The sum of float64 `values` over all processes, added in the same order by each."""
+    jt.sync_all()  # Jittor: evaluates lazily; a sum that some process has still before it would meet this one
+    values = np.ascontiguousarray(values, np.float64)
+    result = np.zeros_like(values)
+    for root in range(jt.world_size):
+        part = values.copy()
+        jt.mpi.broadcast(part, root)
+        result += part
+    return result

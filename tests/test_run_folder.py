@@ -47,10 +47,12 @@ def test_a_folder_has_one_process_until_it_is_killed(tmp_path, holder):
     run_folder.lock(tmp_path)  # one's own folder
 
 
+def content(step: int) -> Checkpoint:
+    return Checkpoint({"name": "x"}, State({"w": np.full(3, step, np.float32)}), progress={"step": step})
+
+
 def save(path, step: int) -> None:
-    checkpoint.save(
-        path, Checkpoint({"name": "x"}, State({"w": np.full(3, step, np.float32)}), progress={"step": step})
-    )
+    checkpoint.save(path, content(step))
 
 
 def spoil(path) -> None:
@@ -87,13 +89,28 @@ def test_what_is_damaged_is_set_aside_and_not_deleted(tmp_path):
 
 
 def test_the_one_before_stays(tmp_path):
+    last, previous = tmp_path / run_folder.LAST, tmp_path / run_folder.PREVIOUS
     for step in (1, 2, 3):
-        run_folder.keep_previous(tmp_path)
-        save(tmp_path / run_folder.LAST, step)
-    assert checkpoint.load(tmp_path / run_folder.PREVIOUS).progress["step"] == 2
+        checkpoint.save(last, content(step), previous)
+    assert [checkpoint.load(path).progress["step"] for path in (previous, last)] == [2, 3]
     # A kill between the two renames: the one before is all there is.
-    run_folder.keep_previous(tmp_path)
+    last.rename(previous)
     assert run_folder.last_checkpoint(tmp_path)[1].progress["step"] == 3
+
+
+def test_a_full_disk_leaves_both(tmp_path, monkeypatch):
+    last, previous = tmp_path / run_folder.LAST, tmp_path / run_folder.PREVIOUS
+    for step in (1, 2):
+        checkpoint.save(last, content(step), previous)
+    before = {path: path.read_bytes() for path in (last, previous)}
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*epoch-last.safetensors \(No space left on device\); what was"):
+        checkpoint.save(last, content(3), previous)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_an_empty_folder_has_none(tmp_path):

@@ -25,8 +25,11 @@ def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """What a framework's own random numbers of training step `step` start from: nothing to save, nothing to resume."""
-    return int(np.random.SeedSequence((STEP, seed, step)).generate_state(1)[0])
+    """What a framework's own random numbers of training step `step` start from: nothing to save, nothing to resume.
+
+    Below 2^31, for Jittor keeps a seed as a signed int.
+    """
+    return int(np.random.SeedSequence((STEP, seed, step)).generate_state(1)[0] >> 1)
 
 
 def generator(seed: int, epoch: int, index: int, training: bool) -> np.random.Generator:

@@ -1,11 +1,15 @@
 """Jittor's own loader over liif_core.data."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterable
 
 from jittor.dataset import Dataset
 
 from liif_core.data import make
 from liif_core.data.batching import Batches
+from liif_core.environment import serve
 
 __all__ = ["make", "make_loader"]
 
@@ -24,6 +28,13 @@ class _BatchDataset(Dataset):
         super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True, buffer_size=4 * size + (1 << 24))
         self.total_len = len(batches)
         self.batches = batches
+        self.over = multiprocessing.Value("b", 0, lock=False)
+
+    def _worker_main(self, *arguments) -> None:
+        serve()
+        # Jittor: ends its workers with SIGTERM. It must not be taken for one that a batch system sends to all.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.over.value else None)
+        super()._worker_main(*arguments)
 
     def __getitem__(self, k: int) -> tuple[int, dict]:
         return int(k), self.batches[int(k)]
@@ -43,4 +54,5 @@ def _in_order(loader: _BatchDataset) -> Iterable[dict]:
                 yield waiting.pop(due)
                 due += 1
     finally:
+        loader.over.value = 1
         loader.terminate()  # Jittor: an epoch's workers would live on

@@ -6,13 +6,16 @@ from torch.utils.data import DataLoader
 
 from liif_core.data import make
 from liif_core.data.batching import Batches
+from liif_core.environment import serve
 
 __all__ = ["make", "make_loader"]
 
 
 def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
     """The batches of an epoch in order, as numpy arrays, fetched by `num_workers` processes (0: in this one)."""
-    return DataLoader(batches, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
+    return DataLoader(
+        batches, batch_size=None, num_workers=num_workers, collate_fn=_unchanged, worker_init_fn=lambda number: serve()
+    )
 
 
 def _unchanged(batch: dict) -> dict:
