@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -189,6 +190,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.folder.exists() and any(arguments.folder.iterdir()):
         parser.error(f"{arguments.folder} is not empty")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the trainings would ignore it, too
     place = arguments.folder.resolve()
     large = arguments.framework != "numpy" and not arguments.small
     trial = make_trial(arguments.framework, place, arguments.seed, large)
