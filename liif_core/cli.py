@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -44,7 +45,7 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
         leave(2, framework)
     except (Stopped, KeyboardInterrupt) as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
-        sys.exit(130)
+        leave(130, framework)
     except Exception:
         if not is_one_of_several(framework):
             raise
@@ -62,9 +63,15 @@ def is_one_of_several(framework: str) -> bool:
 def leave(status: int, framework: str) -> None:
     """Exit; one of several processes at once, since MPI would wait for the others, and they for it."""
     if is_one_of_several(framework):
-        sys.stderr.flush()
-        os._exit(status)
+        leave_at_once(status)
     sys.exit(status)
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """Exit without the frameworks' clean-up, which may wait for ever for processes that have ended."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> environment.Device:
@@ -93,7 +100,8 @@ def train(framework: str, load_tree: Callable) -> None:
     if ranks.rank:  # one of several processes speaks for all
         sys.stdout = open(os.devnull, "w")
     # What the user may have to mend comes before frameworks that compile for minutes.
-    run_folder.check(folder, config, resume=arguments.resume is not None)
+    resume = arguments.resume is not None
+    run_folder.check(folder, config, resume)
     if ranks.rank == 0:
         run_folder.lock(folder)
     data_sets = training.make_data_sets(config)
@@ -109,14 +117,11 @@ def train(framework: str, load_tree: Callable) -> None:
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
     try:
-        training.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb)
+        training.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb, resume)
     except Stopped as stop:
         if ranks.rank == 0:
             print(stop, file=sys.stderr)
-        # All is saved. The frameworks' clean-up may wait for ever for helpers that the same signal has ended.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)
+        leave_at_once(130)  # the same signal may have ended the frameworks' helpers
 
 
 def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):

@@ -127,7 +127,9 @@ class Engine(Protocol):
         """The sum of float64 `values` over all processes that train together; each has to call this."""
 
     def peak_memory(self) -> int:
-        """Bytes: on a GPU the most that this process has had there so far, on the CPU the most it has had resident."""
+        """Bytes: on the CPU the most that this process has had resident so far, on a GPU the most that it has had there
+        (or has now, where the framework does not say).
+        """
 
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) pictures."""

@@ -60,13 +60,13 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     if ranks.local_count > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
         gpu = ",".join(map(str, range(count_gpus())))
     device = choose_device(gpu)
-    if device.kind == "cuda" and ranks.local_count > 1:
-        device = own_gpu(ranks)
     if framework == "jittor":
         jittor_setup.choose_mpi(ranks)
         device = prepare_jittor(device)
     elif device.kind == "cuda" and torch_lacks_cuda():
         device = Device("cpu", "the installed PyTorch is built without CUDA: running on the CPU")
+    if device.kind == "cuda" and ranks.local_count > 1:
+        device = own_gpu(ranks)
     if device.kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         keep_freed_pages()

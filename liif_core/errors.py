@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 class Unsavable(UserError):
-    """The state in memory is not worth keeping: the last checkpoint is better."""
+    """After it the state in memory must not be saved: it is spoilt, or other processes are not at the same step."""
 
 
 class Stopped(BaseException):

@@ -63,7 +63,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's files are private
         if previous is not None and path.exists():
-            os.replace(path, previous)
+            _keep(path, previous)
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -75,6 +75,18 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Have the file under another name, too, in the place of what was there."""
+    second = path.with_name(f"{WRITING}{previous.name}")
+    try:
+        second.unlink(missing_ok=True)
+        os.link(path, second)
+    except OSError:  # a file system without links: for a moment there is none under `path`
+        os.replace(path, previous)
+    else:
+        os.replace(second, previous)
 
 
 def write_atomically(path: Path, content: bytes, previous: Path | None = None) -> None:

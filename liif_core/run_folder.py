@@ -17,7 +17,9 @@ from liif_core.files import WRITING, write_atomically
 LOCK = "run.lock"
 LAST, PREVIOUS = "epoch-last.safetensors", "epoch-previous.safetensors"
 
-_held: list = []  # open for as long as the process lives: closing a file would give up its lock
+# Open for as long as the process lives: whoever closes any descriptor of the file, after reading it perhaps, gives up
+# the process's lock.
+_held: list = []
 
 
 def lock(folder: Path) -> None:
@@ -84,13 +86,14 @@ def check_unchanged(folder: Path, config: TrainConfig) -> None:
         raise UserError(f"{written} and the given config differ in {', '.join(changed)}: use another --name")
 
 
-def open_folder(folder: Path, config: TrainConfig) -> None:
-    """Make a new run folder, or tidy an old one that `check` let pass; no checkpoint is ever deleted."""
+def open_folder(folder: Path, config: TrainConfig, resume: bool = True) -> None:
+    """Make a new run folder, or tidy an old one that `check` lets pass; no checkpoint is ever deleted."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from None
     lock(folder)
+    check(folder, config, resume)  # again: another process may have trained here since
     for leftover in folder.glob(f"{WRITING}*"):  # half a file, from a process that was killed while it wrote
         leftover.unlink()
     if not _written(folder):
@@ -122,4 +125,5 @@ def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[Path]] | None:
 def set_aside(damaged: list[Path]) -> None:
     """Rename damaged checkpoints, so that the next save does not take one for the one before."""
     for path in damaged:
-        os.replace(path, path.with_name(f"damaged-{path.name}"))
+        names = (path.with_name(f"damaged-{number}{path.name}") for number in ("", *(f"{n}-" for n in range(2, 1000))))
+        os.replace(path, next(name for name in names if not name.exists()))

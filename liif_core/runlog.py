@@ -130,8 +130,15 @@ class RunLog:
                 curve = key not in ("step", "epoch") and isinstance(value, (int, float))
                 if curve and self.tensorboard is not None:
                     self.tensorboard.number(key, value, record["step"])
+            self._tell_board(record)
+
+    def _tell_board(self, record: dict) -> None:
+        try:
             if self.board is not None:
                 self.board.log(record)
+        except Exception as error:  # whatever a network does: training matters more
+            tqdm.write(f"warning: no more for Weights & Biases ({error}); metrics.jsonl goes on")
+            self.board = None
 
     def picture(self, name: str, picture: np.ndarray, step: int) -> None:
         """A picture, uint8 (h, w, 3), in tensorboard."""
@@ -163,8 +170,9 @@ class RunLog:
         """Flush, and tell the board that this is the end."""
         with contextlib.suppress(UserError):  # what ends the run has been said, or everything has been saved
             self.flush()
-        if self.board is not None:
-            self.board.finish()
+        with contextlib.suppress(Exception):
+            if self.board is not None:
+                self.board.finish()
 
 
 def open_board(project: str, folder: Path) -> Any:
@@ -175,6 +183,10 @@ def open_board(project: str, folder: Path) -> Any:
         raise UserError(f"--wandb wants the package wandb: run `{pip_install('wandb')}`") from None
     identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    run = wandb.init(project=project, name=folder.name, id=identity, resume="allow", dir=str(folder), config=settings)
-    run.define_metric("*", step_metric="step")
+    place = {"project": project, "name": folder.name, "dir": str(folder)}
+    try:
+        run = wandb.init(**place, id=identity, resume="allow", config=settings)
+        run.define_metric("*", step_metric="step")
+    except Exception as error:
+        raise UserError(f"--wandb {project}: {error}; WANDB_MODE=offline does without a network") from None
     return run

@@ -5,7 +5,7 @@ import math
 from liif_core.config import CosineLR, MultiStepLR
 
 
-def learning_rate(base: float, epoch: float, schedule: MultiStepLR | CosineLR | None, epoch_max: int = 1) -> float:
+def learning_rate(base: float, epoch: float, schedule: MultiStepLR | CosineLR | None, epoch_max: int = 0) -> float:
     """The rate at `epoch`: 1 when the first begins, 1.5 in its midst.
 
     MultiStepLR: base * gamma ^ (milestones that have passed). A milestone m takes effect from epoch m + 1 on, as with

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from liif_core.engine import Update
-from liif_core.errors import UserError
+from liif_core.errors import Unsavable, UserError
 from liif_core.registry import Registry
 from liif_torch import ranks
 
@@ -87,6 +87,8 @@ class Updater:
                 if value is not None:  # SGD without momentum keeps an empty buffer
                     arrays["step" if key == "step" else f"{key}.{names[number]}"] = np.array(value.cpu())
         scale = self.scaler.state_dict()
+        if scale and scale["scale"] < 2**-14:
+            raise Unsavable("float16 gradients overflow however small the loss is scaled: take bf16 or fp32")
         return arrays | {f"scaler.{key}": np.array(value, dtype=np.float64) for key, value in scale.items()}
 
     def load_state(self, names: list[str], arrays: dict[str, np.ndarray]) -> None:

@@ -21,7 +21,7 @@ def join(device: str) -> int:
 
 
 def add_up(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes. Raises Unsavable when another one has ended.
+    """Replace each tensor by its sum over all processes. On the CPU (gloo), raises Unsavable when another has ended.
 
     PyTorch: not DistributedDataParallel, which takes the mean of equal shares; a batch need not divide by the number of
     processes. In one piece, since these models' gradients are a few megabytes.
@@ -30,7 +30,9 @@ def add_up(tensors: list[Tensor]) -> None:
     try:
         dist.all_reduce(flat)
     except RuntimeError as error:
-        raise Unsavable(f"another process of this training has ended: {str(error).splitlines()[0]}") from None
+        if flat.is_cuda:  # NCCL's own errors, memory among them
+            raise
+        raise Unsavable("another process of this training has ended or does not answer; it says why") from error
     for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(values.view(tensor.shape))
 

@@ -43,8 +43,11 @@ def test_a_folder_has_one_process_until_it_is_killed(tmp_path, holder):
     os.kill(holder, 9)
     os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
     run_folder.lock(tmp_path)  # though its worker lives
-    assert (tmp_path / run_folder.LOCK).read_text().startswith(f"process {os.getpid()} on ")
     run_folder.lock(tmp_path)  # one's own folder
+    other = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from liif_core import run_folder; from pathlib import Path"
+    command = [sys.executable, "-c", f"{other}; run_folder.lock(Path(sys.argv[1]))", str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert f"is in use by process {os.getpid()} on " in refused.stderr
 
 
 def content(step: int) -> Checkpoint:
@@ -75,6 +78,13 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path, capsys):
         spoil(order[count])
     with pytest.raises(UserError, match="no checkpoint in .* is whole"):
         run_folder.last_checkpoint(tmp_path)
+
+
+def test_nothing_damaged_takes_the_place_of_another(tmp_path):
+    for number in range(3):
+        (tmp_path / run_folder.LAST).write_text(str(number))
+        run_folder.set_aside([tmp_path / run_folder.LAST])
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 def test_what_is_damaged_is_set_aside_and_not_deleted(tmp_path):

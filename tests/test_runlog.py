@@ -109,6 +109,26 @@ def test_a_board_hears_what_the_log_hears(tmp_path, monkeypatch):
     assert board.settings["id"] == first["id"] and board.settings["resume"] == "allow"  # a resumed run is the same
 
 
+def test_a_board_that_fails_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    board = Board()
+    monkeypatch.setitem(sys.modules, "wandb", board)
+    (tmp_path / "config.yaml").write_text("epoch_max: 2")
+    log = RunLog(tmp_path, 0, 1, board="faces")
+
+    def fail(record):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(board, "log", fail)
+    for step in (1, 2):
+        log.record([{"step": step, "epoch": 1, "loss": 0.5}])
+    log.close()
+    assert len(lines(tmp_path)) == 2
+    assert capsys.readouterr().out.count("no more for Weights & Biases (no network)") == 1
+    monkeypatch.setattr(board, "init", fail)
+    with pytest.raises(UserError, match="--wandb faces: .*WANDB_MODE=offline"):
+        RunLog(tmp_path, 0, 1, board="faces")
+
+
 def test_a_board_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="--wandb wants the package wandb: run"):

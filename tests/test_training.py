@@ -14,7 +14,7 @@ from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches
 from liif_core.engine import State
-from liif_core.errors import UserError
+from liif_core.errors import Stopped, UserError
 from liif_core.normalisation import Normalisation
 from liif_core.ranks import Ranks
 
@@ -226,29 +226,106 @@ def test_training_goes_on_when_tensorboard_dies(run, monkeypatch, capsys):
 
 
 class SpoiltEngine(CountingEngine):
-    """The loss of step 9 is no number, and neither are the weights from then on."""
+    """From step 9 on the loss is no number, or after step 8 the weights are none."""
+
+    def __init__(self, weights=False):
+        super().__init__()
+        self.weights = weights
 
     def train_step(self, batch, share):
         super().train_step(batch, share)
         if self.steps >= 9:
             self.unread[-1] = math.nan
 
+    def state(self):
+        state = super().state()
+        if self.weights and self.steps >= 8:
+            state.parameters["steps"][:] = math.inf
+        return state
+
+
+def assert_batches_kept(folder, config, *steps):
+    """Those of the second epoch."""
+    assert {path.name for path in folder.glob("*.npz")} == {f"bad-step-{step}.npz" for step in steps}
+    batches = Batches(training.make_data_sets(config)[0], 2, config.seed, epoch=2)
+    for step in steps:
+        wanted = batches[step - STEPS - 1]
+        with np.load(folder / f"bad-step-{step}.npz") as found:
+            assert set(found) == set(wanted)
+            for name, array in wanted.items():
+                np.testing.assert_array_equal(found[name], array)
+
 
 def test_a_loss_that_is_no_number_stops_with_its_batch_before_anything_is_saved(run, world, tmp_path):
-    with pytest.raises(UserError, match="the loss of step 9 is nan: its batch is in .*bad-step-9.npz"):
+    with pytest.raises(UserError, match="the loss of step 9 is nan: the batches .*bad-step-8.npz and bad-step-9.npz"):
         run(SpoiltEngine(), step_log=5)
     folder = tmp_path / "run"
     assert checkpoint.load(folder / "epoch-last.safetensors").progress["step"] == 8
     assert [record["step"] for record in records(folder) if "loss" in record] == list(range(1, 9))
-    config = TrainConfig.model_validate(train_config(world))
-    wanted = Batches(training.make_data_sets(config)[0], 2, config.seed, epoch=2)[9 - STEPS - 1]
-    with np.load(folder / "bad-step-9.npz") as found:
-        assert set(found) == set(wanted)
-        for name, array in wanted.items():
-            np.testing.assert_array_equal(found[name], array)
+    assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8, 9)
     # Gone on with, it comes to the same end.
     with pytest.raises(UserError, match="the loss of step 9 is nan"):
         run(SpoiltEngine(), go_on=True, step_log=5)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(run, world, tmp_path):
+    with pytest.raises(UserError, match="after step 8 the weights are no numbers any more.*bad-step-8.npz"):
+        run(SpoiltEngine(weights=True))
+    folder = tmp_path / "run"
+    assert checkpoint.load(folder / "epoch-last.safetensors").progress["step"] == STEPS
+    assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8)
+
+
+def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tmp_path):
+    undisturbed = run(name="undisturbed", step_save=None)
+
+    def broken(*arguments):
+        raise UserError("a broken picture")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "validate", broken)
+        with pytest.raises(UserError, match="a broken picture"):
+            run(step_save=None)
+    assert checkpoint.load(tmp_path / "run" / "epoch-last.safetensors").progress["batch"] == STEPS
+    folder = run(go_on=True, step_save=None)
+    assert records(folder) == records(undisturbed)
+    last = [(place / "epoch-last.safetensors").read_bytes() for place in (folder, undisturbed)]
+    assert last[0] == last[1]
+
+
+def test_a_stop_in_validation_is_heard_before_another_step(run, monkeypatch, tmp_path):
+    validate = evaluation.validate
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return validate(*arguments)
+
+    monkeypatch.setattr(evaluation, "validate", interrupted)
+    with pytest.raises(Stopped, match=f"stopped at step {STEPS}, saved"):
+        run()
+    assert checkpoint.load(tmp_path / "run" / "epoch-last.safetensors").progress["epoch"] == 2
+
+
+def test_a_run_that_another_process_made_meanwhile_is_not_gone_on_with(run, world, tmp_path):
+    folder = run()
+    before = (folder / "epoch-last.safetensors").read_bytes()
+    config = TrainConfig.model_validate(train_config(world, seed=99))
+    data_sets = training.make_data_sets(config)
+    with pytest.raises(UserError, match="exists: continue it with --resume"):
+        training.train(CountingEngine(), list, config, data_sets, folder, "counting", resume=False)
+    assert (folder / "epoch-last.safetensors").read_bytes() == before
+
+
+def test_processes_that_begin_with_other_weights_are_refused(world, tmp_path):
+    class Other(CountingEngine):
+        """A second process is at step 7."""
+
+        def total(self, values):
+            return values + 7 if len(values) == 4 else values
+
+    config = TrainConfig.model_validate(train_config(world))
+    with pytest.raises(UserError, match="the 2 processes do not begin with the same weights"):
+        training.train(Other(), list, config, training.make_data_sets(config), tmp_path / "run", "n", Ranks(0, 2))
 
 
 def test_the_rate_of_every_step_follows_the_cosine_also_when_resumed(run, tmp_path):
