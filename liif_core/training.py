@@ -278,6 +278,11 @@ def train(
                 run.save("epoch-last")
                 run.wait_for_all()
                 raise
+            except RuntimeError:  # of a loader whose workers the same signal has ended before they were ready
+                if not stop.requested or ranks.count > 1:
+                    raise
+                run.save("epoch-last")
+                raise Stopped(run.stopped()) from None
             except UserError as error:  # a broken picture; of one process alone, when there are several
                 if run.progress.step and ranks.count == 1 and not isinstance(error, Unsavable):
                     run.save("epoch-last")

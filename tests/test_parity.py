@@ -6,7 +6,11 @@ room for other processors.
 """
 
 import copy
+import gc
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +304,25 @@ def test_psnr_of_set5(scale):
         assert abs(first.psnr - second.psnr) < 1e-3, first.name
     bicubic = list(evaluation.test(evaluation.bicubic, test_set, settings))
     assert evaluation.mean(rows[0])[0] > evaluation.mean(bicubic)[0]
+
+
+@pytest.mark.parametrize("make_loader", [torch_loader, jittor_loader], ids=["torch", "jittor"])
+def test_workers_end_when_a_loader_is_left(picture_folder, make_loader):
+    """Wherever they are at that moment, in C++ too, and whatever the whole group was told before."""
+    batches = Batches(training_set(picture_folder), 2, seed=7, epoch=3)
+    for taken in (2, 3, 2, 4, len(batches)):  # from 2 on both have begun
+        before = multiprocessing.active_children()  # Jittor's compilers
+        loader = iter(make_loader(batches, 2))
+        for _ in range(taken):
+            next(loader)
+        children = [child for child in multiprocessing.active_children() if child not in before]
+        assert len(children) == 2
+        for child in children:
+            os.kill(child.pid, signal.SIGTERM)  # as a batch system does, while the training saves
+        if taken < len(batches):
+            next(loader)
+        del loader
+        gc.collect()
+        for child in children:
+            child.join(20)
+            assert child.exitcode is not None

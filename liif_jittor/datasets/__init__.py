@@ -1,6 +1,6 @@
 """Jittor's own loader over liif_core.data."""
 
-import multiprocessing
+import ctypes
 import os
 import signal
 from collections.abc import Iterable
@@ -12,6 +12,8 @@ from liif_core.data.batching import Batches
 from liif_core.environment import serve
 
 __all__ = ["make", "make_loader"]
+
+OVER = signal.SIGRTMIN  # what ends a worker
 
 
 def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
@@ -28,13 +30,22 @@ class _BatchDataset(Dataset):
         super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True, buffer_size=4 * size + (1 << 24))
         self.total_len = len(batches)
         self.batches = batches
-        self.over = multiprocessing.Value("b", 0, lock=False)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {OVER})  # the workers inherit this, and lift it when they are ready
 
     def _worker_main(self, *arguments) -> None:
         serve()
-        # Jittor: ends its workers with SIGTERM. It must not be taken for one that a batch system sends to all.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if self.over.value else None)
+        # Jittor: a worker that waits in C++ would never run a handler in Python; one in C ends it there.
+        c = ctypes.CDLL(None)
+        c.signal.argtypes, c.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        c.signal(OVER, ctypes.cast(c._exit, ctypes.c_void_p))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {OVER})
         super()._worker_main(*arguments)
+
+    def terminate(self) -> None:
+        """Jittor: would send SIGTERM, which `serve` ignores; for a child that another signal kills it ends itself."""
+        for worker in getattr(self, "workers", ()):
+            if worker.p.is_alive():
+                os.kill(worker.p.pid, OVER)
 
     def __getitem__(self, k: int) -> tuple[int, dict]:
         return int(k), self.batches[int(k)]
@@ -54,5 +65,4 @@ def _in_order(loader: _BatchDataset) -> Iterable[dict]:
                 yield waiting.pop(due)
                 due += 1
     finally:
-        loader.over.value = 1
         loader.terminate()  # Jittor: an epoch's workers would live on
