@@ -5,7 +5,6 @@ Pictures are already normalised (liif_core.normalisation) and predictions come b
 gives them; clamping and metrics are the core's business.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,15 +49,15 @@ PLAIN = Update()
 def split(batch: dict[str, np.ndarray], count: int, share: float) -> list[dict]:
     """A batch in `count` parts, or as many as it has samples; each with its "share" of the step's samples.
 
-    share: of the whole batch, which is 1 unless other processes have the rest.
+    share: of the whole batch, which is 1 unless other processes have the rest. The parts are those that as many
+    processes would get (liif_core.data.batching).
     """
     size = len(batch["inp"])
-    count = min(count, size)
-    edges = [size * part // count for part in range(count + 1)]
-    return [
-        {key: array[start:stop] for key, array in batch.items()} | {"share": share * (stop - start) / size}
-        for start, stop in itertools.pairwise(edges)
-    ]
+    parts = []
+    for indices in np.array_split(np.arange(size), min(count, size)):
+        rows = slice(indices[0], indices[-1] + 1)  # a view, which keeps the channels where they lie in memory
+        parts.append({key: array[rows] for key, array in batch.items()} | {"share": share * len(indices) / size})
+    return parts
 
 
 def require_decoder(model: Any, spec: dict) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from small_run import records, run, train_config, write_yaml
@@ -56,6 +57,22 @@ def test_two_and_three_processes_have_the_losses_of_one(several):
     assert len(alone) == 54 and alone[-1] < alone[0]
     for count in (2, 3):
         assert losses(several[count])[:50] == pytest.approx(alone[:50], rel=TOLERANCE), count
+
+
+def test_two_processes_have_the_bits_of_one_that_takes_the_batch_in_two_parts(several, tmp_path):
+    """One thread each, for convolutions on more threads add up in another order. So nothing is left but the division of
+    labour: gradients of the same parts, added once.
+    """
+    config = write_yaml(tmp_path / "config.yaml", yaml_of(several[2]) | {"accumulate": 2})
+    arguments = ["liif_torch/train.py", "--config", config, "--name", "run", "--save-dir", tmp_path, "--gpu", "cpu"]
+    result = run([sys.executable, *map(str, arguments)], OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr
+    found, wanted = (
+        checkpoint.load(place / "epoch-last.safetensors").state for place in (several[2], tmp_path / "run")
+    )
+    for kind in ("parameters", "optimizer", "average"):
+        for name, array in getattr(wanted, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[name], array, err_msg=f"{kind} {name}")
 
 
 def test_they_validate_and_keep_what_one_does(several):

@@ -56,8 +56,8 @@ def moved(engine, *batches) -> np.ndarray:
 def test_parts_have_all_samples_and_their_shares():
     whole = batch()
     parts = split(whole, 3, 0.5)
-    assert [len(part["inp"]) for part in parts] == [1, 2, 2]
-    assert [part["share"] for part in parts] == [0.1, 0.2, 0.2]
+    assert [len(part["inp"]) for part in parts] == [2, 2, 1]
+    assert [part["share"] for part in parts] == [0.2, 0.2, 0.1]
     np.testing.assert_array_equal(np.concatenate([part["gt"] for part in parts]), whole["gt"])
     assert len(split(whole, 9, 1.0)) == 5
 
