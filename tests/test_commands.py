@@ -49,8 +49,8 @@ def head() -> str:
 
 def test_a_run_leaves_what_it_promises(trained):
     names = {path.name for path in trained.iterdir()}
-    checkpoints = {"epoch-last.safetensors", "epoch-best.safetensors", "epoch-2.safetensors"}
-    assert names == checkpoints | {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}
+    checkpoints = {f"epoch-{name}.safetensors" for name in ("last", "previous", "best", "2")}
+    assert names == checkpoints | {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard", "run.lock"}
     assert progress_of(trained / "epoch-2.safetensors")["step"] == 2 * STEPS
     final = progress_of(trained / "epoch-last.safetensors")
     assert (final["epoch"], final["step"], final["batch"]) == (EPOCHS + 1, EPOCHS * STEPS, 0)
