@@ -338,7 +338,7 @@ def test_the_pages_commands_name_the_study_where_it_lies_and_every_recipe(made):
     text = Page(page.render([here, made], EXPERIMENTS)).text
     assert "--save-dir save/div2k\n" in text
     assert f"python scripts/report.py save/div2k {shlex.quote(str(made.folder))}\n" in text
-    assert "RECIPE is bsds400, celebAHQ, div2k or div2k-100." in text
+    assert "RECIPE is bsds400, bsds400-short, celebAHQ, div2k or div2k-100." in text
 
 
 def test_colours_of_the_plots_follow_the_page(made):
