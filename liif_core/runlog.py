@@ -108,7 +108,7 @@ class RunLog:
             except ValueError:
                 record = None
             if record is None:
-                break
+                continue
             finished = record["step"] <= step if "loss" in record else record["epoch"] < epoch
             kept += [line] if finished else []
         write_atomically(self.metrics, "".join(kept).encode())

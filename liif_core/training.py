@@ -46,7 +46,7 @@ class Run:
         self.engine, self.config, self.folder, self.progress, self.ranks = engine, config, folder, progress, ranks
         self.log = log
         self.normalisation = Normalisation(config.data_norm)
-        self.started, self.first_epoch = time.monotonic(), progress.epoch
+        self.started = time.monotonic()
         self.recent: dict[int, dict] = {}  # by step: the batches whose losses are not known yet, and the one before
         self.losses: list[float] = []  # that are known and not in the log yet, should it not take them
 
@@ -102,12 +102,14 @@ class Run:
         self.save(*names, "epoch-last")  # last, for it says that the others are there
 
     def report(self, record: dict, samples: int) -> None:
-        """The epoch in the logs, with its speed, the memory and the time that all epochs may take."""
+        """The epoch in the logs, with its speed, the memory and, after the time since the start, that of the whole run
+        from there if all epochs that are left take as long.
+        """
         epoch, psnr = record["epoch"], record.get("val_psnr")
         speed = samples / self.progress.seconds if self.progress.seconds else 0.0
         memory = self.engine.peak_memory() / 2**30
         elapsed = time.monotonic() - self.started
-        whole = elapsed / (epoch - self.first_epoch + 1) * (self.config.epoch_max - self.first_epoch + 1)
+        whole = elapsed + record["seconds"] * (self.config.epoch_max - epoch)
         self.log.text(
             f"epoch {epoch}/{self.config.epoch_max}, train: loss={record['train_loss']:.4f}, "
             f"{f'val: psnr={psnr:.4f}, ' if psnr is not None else ''}{speed:.1f} samples/s, {memory:.1f} GiB, "

@@ -116,6 +116,27 @@ def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, world, 
     assert whole[:50] == pytest.approx(losses(several[1])[: len(whole)][:50], rel=TOLERANCE)
 
 
+def test_a_loss_that_is_no_number_ends_all_of_them(several, tmp_path):
+    changes = {"clip_grad": None, "optimizer": {"name": "sgd", "args": {"lr": 1e30}}, "step_save": 2, "step_log": 3}
+    config = write_yaml(tmp_path / "config.yaml", yaml_of(several[1]) | changes)
+    arguments = ["liif_torch/train.py", "--config", config, "--name", "run", "--save-dir", tmp_path, "--gpu", "cpu"]
+    result = run([*TORCHRUN, "2", *map(str, arguments)], OMP_NUM_THREADS="1")
+    assert result.returncode != 0 and result.stderr.count("the loss of step 2 is nan") == 2
+    kept = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"bad-step-2-rank-0.npz", "bad-step-2-rank-1.npz"} <= kept and "epoch-last.safetensors" not in kept
+
+
+def test_a_damaged_checkpoint_falls_back_in_all_of_them(several, tmp_path):
+    shutil.copytree(several[2], tmp_path / "run")
+    damaged = tmp_path / "run" / "epoch-last.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    arguments = ["liif_torch/train.py", "--config", several[2] / "config.yaml", "--name", "run", "--save-dir", tmp_path]
+    result = run([*TORCHRUN, "2", *map(str, arguments), "--gpu", "cpu", "--resume"], OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr
+    assert damaged.read_bytes() == (several[2] / "epoch-last.safetensors").read_bytes()
+    assert (tmp_path / "run" / "damaged-epoch-last.safetensors").exists()
+
+
 def yaml_of(folder) -> dict:
     import yaml
 

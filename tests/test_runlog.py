@@ -54,6 +54,16 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 
 
+def test_a_damaged_line_costs_no_other(tmp_path):
+    write_two_epochs(tmp_path)
+    whole = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_bytes(
+        b"".join([whole[0].encode(), b"\0\xff" * 20 + b"\n", *map(str.encode, whole[2:])])
+    )
+    RunLog(tmp_path, 9, 9).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(whole[:1] + whole[2:])
+
+
 def test_a_full_disk_is_one_sentence(tmp_path):
     program = f"""
 import resource, sys
