@@ -60,7 +60,7 @@ def make_pictures(place: Path) -> None:
 
 def overrides(config: configs.TrainConfig, place: Path, steps: int, tiny: bool) -> list[str]:
     """--set values that make a run of `steps` steps on the small pictures out of a config."""
-    changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null"]
+    changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null", "precision=fp32"]
     for part, spec, repeat in (
         ("train_dataset", config.train_dataset, steps),
         ("val_dataset", config.val_dataset, 1),

@@ -204,6 +204,7 @@ def test_the_papers_runs_are_named_once():
         assert len(experiments.select(recipe)) == 13
     assert [e.group for e in experiments.select("celebAHQ")] == ["faces"] * 4
     assert [e.name for e in experiments.select("bsds400-short")] == study
+    assert [e.name for e in experiments.select("bsds400-further")] == ["edsr-baseline-liif"]
     named = {
         str(e.config_in(recipe).relative_to(FOLDER))
         for recipe in experiments.recipes()
@@ -229,7 +230,7 @@ def test_experiments_are_chosen_by_name_and_group():
     with pytest.raises(UserError, match="--only 'faces'"):
         experiments.select("bsds400", "faces")
     with pytest.raises(
-        UserError, match="--recipe 'bsds': did you mean 'bsds400'. known: bsds400, bsds400-short, celebAHQ, div2k"
+        UserError, match="--recipe 'bsds': did you mean 'bsds400'. known: bsds400, bsds400-further, bsds400-short"
     ):
         experiments.select("bsds")
 

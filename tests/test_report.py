@@ -16,9 +16,10 @@ from conftest import ROOT
 from small_run import load_script, train_config
 
 from liif_core import experiments, trained
+from liif_core.config import PRETRAINED
 from liif_core.errors import UserError
 from liif_core.report import command as report
-from liif_core.report import measured, page, plots, reference, runs, study, tables
+from liif_core.report import documents, measured, page, plots, reference, runs, study, tables
 
 EXPERIMENTS = experiments.read()
 NASTY = 'a<b>&"c"'
@@ -337,8 +338,10 @@ def test_the_pages_commands_name_the_study_where_it_lies_and_every_recipe(made):
     here = dataclasses.replace(made, folder=ROOT / "save" / "div2k")
     text = Page(page.render([here, made], EXPERIMENTS)).text
     assert "--save-dir save/div2k\n" in text
+    kept = dataclasses.replace(made, folder=ROOT / "results" / "div2k")
+    assert "--save-dir save/div2k\n" in Page(page.render([kept], EXPERIMENTS)).text
     assert f"python scripts/report.py save/div2k {shlex.quote(str(made.folder))}\n" in text
-    assert "RECIPE is bsds400, bsds400-short, celebAHQ, div2k or div2k-100." in text
+    assert "RECIPE is bsds400, bsds400-further, bsds400-short, celebAHQ, div2k or div2k-100." in text
 
 
 def test_colours_of_the_plots_follow_the_page(made):
@@ -372,54 +375,80 @@ def test_differences_are_written_so_that_their_sign_is_seen():
     assert [tables.tiny(value) for value in (0.0, 2.5e-6, 0.0123, None)] == ["0", "2.5e-06", "0.012", "—"]
 
 
-@pytest.mark.parametrize(("name", "language"), tables.READMES.items())
-def test_the_tables_of_the_readme_are_what_the_command_writes(name, language):
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_the_tables_of_the_documents_are_what_the_command_writes(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert set(re.findall(r"<!-- table: (.*?) -->", text)) == set(tables.README_TABLES)
-    assert tables.rewrite(text, tables.readme_scores(), language, name) == text, "run scripts/report.py --readme"
+    assert documents.rewrite(text, name) == text, "run scripts/report.py --readme"
 
 
 def test_bicubic_as_measured_is_the_published_on_b100():
-    found = [score for score in tables.readme_scores() if (score.model, score.dataset) == ("bicubic", "b100")]
+    scores = study.load(documents.RESULTS / documents.PRETRAINED).scores
+    found = [score for score in scores if (score.model, score.dataset) == ("bicubic", "b100")]
     assert {2, 3, 4} <= {score.scale for score in found}
     for score in found:
         published = reference.published("b100", "bicubic", score.scale)
         assert published is None or abs(score.psnr - published) < 0.01
 
 
-def scores_for_readme(folder):
+@pytest.fixture
+def kept(tmp_path):
+    """results/ with the scores of the weights in pretrained/, and of another file that no table of the README shows."""
+    (tmp_path / "pretrained").mkdir()
+    name = PRETRAINED.stem
     rows = [row("bicubic", "pillow", "b100", scale, 20 + scale, 0.9) for scale in (2, 3)]
-    rows += [row("weights", "torch", "b100", 2, 31.2, 0.91, SHA["torch"])]
-    rows += [row("weights", "jittor", "b100", 2, 31.25, 0.91, SHA["torch"])]
-    write_scores(folder / "scores.csv", rows)
-    return study.read_scores(folder / "scores.csv")
+    liif = dict(experiment="edsr-baseline-liif")
+    rows += [row(name, "torch", "b100", 2, 31.2, 0.91, SHA["torch"], checkpoint=name, **liif)]
+    rows += [row(name, "jittor", "b100", 2, 31.25, 0.91, SHA["torch"], checkpoint=name, **liif)]
+    other = "edsr-baseline-liif_other"
+    rows += [row(other, "torch", "b100", 2, 30, 0.9, SHA["jittor"], checkpoint=other, **liif)]
+    write_scores(tmp_path / "pretrained" / "scores.csv", rows)
+    return tmp_path
 
 
-def test_marked_tables_are_rewritten_and_nothing_else(tmp_path):
-    scores = scores_for_readme(tmp_path)
+def test_marked_tables_are_rewritten_and_nothing_else(kept):
     text = "before\n<!-- table: pretrained -->\nold | table\n<!-- end -->\nbetween\n"
     text += "<!-- table: bicubic -->\n<!-- end -->\n"
-    once = tables.rewrite(text, scores, "en", "R")
+    once = documents.rewrite(text, "README.md", kept)
     assert "| B100 | x2 | 22.00 | 31.20 | 31.25 | 0.9000 | 0.9100 | 0.9100 |" in once
     assert "differ by at most 0.050 dB and 0 in SSIM" in once and "`a1a1a1a1a1a1`" in once
     assert "| B100 | 22.00 | 23.00 | — | 29.56 / 27.21 / 25.96 | −7.56 / −4.21 / — |" in once
     assert once.startswith("before\n") and "\nbetween\n" in once and "old" not in once
-    assert tables.rewrite(once, scores, "en", "R") == once
-    assert "双三次插值" in tables.rewrite(text, scores, "zh", "R")
+    assert documents.rewrite(once, "README.md", kept) == once
+    assert "双三次插值" in documents.rewrite(text, "README.zh-CN.md", kept)
+
+
+def test_a_table_of_single_files_names_them(kept):
+    text = "<!-- table: scores pretrained -->\n<!-- end -->\n"
+    found = documents.rewrite(text, "results/README.md", kept)
+    assert "| PyTorch, other | 30.00 (0.9000) |" in found
+    assert f"Jittor, {PRETRAINED.stem.removeprefix('edsr-baseline-liif_')} | 31.25 (0.9100) |" in found
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("none", "R: no marked table; known are .*bicubic"),
-        ("<!-- table: bicubik -->\n<!-- end -->", "R: no table 'bicubik'; known are"),
-        ("<!-- table: bicubic -->\n", "R: a table's marker needs .*end"),
-        ("<!-- table: bicubic -->\n<!-- table: pretrained -->\n<!-- end -->", "R: a table's marker needs .*end"),
+        ("none", "README.md: no marked table; known are .*bicubic"),
+        ("<!-- table: bicubik -->\n<!-- end -->", "README.md: no table 'bicubik'; known are"),
+        ("<!-- table: bicubic -->\n", "README.md: a table's marker needs .*end"),
+        (
+            "<!-- table: bicubic -->\n<!-- table: pretrained -->\n<!-- end -->",
+            "README.md: a table's marker needs .*end",
+        ),
+        ("<!-- table: runs absent -->\n<!-- end -->", "no folder .*absent"),
     ],
 )
-def test_a_readme_with_a_wrong_marker_is_refused(tmp_path, text, message):
+def test_a_document_with_a_wrong_marker_is_refused(kept, text, message):
     with pytest.raises(UserError, match=message):
-        tables.rewrite(text, scores_for_readme(tmp_path), "en", "R")
+        documents.rewrite(text, "README.md", kept)
+
+
+def test_what_is_kept_of_a_study_makes_the_same_tables(made, tmp_path):
+    documents.keep(made, tmp_path / "results")
+    again = study.load(tmp_path / "results" / made.name)
+    for table in (runs.run_table, runs.framework_table, lambda one: measured.all_tables(one, EXPERIMENTS)):
+        assert table(again) == table(made)
+    assert (again.folder / "curves.png").exists() and not list(again.folder.glob("*/*.safetensors"))
+    assert sum(path.stat().st_size for path in again.folder.glob("*/*")) < 15_000
 
 
 def test_what_is_no_study_is_refused_with_what_is_wanted(tmp_path):

@@ -1,7 +1,8 @@
 """The command of scripts/report.py: studies in, results out.
 
-A study is a folder that batch_0.sh and batch_test_simple.py filled. Without --readme, or with --html or --plots, the
-page and the plots are made of the studies; --readme writes the tables in the README files from results/pretrained.csv.
+A study is a folder that batch_0.sh and batch_test_simple.py filled. --keep copies what the reports of the studies are
+made of into results/, --readme writes the tables of the documents from there. Without them, or with --html or --plots,
+the page and the plots are made of the studies.
 """
 
 import argparse
@@ -10,23 +11,8 @@ from pathlib import Path
 from liif_core import experiments
 from liif_core.errors import UserError
 from liif_core.files import check_writable, write_atomically
-from liif_core.places import CODE, INSTALLED, WORK
-from liif_core.report import study, tables
-
-
-def write_readmes() -> None:
-    """Write the marked tables of both README files anew."""
-    if INSTALLED:
-        raise UserError("--readme: the README files are not part of what pip installs; run this in the repository")
-    scores = tables.readme_scores()
-    for name, language in tables.READMES.items():
-        path = CODE / name
-        if not path.exists():
-            raise UserError(f"no {path}: its tables cannot be written")
-        before = path.read_text(encoding="utf-8")
-        after = tables.rewrite(before, scores, language, name)
-        write_atomically(path, after.encode())
-        print(f"{name}: {'as before' if after == before else 'tables written anew'}")
+from liif_core.places import INSTALLED, WORK
+from liif_core.report import documents, study
 
 
 def find_studies(folders: list[Path]) -> list[study.Study]:
@@ -55,18 +41,24 @@ def write_plots(studies: list[study.Study], folder: Path) -> None:
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Tables and plots of studies, and the README's tables.")
+    parser = argparse.ArgumentParser(description="Tables and plots of studies, and the tables of the documents.")
     parser.add_argument("study", nargs="*", type=Path, help="folders like save/bsds400 (default: all below save/)")
     parser.add_argument("--html", type=Path, help="the page to write (default: save/report.html)")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write the plots there too, as PNG")
-    parser.add_argument("--readme", action="store_true", help="write the tables of the README files from results/")
+    parser.add_argument("--keep", action="store_true", help="copy scores, configs and curves into results/")
+    parser.add_argument("--readme", action="store_true", help="write the tables of the documents from results/")
     arguments = parser.parse_args()
+    if INSTALLED and (arguments.keep or arguments.readme):
+        raise UserError("--keep, --readme: results/ is not part of what pip installs; run this in the repository")
+    studies = find_studies(arguments.study) if arguments.study or not arguments.readme else []
+    if arguments.keep:
+        for one in studies:
+            documents.keep(one, documents.RESULTS)
     if arguments.readme:
-        write_readmes()
-        if not (arguments.study or arguments.html or arguments.plots):
-            return 0
+        documents.write()
+    if (arguments.keep or arguments.readme) and not (arguments.html or arguments.plots):
+        return 0
     output = arguments.html or WORK / "save" / "report.html"
-    studies = find_studies(arguments.study)
     check_writable(output)
     from liif_core.report import page  # matplotlib takes a second, which --readme does not need
 

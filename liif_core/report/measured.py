@@ -101,6 +101,22 @@ def other_tables(study: Study, experiments: list[Experiment]) -> list[Table]:
     return [_score_table(study, tuple(n), test_set, experiments) for test_set, n in rest.items() if len(n) > 1]
 
 
+def all_tables(study: Study, experiments: list[Experiment]) -> list[Table]:
+    """Everything that was measured, one table for each test set."""
+    methods = [reference.method(name) for name in ("bicubic", *(experiment.name for experiment in experiments))]
+    methods += [reference.method(score.experiment) for score in study.scores]
+    found = {
+        score.dataset: {reference.method(s.experiment) for s in study.scores if s.dataset == score.dataset}
+        for score in study.scores
+    }
+    return [
+        _score_table(
+            study, tuple(name for name in dict.fromkeys(methods) if name in found[test_set]), test_set, experiments
+        )
+        for test_set in sorted(found, key=[*BENCHMARKS, *found].index)
+    ]
+
+
 def _score_table(study: Study, methods: tuple[str, ...], test_set: str, experiments: list[Experiment]) -> Table:
     own = [s for s in study.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
     own = [s for s in own if reference.method(s.experiment) in methods]
@@ -163,6 +179,8 @@ def _own_row(place: tuple[str, str], scores: list[Score], scales: list[int | Non
     where = FRAMEWORKS.get(framework, "Pillow")
     if experiment != reference.method(experiment):
         where += f", {re.findall('x?[0-9][0-9-]*(?=-|$)', experiment)[0]}"  # x2, or 64-128 of faces
+    if scores[0].checkpoint not in ("", "best", "last"):  # a single file, of which there may be several
+        where += f", {scores[0].checkpoint.removeprefix(f'{experiment}_')}"
     cells: list[Cell | str] = []
     for scale in scales:
         found = next((score for score in scores if score.scale == scale), None)
@@ -176,9 +194,9 @@ def _own_row(place: tuple[str, str], scores: list[Score], scales: list[int | Non
 
 def _score_notes(study: Study, own: list[Score], missing: list[str]) -> list[str]:
     pictures = " or ".join(map(str, sorted({score.pictures for score in own})))
-    small = "its difference to the published one, and SSIM" if any(score.gap is not None for score in own) else "SSIM"
+    small = "its difference to the published one and SSIM" if any(score.gap is not None for score in own) else "SSIM"
     notes = [
-        f"PSNR in dB; small: {small}.",
+        f"PSNR in dB, with {small}.",
         f"Protocol {protocols(own)}, {pictures} pictures, measured at commit {commits(own)}.",
     ]
     kinds: dict[str, list[str]] = {}

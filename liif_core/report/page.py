@@ -212,6 +212,8 @@ whole config in <code>config.yaml</code>, with what was changed by <code>--set</
 def _place(folder: Path) -> Path:
     """A folder as it is typed in the repository's root; installed, in the working directory."""
     whole, root = (Path(os.path.abspath(path)) for path in (folder, WORK))  # save/ may be a link to another disk
+    if whole.is_relative_to(root / "results"):  # what is kept there was made in save/
+        return Path("save", whole.relative_to(root / "results"))
     return whole.relative_to(root) if whole.is_relative_to(root) else folder
 
 

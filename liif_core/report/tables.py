@@ -1,19 +1,12 @@
-"""Tables as data, as Markdown, and those of the README: `<!-- table: NAME -->` ... `<!-- end -->`.
-
-The names are the keys of README_TABLES.
-"""
+"""Tables as data and as Markdown, and those of the README in both its languages."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from liif_core.errors import UserError
-from liif_core.places import CODE
+from liif_core.config import PRETRAINED
 from liif_core.report import reference
-from liif_core.report.study import FRAMEWORKS, Score, read_scores
+from liif_core.report.study import FRAMEWORKS, Score
 
-RESULTS = CODE / "results" / "pretrained.csv"
-READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "b100": "B100", "urban100": "Urban100", "div2k-valid": "DIV2K"}
 NOTHING = "—"
 
@@ -145,10 +138,10 @@ _BESIDE = ("published", "difference")
 
 
 def pretrained_table(scores: list[Score], language: str) -> Table:
-    """The weights in pretrained/ in both frameworks beside bicubic, PSNR and SSIM."""
+    """The weights that test.py and demo.py take by themselves, in both frameworks beside bicubic, PSNR and SSIM."""
     words = WORDS[language]
     bicubic = _by_place([score for score in scores if score.model == "bicubic"])
-    networks = [score for score in scores if score.model != "bicubic"]
+    networks = [score for score in scores if score.model == PRETRAINED.stem]
     ours = {name: _by_place([s for s in networks if s.framework == name]) for name in FRAMEWORKS}
     columns = {words["bicubic"]: bicubic} | {FRAMEWORKS[name]: found for name, found in ours.items()}
     header = [words["set"], words["scale"], *(f"{metric} {name}" for metric in ("PSNR", "SSIM") for name in columns)]
@@ -177,31 +170,3 @@ def _notes(scores: list[Score], words: dict[str, str]) -> str:
     if weights:
         sentences.append(words["weights"].format(weights=", ".join(code(sha[:12]) for sha in weights)))
     return words["stop"].join(sentences)
-
-
-README_TABLES: dict[str, Callable[[list[Score], str], Table]] = {
-    "bicubic": bicubic_table,
-    "pretrained": pretrained_table,
-}
-
-
-def rewrite(text: str, scores: list[Score], language: str, name: str) -> str:
-    """`text` with every marked table written anew. Raises UserError for a marker that is unknown or left open."""
-    begins = re.findall(r"<!-- table: (.*?) -->", text)
-    unknown = [begin for begin in begins if begin not in README_TABLES]
-    if unknown or not begins:
-        wanted = ", ".join(f"<!-- table: {known} -->" for known in README_TABLES)
-        raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {wanted}")
-    pattern = re.compile(r"(<!-- table: (\w+) -->\n)((?:(?!<!-- table: ).)*?)(<!-- end -->)", re.DOTALL)
-    if len(pattern.findall(text)) != len(begins):
-        raise UserError(f"{name}: a table's marker needs a line of its own, and <!-- end --> after the table")
-    return pattern.sub(
-        lambda found: f"{found[1]}\n{markdown(README_TABLES[found[2]](scores, language))}\n\n{found[4]}", text
-    )
-
-
-def readme_scores() -> list[Score]:
-    """The committed scores that the README's tables are made from."""
-    if not RESULTS.exists():
-        raise UserError(f"no {RESULTS}: measure the weights first, see results/README.md")
-    return read_scores(RESULTS)

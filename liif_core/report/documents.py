@@ -1,0 +1,88 @@
+"""What the repository keeps of its studies in results/, and the tables made from it in the documents.
+
+A table stands between `<!-- table: NAME STUDY -->` and `<!-- end -->`, each on a line of its own. The names are the
+keys of TABLES, the study is a folder of results/; without one it is "pretrained".
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from liif_core import experiments
+from liif_core.errors import UserError
+from liif_core.files import check_writable, write_atomically
+from liif_core.places import CODE
+from liif_core.report import measured, runs, study, tables
+from liif_core.report.study import Study
+from liif_core.report.tables import Table
+
+RESULTS = CODE / "results"
+PRETRAINED = "pretrained"
+DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "en"}
+
+TABLES: dict[str, Callable[[Study, str], list[Table]]] = {
+    "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],
+    "pretrained": lambda kept, language: [tables.pretrained_table(kept.scores, language)],
+    "scores": lambda kept, _: measured.all_tables(kept, experiments.read()),
+    "runs": lambda kept, _: [runs.run_table(kept)],
+    "frameworks": lambda kept, _: list(filter(None, [runs.framework_table(kept)])),
+}
+
+
+def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
+    """The document `name` with every marked table written anew.
+
+    Raises UserError for a marker that is unknown or left open, and for a study that is not there.
+    """
+    begins = re.findall(r"<!-- table: (.*?) -->", text)
+    unknown = [begin for begin in begins if begin.split()[0] not in TABLES]
+    if unknown or not begins:
+        wanted = ", ".join(f"<!-- table: {known} -->" for known in TABLES)
+        raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {wanted}")
+    pattern = re.compile(r"(<!-- table: (.*?) -->\n)((?:(?!<!-- table: ).)*?)(<!-- end -->)", re.DOTALL)
+    if len(pattern.findall(text)) != len(begins):
+        raise UserError(f"{name}: a table's marker needs a line of its own, and <!-- end --> after the table")
+    return pattern.sub(lambda found: f"{found[1]}\n{_made(found[2], DOCUMENTS[name], results)}\n\n{found[4]}", text)
+
+
+def _made(marker: str, language: str, results: Path) -> str:
+    kind, _, name = marker.partition(" ")
+    made = TABLES[kind](study.load(results / (name or PRETRAINED)), language)
+    titles = [f"**{table.title}**\n\n" if len(made) > 1 else "" for table in made]
+    return "\n\n".join(title + tables.markdown(table) for title, table in zip(titles, made, strict=True))
+
+
+def write() -> None:
+    """Write the marked tables of all documents anew."""
+    for name in DOCUMENTS:
+        path = CODE / name
+        if not path.exists():
+            raise UserError(f"no {path}: its tables cannot be written")
+        before = path.read_text(encoding="utf-8")
+        after = rewrite(before, name)
+        write_atomically(path, after.encode())
+        print(f"{name}: {'as before' if after == before else 'tables written anew'}")
+
+
+def keep(one: Study, results: Path) -> None:
+    """Copy what a report of a study is made of into results/<its name>: scores, configs, the epochs of the logs, and
+    its curves as one picture. Weights and the losses of single steps stay behind.
+    """
+    from liif_core.report import page, plots  # matplotlib takes a second
+
+    folder = results / one.name
+    check_writable(folder / "scores.csv")
+    if one.scores:
+        write_atomically(folder / "scores.csv", (one.folder / "scores.csv").read_bytes())
+    for run in one.runs:
+        name = f"{run.experiment}_{run.framework}"
+        (folder / name).mkdir(exist_ok=True)
+        write_atomically(folder / name / "config.yaml", (one.folder / name / "config.yaml").read_bytes())
+        lines = "".join(json.dumps(record) + "\n" for record in run.epochs)
+        write_atomically(folder / name / "metrics.jsonl", lines.encode())
+    groups = page.by_experiment(one, experiments.read())
+    if groups:
+        single = plots.experiment_figure(*next(iter(groups.values())))
+        plots.save_png(plots.summary_figure(groups) if len(groups) > 1 else single, folder / "curves.png")
+    print(f"{folder}: {len(one.runs)} runs, {len(one.scores)} scores")
