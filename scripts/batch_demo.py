@@ -2,8 +2,8 @@
 
     python scripts/batch_demo.py --input examples/chelsea.png --scale 4 --save-dir save/bsds400
 
-Writes into demo_result/ a PNG per model and framework, sheet.png with the same part of each beside bicubic, and
-log.txt. What was made of the same picture with the same weights is skipped.
+Writes into demo_result/ a PNG per model and framework, sheet.png with the same part of each beside the input's pixels
+and bicubic, and log.txt. What was made of the same picture with the same weights is skipped.
 """
 
 import argparse
@@ -14,6 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import demo_plan, imaging, jobs, provenance, sheet, trained  # noqa: E402
@@ -23,8 +26,8 @@ from liif_core.files import check_writable, write_atomically  # noqa: E402
 from liif_core.places import WORK  # noqa: E402
 
 HEADER = ["model", "framework", "picture"]
-PART = 180  # pixels: the largest side of the part that the sheet shows
-COLUMN = 360  # pixels: how wide the sheet shows it
+COLUMN = 360  # pixels: how wide a column of the sheet is at most
+NEAREST = Image.Resampling.NEAREST
 
 
 @dataclass
@@ -58,11 +61,26 @@ class Finished:
             write_atomically(self.path, json.dumps(self.origins, indent=1).encode())
 
 
-def middle(picture):
-    """The part in the middle, at most PART pixels high and wide, enlarged to COLUMN pixels."""
-    height, width = (min(PART, side) for side in picture.shape[:2])
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return sheet.enlarge_pixels(picture[top : top + height, left : left + width], COLUMN)
+def shown_part(height, width):
+    """Left, top, right and bottom of what the sheet shows: all of a picture that fits, else the middle."""
+    if max(height, width) > COLUMN:
+        h, w = min(COLUMN // 2, height), min(COLUMN // 2, width)
+        left, top = (width - w) // 2, (height - h) // 2
+        return left, top, left + w, top + h
+    return 0, 0, width, height
+
+
+def cells(image, pictures):
+    """The input's own pixels and the results, (caption, uint8 (h, w, 3)), cut to what is shown, each pixel repeated."""
+    height, width = pictures[0][1].shape[:2]
+    left, top, right, bottom = box = shown_part(height, width)
+    times = COLUMN // max(right - left, bottom - top)
+    size = (right - left) * times, (bottom - top) * times
+    down, across = image.shape[0] / height, image.shape[1] / width
+    own = Image.fromarray(image).resize(size, NEAREST, (left * across, top * down, right * across, bottom * down))
+    found = [(f"input, {image.shape[0]}x{image.shape[1]}", own)]
+    found += [(name, Image.fromarray(picture).crop(box).resize(size, NEAREST)) for name, picture in pictures]
+    return [(name, np.array(picture)) for name, picture in found]
 
 
 def caption(task: Task) -> str:
@@ -138,8 +156,9 @@ def main() -> int:
     if arguments.dry_run:
         return status
     shown = [task for task in tasks if finished.holds(task.output, task.origin(picture, height, width))]
-    pictures = [(caption(task), middle(imaging.read_image(task.output))) for task in shown]
-    imaging.write_image(arguments.output / "sheet.png", sheet.sheet(pictures, columns=4))
+    if shown:
+        pictures = [(caption(task), imaging.read_image(task.output)) for task in shown]
+        imaging.write_image(arguments.output / "sheet.png", sheet.sheet(cells(image, pictures), columns=4))
     head = (
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width}"
     )

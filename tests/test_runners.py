@@ -19,9 +19,11 @@ import termios
 import threading
 from pathlib import Path
 
+import numpy as np
 import pictures
 import pytest
 from conftest import ROOT
+from PIL import Image
 from small_run import FRAMEWORKS, contents, load_script, run, test_config, write_yaml
 
 from liif_core import experiments, imaging, jobs, trained
@@ -574,7 +576,11 @@ def test_one_picture_through_all_models(plan, call, study, world, tmp_path):
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     assert names == {"bicubic.png", "edsr-baseline-liif_torch.png", "sheet.png", "log.txt", "finished.json"}
     assert imaging.read_image(tmp_path / "demo" / "bicubic.png").shape == (26, 38, 3)
-    two_columns = imaging.read_image(tmp_path / "demo" / "sheet.png").shape
+    two_columns = imaging.read_image(tmp_path / "demo" / "sheet.png")
+    own = np.asarray(Image.open(world / "input.png").convert("RGB"))
+    first = np.kron(own, np.ones((18, 18, 1), np.uint8))  # 13x19 twice as large, each pixel of that 360 // 38 times
+    assert (two_columns[-first.shape[0] :, : first.shape[1]] == first).all()
+    two_columns = two_columns.shape
     assert "edsr-baseline-liif_jittor edsr-baseline-liif_jittor" not in (tmp_path / "demo" / "log.txt").read_text()
 
     (plan / "edsr-baseline-liif_jittor.fails").unlink()
