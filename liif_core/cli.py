@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from liif_core import checkpoint, data, environment, evaluation, provenance, run_folder, training
+from liif_core import checkpoint, data, environment, evaluation, provenance, run_folder, runlog, training
 from liif_core import config as configs
 from liif_core.config import PRETRAINED, DataNorm, TestConfig
 from liif_core.engine import PRECISIONS, Update
@@ -101,6 +101,8 @@ def train(framework: str, load_tree: Callable) -> None:
         sys.stdout = open(os.devnull, "w")
     # What the user may have to mend comes before frameworks that compile for minutes.
     resume = arguments.resume is not None
+    if arguments.wandb is not None:
+        runlog.find_wandb()
     run_folder.check(folder, config, resume)
     if ranks.rank == 0:
         run_folder.lock(folder)

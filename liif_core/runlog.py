@@ -175,12 +175,18 @@ class RunLog:
                 self.board.finish()
 
 
-def open_board(project: str, folder: Path) -> Any:
-    """A run of Weights & Biases, which goes on where a run of this folder stopped. Raises UserError without wandb."""
+def find_wandb() -> Any:
+    """The package of Weights & Biases. Raises UserError without it."""
     try:
         import wandb
     except ImportError:
         raise UserError(f"--wandb wants the package wandb: run `{pip_install('wandb')}`") from None
+    return wandb
+
+
+def open_board(project: str, folder: Path) -> Any:
+    """A run of Weights & Biases, which goes on where a run of this folder stopped."""
+    wandb = find_wandb()
     identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     place = {"project": project, "name": folder.name, "dir": str(folder)}

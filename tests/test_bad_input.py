@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -192,6 +193,14 @@ def test_a_checkpoint_of_another_architecture_names_what_differs(refused, world,
     message = refused("holds another model", "train", "--config", config, "--name", "run", "--save-dir", tmp_path)
     assert "encoder.body.0.body.0.weight (8x8x3x3 in the file, 9x9x3x3 in the model)" in message
     assert contents(trained) == before
+
+
+def test_a_board_that_is_not_installed_leaves_no_folder(refused, world, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    saving = ["--save-dir", tmp_path / "save", "--wandb", "faces"]
+    refused("--wandb wants the package wandb: run", "train", "--config", config, *saving)
+    assert not (tmp_path / "save").exists()
 
 
 def test_damaged_checkpoints_are_neither_used_nor_replaced(refused, world, trained, tmp_path):
