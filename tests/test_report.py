@@ -382,7 +382,7 @@ def test_the_tables_of_the_documents_are_what_the_command_writes(name):
 
 
 def test_bicubic_as_measured_is_the_published_on_b100():
-    scores = study.load(documents.RESULTS / documents.PRETRAINED).scores
+    scores = study.load(documents.RESULTS / documents.DEFAULT).scores
     found = [score for score in scores if (score.model, score.dataset) == ("bicubic", "b100")]
     assert {2, 3, 4} <= {score.scale for score in found}
     for score in found:

@@ -1,7 +1,7 @@
 """What the repository keeps of its studies in results/, and the tables made from it in the documents.
 
 A table stands between `<!-- table: NAME STUDY -->` and `<!-- end -->`, each on a line of its own. The names are the
-keys of TABLES, the study is a folder of results/; without one it is "pretrained".
+keys of TABLES, the study is a folder of results/; without one it is DEFAULT.
 """
 
 import json
@@ -18,7 +18,7 @@ from liif_core.report.study import Study
 from liif_core.report.tables import Table
 
 RESULTS = CODE / "results"
-PRETRAINED = "pretrained"
+DEFAULT = "pretrained"
 DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "en"}
 
 TABLES: dict[str, Callable[[Study, str], list[Table]]] = {
@@ -48,7 +48,7 @@ def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
 
 def _made(marker: str, language: str, results: Path) -> str:
     kind, _, name = marker.partition(" ")
-    made = TABLES[kind](study.load(results / (name or PRETRAINED)), language)
+    made = TABLES[kind](study.load(results / (name or DEFAULT)), language)
     titles = [f"**{table.title}**\n\n" if len(made) > 1 else "" for table in made]
     return "\n\n".join(title + tables.markdown(table) for title, table in zip(titles, made, strict=True))
 
