@@ -29,6 +29,7 @@ from liif_core.normalisation import Normalisation
 from liif_core.places import WORK
 from liif_core.ranks import ALONE, Ranks
 from liif_core.ranks import read as read_ranks
+from liif_core.steady import steady_streams
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
@@ -38,19 +39,20 @@ SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4
 
 def run(command: Callable, framework: str, load_tree: Callable) -> None:
     """Run a command; a user's error becomes one sentence and exit status 2, a stop 130."""
-    try:
-        command(framework, load_tree)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        leave(2, framework)
-    except (Stopped, KeyboardInterrupt) as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
-        leave(130, framework)
-    except Exception:
-        if not is_one_of_several(framework):
-            raise
-        traceback.print_exc()
-        leave(1, framework)
+    with steady_streams():
+        try:
+            command(framework, load_tree)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            leave(2, framework)
+        except (Stopped, KeyboardInterrupt) as stop:
+            print(str(stop) or "interrupted", file=sys.stderr)
+            leave(130, framework)
+        except Exception:
+            if not is_one_of_several(framework):
+                raise
+            traceback.print_exc()
+            leave(1, framework)
 
 
 def is_one_of_several(framework: str) -> bool:

@@ -7,7 +7,6 @@ gets SIGTERM, on which train.py saves and leaves. A second Ctrl-C or SIGTERM doe
 import argparse
 import codecs
 import contextlib
-import errno
 import fcntl
 import os
 import pty
@@ -25,6 +24,7 @@ from dataclasses import dataclass, field
 
 from liif_core.errors import UserError
 from liif_core.places import CODE
+from liif_core.steady import steady_streams
 from liif_core.training import duration
 
 TAIL = 8  # lines of a failed command that are shown again at the end
@@ -225,38 +225,9 @@ def finish(pool: Pool, header: Sequence[str], results: Sequence[Result | None], 
     return 1 if any(result.state == "failed" for result in present) else 0
 
 
-class Steady:
-    """A stream to a terminal or pipe whose other end may go: from then on the text is dropped, the work goes on."""
-
-    def __init__(self, stream):
-        self.stream = stream
-
-    def __getattr__(self, name: str):
-        return getattr(self.stream, name)
-
-    def write(self, text: str) -> int:
-        """As a text stream does it."""
-        self._try(lambda: self.stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        """As a text stream does it."""
-        self._try(self.stream.flush)
-
-    def _try(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, of a terminal
-                raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())  # takes what is still in the buffer as well
-            os.close(nowhere)
-
-
 def exit_with(main: Callable[[], int]) -> None:
     """Leave with main's exit status; a user's error becomes one sentence and exit status 2."""
-    with contextlib.redirect_stdout(Steady(sys.stdout)), contextlib.redirect_stderr(Steady(sys.stderr)):
+    with steady_streams():
         try:
             status = main()
         except UserError as error:

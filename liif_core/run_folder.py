@@ -52,14 +52,17 @@ def lock(folder: Path) -> None:
 
 
 def check(folder: Path, config: TrainConfig, resume: bool) -> None:
-    """Raise UserError for a run folder that cannot be made or gone on with; changes nothing."""
+    """Raise UserError for a run folder that cannot be made or gone on with, and for a new run without the checkpoint
+    that it shall begin from; changes nothing.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the run folder {folder} is a file: choose another --name")
-    if not folder.exists() or all(path.name == LOCK for path in folder.iterdir()):
-        return
-    if not resume:
+    empty = not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
+    if not empty and not resume:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
-    if not _written(folder):  # it stopped before there was anything to keep
+    if empty or not _written(folder):  # or it stopped before there was anything to keep
+        if config.resume is not None:
+            checkpoint.locate(config.resume)
         return
     if not any(folder.glob("*.safetensors")):
         raise UserError(

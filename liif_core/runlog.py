@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ class Tensorboard:
                 self.writer.flush()
 
 
+def read_metrics(path: Path) -> Iterator[tuple[str, dict]]:
+    """The lines of a metrics.jsonl with their records, without those that a kill cut short or a power cut damaged."""
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if line.endswith("\n") and isinstance(record, dict):
+                yield line, record
+
+
 class RunLog:
     """Appends to the logs in `folder`; what lies beyond (`step`, `epoch`) is dropped, for it will come again.
 
@@ -101,16 +111,11 @@ class RunLog:
 
     def _keep_until(self, step: int, epoch: int) -> None:
         """Drop the steps after the checkpoint that training goes on from, and what a kill or power cut damaged."""
-        kept = []
-        for line in self.metrics.read_text(errors="replace").splitlines(keepends=True):
-            try:
-                record = json.loads(line) if line.endswith("\n") else None
-            except ValueError:
-                record = None
-            if record is None:
-                continue
-            finished = record["step"] <= step if "loss" in record else record["epoch"] < epoch
-            kept += [line] if finished else []
+        kept = [
+            line
+            for line, record in read_metrics(self.metrics)
+            if (record["step"] <= step if "loss" in record else record["epoch"] < epoch)
+        ]
         write_atomically(self.metrics, "".join(kept).encode())
 
     def text(self, line: str) -> None:

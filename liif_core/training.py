@@ -289,7 +289,12 @@ def train(
                 if run.progress.step and ranks.count == 1 and not isinstance(error, Unsavable):
                     run.save("epoch-last")
                 raise
-            run.finish_epoch(make_loader, train_set, val_set, rate)
+            try:
+                run.finish_epoch(make_loader, train_set, val_set, rate)
+            except RuntimeError:  # the same of validation; what was trained has been saved before
+                if not stop.requested or ranks.count > 1:
+                    raise
+                raise Stopped(run.stopped()) from None
             if run.progress.epoch <= config.epoch_max and run.all_hear(stop):  # asked in validation
                 run.wait_for_all()
                 raise Stopped(run.stopped())

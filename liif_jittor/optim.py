@@ -66,7 +66,7 @@ class Updater:
 
     Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
     2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
-    count: of processes. scaled: whether gradients are too small for their precision.
+    count: of processes. scaled: Jittor: computes in float32, whose gradients need no scale.
     """
 
     def __init__(self, optimizer: Any, update: Update, average: list[jt.Var] | None, count: int, scaled: bool):

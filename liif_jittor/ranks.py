@@ -31,7 +31,10 @@ def add_up(tensors: list[jt.Var]) -> None:
 
 
 def total(values: np.ndarray, device: str) -> np.ndarray:
-    """The sum of float64 `values` over all processes, added in the same order by each."""
+    """The sum of float64 `values` over all processes.
+
+    Jittor: makes float32 of a float64 array, so each adds up itself, in the same order, what all have broadcast.
+    """
     jt.sync_all()  # Jittor: evaluates lazily; a sum that some process has still before it would meet this one
     values = np.ascontiguousarray(values, np.float64)
     result = np.zeros_like(values)

@@ -62,7 +62,7 @@ class Updater:
 
     def step(self, losses: Iterable[Tensor]) -> Tensor:
         """One update from the losses of a batch's parts, each weighted by its share of the step; returns their sum."""
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad()  # PyTorch: optimizer.step keeps the gradients
         total = torch.zeros((), device=self.parameters[0].device)
         for loss in losses:
             self.scaler.scale(loss).backward()

@@ -38,7 +38,10 @@ def add_up(tensors: list[Tensor]) -> None:
 
 
 def total(values: np.ndarray, device: torch.device) -> np.ndarray:
-    """The sum of float64 `values` over all processes."""
+    """The sum of float64 `values` over all processes.
+
+    PyTorch: all of them get the same sum of an all-reduce.
+    """
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     add_up([tensor])
     return tensor.cpu().numpy()

@@ -58,7 +58,16 @@ class Finished:
         """Remember it at once, for the next one may be interrupted."""
         with self.lock:
             self.origins[output.name] = origin
-            write_atomically(self.path, json.dumps(self.origins, indent=1).encode())
+            self._write()
+
+    def forget(self, output: Path) -> None:
+        """It is about to be replaced, which may be interrupted."""
+        with self.lock:
+            if self.origins.pop(output.name, None):
+                self._write()
+
+    def _write(self) -> None:
+        write_atomically(self.path, json.dumps(self.origins, indent=1).encode())
 
 
 def shown_part(height, width):
@@ -144,6 +153,7 @@ def main() -> int:
             print(" ".join([*command, *(["--gpu", place] if place else [])]))
             return jobs.Result(cells, "would make")
         print(f"\n{task.model.name} in {task.framework}", flush=True)
+        finished.forget(task.output)
         status, last_lines = pool.run(command, place, task.output.stem)
         if status == 0:
             finished.add(task.output, origin)

@@ -8,7 +8,6 @@ the run folder <save-dir>/<experiment>_<framework>.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import config as configs  # noqa: E402
-from liif_core import experiments, jobs, run_folder, training  # noqa: E402
+from liif_core import experiments, jobs, run_folder, runlog, training  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.places import WORK  # noqa: E402
 
@@ -56,13 +55,8 @@ class Task:
     def result(self, state: str, last_lines: list[str] | None = None) -> jobs.Result:
         """With the best PSNR and the time of all epochs from the run's log."""
         log = self.folder / "metrics.jsonl"
-        records = []
-        for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
-            try:
-                record = json.loads(line)
-            except ValueError:  # a kill has cut it short; --resume will drop it with what follows
-                break
-            records += [record] if "train_loss" in record else []
+        found = runlog.read_metrics(log) if log.exists() else ()
+        records = [record for _, record in found if "train_loss" in record]
         best = max((record["val_psnr"] for record in records if "val_psnr" in record), default=None)
         seconds = sum(record.get("seconds", 0) for record in records)
         cells = [self.experiment.name, self.framework, f"{best:.4f}" if best is not None else "-"]

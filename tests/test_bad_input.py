@@ -195,6 +195,12 @@ def test_a_checkpoint_of_another_architecture_names_what_differs(refused, world,
     assert contents(trained) == before
 
 
+def test_a_checkpoint_to_begin_from_that_is_not_there_leaves_no_folder(refused, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world, resume="nowhere.safetensors"))
+    refused("no checkpoint 'nowhere.safetensors'", "train", "--config", config, "--save-dir", tmp_path / "save")
+    assert not (tmp_path / "save").exists()
+
+
 def test_a_board_that_is_not_installed_leaves_no_folder(refused, world, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = write_yaml(tmp_path / "config.yaml", train_config(world))

@@ -6,6 +6,8 @@ the command line patched in. Shapes are few and small: Jittor compiles each new 
 
 import hashlib
 import json
+import os
+import pty
 import re
 import shutil
 import signal
@@ -103,6 +105,34 @@ def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_pa
         assert progress_of(folder / f"{name}.safetensors") == progress_of(trained / f"{name}.safetensors")
     # Losses of all steps and records of all epochs, each once and in order, to the last digit.
     assert records(folder) == records(trained)
+
+
+def test_training_goes_on_when_nobody_reads_what_it_says(world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    command = [sys.executable, "liif_torch/train.py", "--config", config, "--save-dir", tmp_path, "--gpu", "cpu"]
+    command = [*map(str, command), "--name", "run"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert progress_of(tmp_path / "run" / "epoch-last.safetensors")["epoch"] == EPOCHS + 1
+    assert (tmp_path / "run" / "log.txt").read_text().count("epoch ") == EPOCHS
+
+
+def test_a_closed_terminal_stops_a_training_that_is_saved(world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=4000))
+    command = [sys.executable, "liif_torch/train.py", "--config", config, "--save-dir", tmp_path, "--gpu", "cpu"]
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor's handler would end this process
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [*map(str, command), "--name", "run"])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 8:
+        os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    step = progress_of(tmp_path / "run" / "epoch-last.safetensors")["step"]
+    assert step == [record["step"] for record in records(tmp_path / "run")][-1] > 0
 
 
 # A full disk as a process sees it: no file grows beyond `size` bytes. From the first checkpoint on, because Jittor

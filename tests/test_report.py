@@ -257,6 +257,15 @@ def test_the_run_table_says_how_each_was_trained(made):
     assert "seed" not in row and table.notes == ["Of all: batch 2, learning rate 0.001, seed 7, commit `c0ffee1`."]
 
 
+def test_a_run_says_what_it_began_from_and_how_its_learning_rate_fell(tmp_path):
+    changes = {"multi_step_lr": None, "cosine_lr": {"lr_min": 1e-6}, "resume": "pretrained/weights.safetensors"}
+    write_run(tmp_path, "edsr-baseline-liif_torch", 8, **changes)
+    begun = study.load(tmp_path)
+    assert "falling as a cosine to 1e-06, from weights.safetensors." in Page(page.render([begun], EXPERIMENTS)).text
+    table = runs.run_table(begun)
+    assert table.rows[0][table.header.index("epochs")] == "8 of 8, from weights.safetensors"
+
+
 def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
     those = [run for run in made.runs if run.experiment == "edsr-baseline-liif"]
     loss, psnr = plots.experiment_figure(those, "edsr_liif_baseline").axes
@@ -479,6 +488,16 @@ def test_the_command_writes_the_page_and_the_plots(made, tmp_path):
     }
     refused = subprocess.run([*command[:2], tmp_path / "absent"], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stderr.startswith("error: no folder"), refused.stderr
+
+
+def test_keeping_and_writing_the_documents_in_one_go(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "WORK", tmp_path)
+    made.folder.rename(tmp_path / "save")
+    monkeypatch.setattr(documents, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(documents, "write", lambda: print("written"))
+    monkeypatch.setattr(sys, "argv", ["report.py", "--keep", "--readme"])
+    assert report.main() == 0
+    assert (tmp_path / "results/save/scores.csv").exists() and capsys.readouterr().out.endswith("scores\nwritten\n")
 
 
 def test_without_names_every_folder_with_runs_is_reported(tmp_path, monkeypatch, capsys):

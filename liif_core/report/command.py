@@ -50,7 +50,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if INSTALLED and (arguments.keep or arguments.readme):
         raise UserError("--keep, --readme: results/ is not part of what pip installs; run this in the repository")
-    studies = find_studies(arguments.study) if arguments.study or not arguments.readme else []
+    only_readme = arguments.readme and not (arguments.study or arguments.keep or arguments.html or arguments.plots)
+    studies = [] if only_readme else find_studies(arguments.study)
     if arguments.keep:
         for one in studies:
             documents.keep(one, documents.RESULTS)

@@ -225,4 +225,5 @@ def _most(named: dict[str, list[str]]) -> str:
 
 
 def _trained_on(run: Run) -> str:
-    return f"{run.data}, {len(run.epochs)} epochs, {run.steps:,} steps of {run.config['train_dataset']['batch_size']}"
+    batch = run.config["train_dataset"]["batch_size"]
+    return f"{run.data}, {run.epochs_done} epochs, {run.steps:,} steps of {batch}{run.origin}"

@@ -148,9 +148,11 @@ def _experiment(name: str, found: tuple[list[Run], str | None]) -> str:
         batch, pace = run.config["train_dataset"]["batch_size"], run.config["optimizer"]["args"]["lr"]
         steps = run.config.get("multi_step_lr")
         falls = f"times {steps['gamma']:g} after {', '.join(map(str, steps['milestones']))}" if steps else "constant"
+        if cosine := run.config.get("cosine_lr"):
+            falls = f"falling as a cosine to {float(cosine.get('lr_min', 0)):g}"
         sentences.append(
-            f"{run.data}, {len(run.epochs)} of {run.config['epoch_max']} epochs, "
-            f"{run.steps:,} steps of {batch}, learning rate {float(pace):g}, {falls}."
+            f"{run.data}, {run.epochs_done} of {run.config['epoch_max']} epochs, "
+            f"{run.steps:,} steps of {batch}, learning rate {float(pace):g}, {falls}{run.origin}."
         )
     if len(sentences) == 2 and len(set(sentences)) == 1:
         sentences = [f"Both: {sentences[0]}"]

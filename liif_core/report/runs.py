@@ -17,7 +17,7 @@ def run_table(study: Study) -> Table:
         rows.append(
             [
                 *(title(run.experiment), FRAMEWORKS[run.framework], run.data),
-                f"{len(run.epochs)} of {config['epoch_max']}",
+                f"{run.epochs_done} of {config['epoch_max']}{run.origin}",
                 *(f"{run.steps:,}", str(config["train_dataset"]["batch_size"])),
                 *(f"{float(config['optimizer']['args']['lr']):g}", str(config.get("seed", 0))),
                 f"{last['train_loss']:.4f}" if last else NOTHING,

@@ -76,9 +76,20 @@ class Run:
         return "/".join(below or parts[-1:])
 
     @property
+    def epochs_done(self) -> int:
+        """The last epoch that was finished; with those of a run whose checkpoint this one began from."""
+        return self.epochs[-1]["epoch"] if self.epochs else 0
+
+    @property
     def steps(self) -> int:
-        """Steps of all epochs that were finished."""
+        """Steps of all these epochs."""
         return self.epochs[-1]["step"] if self.epochs else 0
+
+    @property
+    def origin(self) -> str:
+        """What the run did not learn itself, to be put behind the rest: ", from a.safetensors"; empty for most."""
+        source = self.config.get("resume")
+        return f", from {Path(source).name}" if source else ""
 
     def validated(self) -> list[dict[str, Any]]:
         """The epochs after which there was a validation."""
