@@ -119,11 +119,13 @@ def test_training_goes_on_when_nobody_reads_what_it_says(world, tmp_path):
 
 
 def test_a_closed_terminal_stops_a_training_that_is_saved(world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=4000))
+    config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=400))
     command = [sys.executable, "liif_torch/train.py", "--config", config, "--save-dir", tmp_path, "--gpu", "cpu"]
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor's handler would end this process
     process, terminal = pty.fork()
     if not process:
+        for number in (signal.SIGINT, signal.SIGHUP):  # environment.shield_children has forked children ignore them
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(ROOT)
         os.execv(sys.executable, [*map(str, command), "--name", "run"])
     metrics = tmp_path / "run" / "metrics.jsonl"
