@@ -143,6 +143,7 @@ def main() -> int:
             return jobs.Result(cells, "skipped")
         if task.model.path is None:
             if not arguments.dry_run:
+                finished.forget(task.output)
                 imaging.write_image(task.output, imaging.resize(image, height, width))
                 finished.add(task.output, origin)
             return jobs.Result(cells, "would make" if arguments.dry_run else "done")
