@@ -1,5 +1,6 @@
 """The report: a study is read, its tables, plots and page hold what they should, the README's tables are current."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -266,8 +267,15 @@ def test_a_run_says_what_it_began_from_and_how_its_learning_rate_fell(tmp_path):
     assert table.rows[0][table.header.index("epochs")] == "8 of 8, from weights.safetensors"
 
 
+def div2k(run):
+    """The same run, had it been trained on DIV2K."""
+    config = copy.deepcopy(run.config)
+    config["train_dataset"]["dataset"]["args"]["root_path"] = "./load/div2k/DIV2K_train_HR"
+    return dataclasses.replace(run, config=config)
+
+
 def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
-    those = [run for run in made.runs if run.experiment == "edsr-baseline-liif"]
+    those = [div2k(run) for run in made.runs if run.experiment == "edsr-baseline-liif"]
     loss, psnr = plots.experiment_figure(those, "edsr_liif_baseline").axes
     wanted = {"PyTorch", "Jittor", "PyTorch,\npredecessor", "Jittor,\npredecessor"}
     for axes in (loss, psnr):
@@ -279,6 +287,16 @@ def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
     assert list(ours.get_xdata()) == [2, 4, 6, 8] and list(ours.get_ydata()) == [24.5, 25, 25.5, 26]
     assert ours.get_color() == plots.COLOURS["torch"] != psnr.lines[3].get_color()
     assert not ours.is_dashed() and psnr.lines[0].is_dashed()
+
+
+def test_the_predecessors_curves_are_left_out_where_the_pictures_are_others(made):
+    those = [run for run in made.runs if run.experiment == "edsr-baseline-liif"]
+    assert {run.data for run in those} == {"bsds400"}
+    for axes in plots.experiment_figure(those, "edsr_liif_baseline").axes:
+        assert {text.get_text() for text in axes.texts} == {"PyTorch", "Jittor"} and len(axes.lines) == 2
+    assert "predecessor's. It trained" not in page.render([made], EXPERIMENTS)
+    other = dataclasses.replace(made, runs=[div2k(run) for run in those])
+    assert "predecessor's. It trained" in page.render([other], EXPERIMENTS)
 
 
 def test_a_plot_without_a_validation_or_a_predecessor_is_drawn(made):
@@ -293,7 +311,7 @@ def test_the_summary_has_a_panel_for_each_experiment_and_its_best(made):
     panels = plots.summary_figure(groups).axes
     assert [axes.get_title(loc="left") for axes in panels] == ["EDSR-baseline-LIIF", "own<i>"]
     assert sorted(text.get_text() for text in panels[0].texts) == ["Jittor 25.50", "PyTorch 26.00"]
-    assert len(panels[0].lines) == 4
+    assert len(panels[0].lines) == 2
 
 
 def test_labels_are_moved_apart_and_stay_inside():
@@ -354,7 +372,8 @@ def test_the_pages_commands_name_the_study_where_it_lies_and_every_recipe(made):
 
 
 def test_colours_of_the_plots_follow_the_page(made):
-    drawing = plots.svg(plots.summary_figure(page.by_experiment(made, EXPERIMENTS)))
+    both = dataclasses.replace(made, runs=[div2k(run) for run in made.runs[:2]])  # with the predecessor's pale lines
+    drawing = plots.svg(plots.summary_figure(page.by_experiment(both, EXPERIMENTS)))
     named = set(re.findall(r"var\((--[\w-]+)\)", drawing))
     assert {"--ink", "--paper", "--torch", "--jittor-pale"} <= named
     assert all(f"{name}:" in page.STYLE for name in named)

@@ -57,9 +57,11 @@ nothing was measured or published. <em>Weights</em> are the first digits of the 
 shrank pictures with height and width swapped, so its Jittor scores at x6 and above are too low. Where all of these come
 from stands in <code>reference/README.md</code>.</p>"""
 
-CURVES = """<p>The epochs stand on a logarithmic axis, so that short runs and long ones can be seen together. Dashed
-lines are the predecessor's. It trained on DIV2K, 16 crops a step, with a learning rate that never fell, and
-validated on crops of DIV2K that were cut anew each time. Compare the shapes, not the heights: {data}.</p>"""
+CURVES = """<p>The epochs stand on a logarithmic axis, so that short runs and long ones can be seen together. The runs
+were trained on {data}, and validated as each run's config says.</p>"""
+PREDECESSOR = """<p>Dashed lines are the predecessor's. It trained on DIV2K, 16 crops a step, with a learning rate that
+never fell, and validated on crops of DIV2K that were cut anew each time: compare the shapes, not the heights. Beside
+runs on other pictures it is left out.</p>"""
 
 
 def render(studies: list[Study], experiments: list[Experiment]) -> str:
@@ -121,13 +123,11 @@ def by_experiment(study: Study, experiments: list[Experiment]) -> dict[str, tupl
 
 def _figures_intro(study: Study) -> str:
     data = ", ".join(escape(name) for name in sorted({run.data for run in study.runs}))
-    return CURVES.format(data=f"ours were trained on {data}, and validated as each run's config says")
+    return CURVES.format(data=data) + (PREDECESSOR if any(run.on_div2k for run in study.runs) else "")
 
 
 def _summary(groups: dict[str, tuple[list[Run], str | None]]) -> str:
-    caption = (
-        "Validation PSNR of all experiments on the same axes; the figure is the best epoch's. Dashed: predecessor."
-    )
+    caption = "Validation PSNR of all experiments on the same axes; the figure is the best epoch's."
     return _figure(plots.svg(plots.summary_figure(groups)), caption)
 
 

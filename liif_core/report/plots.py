@@ -71,11 +71,14 @@ class Line:
 
 
 def lines(runs: list[Run], curve: str | None) -> list[Line]:
-    """The predecessor's lines, drawn first, then those of the runs of one experiment."""
+    """The predecessor's lines, drawn first, then those of the runs of one experiment.
+
+    The predecessor's stand beside runs on DIV2K alone, for other pictures have other losses and PSNR.
+    """
     found = []
     for framework, name in FRAMEWORKS.items():
         old = reference.curves().get((framework, curve or ""))
-        if old:
+        if old and any(run.on_div2k for run in runs):
             pairs = (list(zip(old.epochs, values, strict=True)) for values in (old.loss, old.psnr))
             found.append(Line(f"{name},\npredecessor", PALE[framework], False, 1.1, *pairs))
     for run in runs:

@@ -76,6 +76,11 @@ class Run:
         return "/".join(below or parts[-1:])
 
     @property
+    def on_div2k(self) -> bool:
+        """Whether the training pictures are DIV2K's, as the predecessor's were."""
+        return "div2k" in self.data.lower()
+
+    @property
     def epochs_done(self) -> int:
         """The last epoch that was finished; with those of a run whose checkpoint this one began from."""
         return self.epochs[-1]["epoch"] if self.epochs else 0
