@@ -74,7 +74,7 @@ def network() -> evaluation.Network:
     found = checkpoint.load(PRETRAINED)
     engine = Engine(found.model)
     checkpoint.restore(engine, found.state, PRETRAINED)
-    return evaluation.Network(engine, Normalisation(config.load("test/test-set5-6.yaml", "test").data_norm))
+    return evaluation.Network(engine, Normalisation(config.DataNorm.model_validate(found.data_norm)))
 
 
 def random_crops(predict: evaluation.Network, draws: int = 6) -> list[float]:

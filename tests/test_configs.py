@@ -72,6 +72,12 @@ def test_every_data_set_and_wrapper_of_a_config_is_known(name):
         assert len(wrapper) == 0
 
 
+def test_test_configs_leave_the_normalisation_to_the_checkpoint():
+    """One of our own, or LIIF-PyTorch's, may be normalised otherwise than upstream's."""
+    for file in (ROOT / "configs" / "test").glob("*.yaml"):
+        assert "data_norm" not in configs.load(file, "test").model_fields_set, file
+
+
 def test_bsds400s_recipe_is_the_one_of_the_weights_in_pretrained():
     paper = configs.read_merged(configs.find("train-div2k/train_edsr-baseline-liif.yaml"))
     recipe = configs.read_yaml(FOLDER / "recipes/bsds400.yaml")

@@ -298,7 +298,7 @@ def test_psnr_of_set5(scale):
     for engine_class in (TorchEngine, JittorEngine):
         engine = engine_class(found.model)
         checkpoint.restore(engine, found.state, PRETRAINED)
-        network = evaluation.Network(engine, Normalisation(settings.data_norm))
+        network = evaluation.Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))
         rows.append(list(evaluation.test(network, test_set, settings)))
     for first, second in zip(*rows, strict=True):
         assert abs(first.psnr - second.psnr) < 1e-3, first.name
