@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -40,10 +40,6 @@ class Task:
     model: trained.Model
     framework: str
     tests: list[str]
-    weights: str | None = field(init=False)
-
-    def __post_init__(self):
-        self.weights = self.model.weights
 
     @property
     def folder(self) -> Path:
@@ -56,8 +52,7 @@ class Task:
             found = read_report(path)
         except (OSError, UserError):
             return None
-        # What --set has changed is another test under the same name.
-        return found if found.get("weights") == self.weights and not found.get("set") else None
+        return found if found.get("weights") == self.model.weights and is_usual(found) else None
 
     def missing(self) -> list[str]:
         """The sets that are still to be measured."""
@@ -68,6 +63,11 @@ class Task:
         model = str(self.model.path or trained.BICUBIC)
         script = jobs.script(trained.scripts_tree(self.framework), "test")
         return [*script, "--model", model, "--json", str(self.folder), "--config", *tests]
+
+
+def is_usual(report: dict) -> bool:
+    """Whether this was measured as the config says, in float32; else it is another test under the same name."""
+    return not report.get("set") and report.get("precision", "fp32") == "fp32"
 
 
 def read_report(path: Path) -> dict:
@@ -144,7 +144,9 @@ def measure(task: Task, pool: jobs.Pool, place: str | None, show: Callable[[str]
             failures += [f"{left[0]}:", *lines[-2:]] if left else lines[-2:]
             if not announced:  # it came to no set at all: the model itself does not load
                 break
-        missing = left[1:]
+        elif left:
+            failures.append(f"{task.model.path} became another file meanwhile: begin again when its training is over")
+        missing = left[1:] if status else []
     return failures
 
 
@@ -162,7 +164,7 @@ def write_scores(folder: Path, models: list[trained.Model]) -> int:
             print(f"error: {error}", file=sys.stderr)
             damaged += 1
             continue
-        if "psnr" not in found or found.get("set"):
+        if "psnr" not in found or not is_usual(found):
             continue
         model = next((model for model in models if file.is_relative_to(model.results)), None)
         if model is None:

@@ -92,6 +92,8 @@ else:
     height, width = map(int, a.resolution.split(","))
     Image.new("RGB", (width, height), (200, 10, 10)).save(a.output)
     print("torch on cpu, 0.01 s")
+if (plan / f"{{title}}.trains").exists():
+    Path(a.model).write_text(f"weights after {{time.time()}}")
 note("end")
 """
 
@@ -429,9 +431,11 @@ def test_all_models_are_tested_once_until_their_weights_change(plan, call, study
     (plan / "calls").unlink()
     changed = study / "bicubic" / "pillow" / "test-small-4.json"
     changed.write_text(json.dumps(json.loads(changed.read_text()) | {"set": ["first_k=1"]}))
+    other = study / "edsr-baseline-liif_jittor" / "results" / "jittor" / "test-small-2.json"
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"precision": "bf16"}))
     status, output = call("batch_test_simple", *arguments)
     assert sorted((title, configs) for title, _, configs, _ in calls(plan) if title.startswith("edsr")) == [
-        ("edsr-baseline-liif_jittor", ["test-small-3"]),
+        ("edsr-baseline-liif_jittor", ["test-small-2", "test-small-3"]),
         ("edsr-baseline-liif_torch", ["test-small-2", "test-small-3", "test-small-4"]),
     ]
     assert [configs for title, _, configs, _ in calls(plan) if not title.startswith("edsr")] == [["test-small-4"]]
@@ -462,6 +466,15 @@ def test_sets_that_break_one_after_the_other_are_all_passed_and_a_model_that_doe
         (model, scale) for model in ("edsr-baseline-liif_torch", "bicubic") for scale in ("2", "8")
     }
     assert [title for title, *_ in calls(plan)].count("edsr-baseline-liif_jittor") == 1
+
+
+def test_weights_that_change_while_they_are_tested_are_tested_once_and_named(plan, call, study, tests):
+    (plan / "edsr-baseline-liif_torch.trains").touch()
+    status, output = call("batch_test_simple", "--save-dir", study, "--configs", *tests)
+    assert status == 1 and "epoch-best.safetensors became another file meanwhile" in output
+    assert summary(output)["edsr-baseline-liif_torch"] == "failed"
+    assert [title for title, *_ in calls(plan)].count("edsr-baseline-liif_torch") == 1
+    assert "edsr-baseline-liif_torch" not in {row["model"] for row in read_scores(study / "scores.csv")}
 
 
 def test_brief_shows_an_infinite_psnr(plan, call, study, tests):
