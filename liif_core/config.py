@@ -285,5 +285,5 @@ def load(path: str | Path, kind: Literal["train", "test"], overrides: Sequence[s
 
 
 def dump(config: TrainConfig) -> str:
-    """The config as YAML, defaults left out."""
-    return yaml.safe_dump(config.model_dump(exclude_unset=True), sort_keys=False)
+    """The config as YAML, with its defaults, so that it says the same when one of them has become another."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)

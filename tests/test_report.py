@@ -274,6 +274,35 @@ def div2k(run):
     return dataclasses.replace(run, config=config)
 
 
+def test_a_damaged_line_costs_itself_alone(tmp_path):
+    run = write_run(tmp_path, "edsr-baseline-liif_torch", 3)
+    with open(run / "metrics.jsonl", "rb+") as file:
+        lines = file.read().splitlines(keepends=True)
+        file.seek(0)
+        file.writelines([*lines[:3], b"\0\xff\xff\n", *lines[4:]])  # the second epoch's
+    assert [record["epoch"] for record in study.load(tmp_path).runs[0].epochs] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"multi_step_lr": {"milestones": [2]}}, "learning rate 0.001, times 0.1 after 2."),
+        ({"multi_step_lr": None, "cosine_lr": {}}, "learning rate 0.001, falling as a cosine to 0."),
+        ({"multi_step_lr": None}, "learning rate 0.001, constant."),
+    ],
+)
+def test_a_schedule_is_told_with_its_defaults(tmp_path, given, said):
+    write_run(tmp_path, "edsr-baseline-liif_torch", 1, **given)
+    text = Page(page.render([study.load(tmp_path)], EXPERIMENTS)).text
+    assert said in text and "Not run:" not in text  # one experiment alone is not a study with nine missing
+
+
+def test_a_single_file_was_trained_nowhere_whatever_it_is_called(made):
+    (score,) = (s for s in made.scores if s.model == "edsr-baseline-liif_jittor")
+    assert score.trained_in == "jittor"
+    assert dataclasses.replace(score, checkpoint="edsr-baseline-liif_jittor").trained_in is None
+
+
 def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
     those = [div2k(run) for run in made.runs if run.experiment == "edsr-baseline-liif"]
     loss, psnr = plots.experiment_figure(those, "edsr_liif_baseline").axes
@@ -490,8 +519,8 @@ def test_what_is_no_study_is_refused_with_what_is_wanted(tmp_path):
     write_scores(tmp_path / "scores.csv", [row("m", "torch", "set5", 2, "fine")])
     with pytest.raises(UserError, match="scores.csv, line 2: .*'fine'"):
         study.load(tmp_path)
-    (write_run(tmp_path, "liif_torch", 1) / "metrics.jsonl").write_text("{}\nbroken\n")
-    with pytest.raises(UserError, match="metrics.jsonl, line 2: not JSON"):
+    (write_run(tmp_path, "liif_torch", 1) / "config.yaml").write_text("epoch_max: 2\nepochs: 3\n")
+    with pytest.raises(UserError, match="config.yaml: .*epochs"):
         study.load(tmp_path)
 
 

@@ -132,9 +132,13 @@ def _summary(groups: dict[str, tuple[list[Run], str | None]]) -> str:
 
 
 def _missing(study: Study, experiments: list[Experiment]) -> str:
+    """Of the group `study`, unless the runs are of another kind, or of one experiment alone."""
     have = {(run.experiment, run.framework) for run in study.runs}
+    known = {experiment.name for experiment in experiments if experiment.group == "study"}
+    if len({run.experiment for run in study.runs}) == 1 or not any(run.experiment in known for run in study.runs):
+        return ""
     missing = []
-    for name in (experiment.name for experiment in experiments if experiment.group == "study"):
+    for name in (experiment.name for experiment in experiments if experiment.name in known):
         absent = [FRAMEWORKS[framework] for framework in FRAMEWORKS if (name, framework) not in have]
         if absent:
             missing.append(measured.title(name) + (f" ({absent[0]})" if len(absent) < len(FRAMEWORKS) else ""))
@@ -149,7 +153,7 @@ def _experiment(name: str, found: tuple[list[Run], str | None]) -> str:
         steps = run.config.get("multi_step_lr")
         falls = f"times {steps['gamma']:g} after {', '.join(map(str, steps['milestones']))}" if steps else "constant"
         if cosine := run.config.get("cosine_lr"):
-            falls = f"falling as a cosine to {float(cosine.get('lr_min', 0)):g}"
+            falls = f"falling as a cosine to {cosine['lr_min']:g}"
         sentences.append(
             f"{run.data}, {run.epochs_done} of {run.config['epoch_max']} epochs, "
             f"{run.steps:,} steps of {batch}, learning rate {float(pace):g}, {falls}{run.origin}."

@@ -1,8 +1,6 @@
 """A study on the disk: run folders with their logs and configs, and scores.csv with what they reached."""
 
 import csv
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from liif_core import config as configs
 from liif_core import experiments
 from liif_core.errors import UserError
 from liif_core.report import reference
+from liif_core.runlog import read_metrics
 
 FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
 # Of scores.csv, which batch_test_simple.py writes; files from before it had the column `checkpoint` are read too.
@@ -53,14 +52,13 @@ class Score:
     @property
     def trained_in(self) -> str | None:
         """The framework that trained the model, by its run folder's name; None for a single file and bicubic."""
-        name = self.model.removesuffix(".safetensors").rstrip("/").rsplit("/", 1)[-1]
-        found = re.search(r"_(torch|jittor)$", name)
-        return found[1] if found else None
+        framework = self.model.rpartition("_")[2]
+        return framework if framework in FRAMEWORKS and self.checkpoint in ("best", "last", "") else None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its config as given, and the epoch records of its metrics.jsonl."""
+    """A training run: its config with all defaults, and the epoch records of its metrics.jsonl."""
 
     experiment: str
     framework: str
@@ -161,18 +159,10 @@ def _is_run(folder: Path) -> bool:
 
 def _run(folder: Path) -> Run:
     experiment, framework = folder.name.rsplit("_", 1)
-    epochs: dict[int, dict] = {}
-    path = folder / "metrics.jsonl"
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
-            break  # being written at this moment
-        try:
-            record = json.loads(line)
-        except ValueError:
-            raise UserError(f"{path}, line {number}: not JSON; `train.py --resume` mends it") from None
-        if "train_loss" in record:
-            epochs[record["epoch"]] = record
-    return Run(experiment, framework, configs.read_yaml(folder / "config.yaml"), [epochs[e] for e in sorted(epochs)])
+    records = [record for _, record in read_metrics(folder / "metrics.jsonl")]
+    epochs = {record["epoch"]: record for record in records if "train_loss" in record}
+    config = configs.load(folder / "config.yaml", "train").model_dump()
+    return Run(experiment, framework, config, [epochs[epoch] for epoch in sorted(epochs)])
 
 
 def read_scores(path: Path) -> list[Score]:
