@@ -7,9 +7,9 @@ time until --resume, the speed of training alone, and the engine's peak_memory.
 """
 
 import contextlib
-import hashlib
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -192,7 +192,10 @@ def find_wandb() -> Any:
 def open_board(project: str, folder: Path) -> Any:
     """A run of Weights & Biases, which goes on where a run of this folder stopped."""
     wandb = find_wandb()
-    identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    kept = folder / "wandb-id"
+    if not kept.exists():
+        write_atomically(kept, secrets.token_hex(8).encode())
+    identity = kept.read_text(encoding="utf-8")
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     place = {"project": project, "name": folder.name, "dir": str(folder)}
     try:

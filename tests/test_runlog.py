@@ -117,6 +117,9 @@ def test_a_board_hears_what_the_log_hears(tmp_path, monkeypatch):
     assert (first["project"], first["name"], first["config"]) == ("faces", tmp_path.name, {"epoch_max": 2})
     RunLog(tmp_path, 1, 1, board="faces").close()
     assert board.settings["id"] == first["id"] and board.settings["resume"] == "allow"  # a resumed run is the same
+    (tmp_path / "wandb-id").unlink()  # a new run, where there was another before
+    RunLog(tmp_path, 1, 1, board="faces").close()
+    assert board.settings["id"] != first["id"]
 
 
 def test_a_board_that_fails_does_not_end_the_training(tmp_path, monkeypatch, capsys):
