@@ -185,14 +185,20 @@ def test_ranks_are_read_from_the_frameworks_own_launcher(monkeypatch):
         ranks.read("jittor")
 
 
+def without_choice(monkeypatch):
+    """Nobody has chosen a GPU yet; what is chosen in a test does not outlive it. PyTorch has CUDA, whatever it has."""
+    monkeypatch.setattr(environment, "torch_lacks_cuda", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+
+
 @pytest.mark.parametrize(
     ("gpu", "visible", "local", "chosen"),
     [(None, None, 1, "1"), ("2,3", None, 1, "3"), (None, "1,0", 0, "1"), ("0,1,2,3", "7", 1, "1")],
 )
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch, gpu, visible, local, chosen):
     monkeypatch.setattr(environment, "count_gpus", lambda: 4)
-    monkeypatch.setattr(environment, "torch_lacks_cuda", lambda: False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    without_choice(monkeypatch)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     device = environment.prepare("torch", gpu, ranks.Ranks(local, 2, local, 2))
@@ -201,7 +207,7 @@ def test_every_process_gets_a_gpu_of_its_own(monkeypatch, gpu, visible, local, c
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(environment, "count_gpus", lambda: 1)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    without_choice(monkeypatch)
     with pytest.raises(UserError, match="2 processes on this machine, but GPU 0 alone"):
         environment.prepare("torch", "0", ranks.Ranks(1, 2, 1, 2))
 

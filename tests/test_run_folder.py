@@ -1,6 +1,7 @@
 """Run folders: one process at a time, and the checkpoint to go on from."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -29,6 +30,8 @@ time.sleep(60)
 @pytest.fixture
 def holder(tmp_path):
     """A process that trains in tmp_path."""
+    # Jittor, if an earlier test has imported it, ends this process when a child of it is killed.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
