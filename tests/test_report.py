@@ -241,9 +241,18 @@ def test_faces_stand_beside_the_published_of_their_own_pair_of_sizes(made):
 
 def test_the_frameworks_are_compared_on_the_same_weights_and_on_their_own(made):
     table = runs.framework_table(made)
-    assert table.rows[0] == ["EDSR-baseline-LIIF", "1", "0.002", "0", "1", "0.50", "−0.50"]
+    assert table.rows[0] == ["EDSR-baseline-LIIF", "1", "0.002", "0", "1", "0.50", "−0.50", "—"]  # Jittor is behind
     assert table.rows[-1][0] == "all" and len(table.rows) == 2
     assert runs.framework_table(dataclasses.replace(made, scores=made.scores[:2])) is None
+
+
+def test_the_frameworks_are_compared_on_the_last_validation(tmp_path):
+    for framework in ("torch", "jittor"):
+        run = write_run(tmp_path, f"edsr-baseline-liif_{framework}", 4)
+    path = run / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"val_psnr": 25.0', '"val_psnr": 24.9375'))
+    table = runs.framework_table(study.load(tmp_path))
+    assert [row[-1] for row in table.rows] == ["0.062", "0.062"] and table.rows[0][1:7] == ["—"] * 6
 
 
 def test_the_run_table_says_how_each_was_trained(made):

@@ -36,26 +36,41 @@ def run_table(study: Study) -> Table:
 def framework_table(study: Study) -> Table | None:
     """How far PyTorch and Jittor are apart, with the same weights and when each trained its own; None without pairs."""
     header = ["experiment", "tests, same weights", "ΔPSNR", "ΔSSIM", "tests, own training", "ΔPSNR", "mean ΔPSNR"]
+    header += ["ΔPSNR of validation"]
     networks = [score for score in study.scores if score.weights and score.psnr is not None]
     rows: list[list[Cell | str]] = []
     every_same: list[tuple[Score, Score]] = []
     every_own: list[tuple[Score, Score]] = []
-    for experiment in dict.fromkeys(score.experiment for score in networks):
+    every_end: list[float] = []
+    names = [run.experiment for run in study.runs] + [score.experiment for score in networks]
+    for experiment in dict.fromkeys(names):
         here = [score for score in networks if score.experiment == experiment]
         same = _pairs(here, lambda score: score.weights)
         own = _pairs([score for score in here if score.trained_in == score.framework], lambda score: "")
-        if same or own:
-            rows.append([title(experiment), *_gaps(same, own)])
+        end = _last_gap(study, experiment)
+        if same or own or end:
+            rows.append([title(experiment), *_gaps(same, own, end)])
             every_same += same
             every_own += own
+            every_end += end
     if not rows:
         return None
-    rows.append(["all", *_gaps(every_same, every_own)])
+    rows.append(["all", *_gaps(every_same, every_own, every_end)])
     note = (
         "Same weights: one file, measured in both. Own training: each framework's own run. ΔPSNR (in dB) and ΔSSIM: "
-        "the largest absolute differences of a test set's mean. Mean ΔPSNR: of Jittor less PyTorch."
+        "the largest absolute differences of a test set's mean. Mean ΔPSNR: of Jittor less PyTorch. "
+        "ΔPSNR of validation: after the last epoch of both runs."
     )
     return Table("PyTorch and Jittor", header, rows, notes=[note])
+
+
+def _last_gap(study: Study, experiment: str) -> list[float]:
+    """By how much validation PSNR differs after the last epoch, of two runs that have come as far; else empty."""
+    ends = {run.framework: run.validated() for run in study.runs if run.experiment == experiment}
+    if len(ends) < len(FRAMEWORKS) or not all(ends.values()):
+        return []
+    first, second = ends["torch"][-1], ends["jittor"][-1]
+    return [second["val_psnr"] - first["val_psnr"]] if first["step"] == second["step"] else []
 
 
 def _pairs(scores: list[Score], identity) -> list[tuple[Score, Score]]:
@@ -66,11 +81,12 @@ def _pairs(scores: list[Score], identity) -> list[tuple[Score, Score]]:
     return [(score, found["jittor"][key]) for key, score in found["torch"].items() if key in found["jittor"]]
 
 
-def _gaps(same: list[tuple[Score, Score]], own: list[tuple[Score, Score]]) -> list[Cell | str]:
+def _gaps(same: list[tuple[Score, Score]], own: list[tuple[Score, Score]], end: list[float]) -> list[Cell | str]:
     same_psnr, own_psnr = ([b.psnr - a.psnr for a, b in pairs if a.psnr and b.psnr] for pairs in (same, own))
     same_ssim = [b.ssim - a.ssim for a, b in same]
     return [
         *(str(len(same) or NOTHING), tiny(largest(same_psnr)), tiny(largest(same_ssim))),
         *(str(len(own) or NOTHING), decibel(largest(own_psnr))),
         signed(sum(own_psnr) / len(own_psnr) if own_psnr else None),
+        tiny(largest(end)),
     ]
