@@ -57,11 +57,11 @@ nothing was measured or published. <em>Weights</em> are the first digits of the 
 shrank pictures with height and width swapped, so its Jittor scores at x6 and above are too low. Where all of these come
 from stands in <code>reference/README.md</code>.</p>"""
 
-CURVES = """<p>The epochs stand on a logarithmic axis, so that short runs and long ones can be seen together. The runs
-were trained on {data}, and validated as each run's config says.</p>"""
+CURVES = """<p>The runs were trained on {data}, and validated as each run's config says.</p>"""
 PREDECESSOR = """<p>Dashed lines are the predecessor's. It trained on DIV2K, 16 crops a step, with a learning rate that
 never fell, and validated on crops of DIV2K that were cut anew each time: compare the shapes, not the heights. Beside
-runs on other pictures it is left out.</p>"""
+runs on other pictures it is left out. Where it stands, the epochs are on a logarithmic axis, so that short runs and
+long ones can be seen together.</p>"""
 
 
 def render(studies: list[Study], experiments: list[Experiment]) -> str:

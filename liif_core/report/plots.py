@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from liif_core.report import reference
 from liif_core.report.measured import title
@@ -94,7 +94,7 @@ def experiment_figure(runs: list[Run], curve: str | None) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 3))
         panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.62})
-        figure.subplots_adjust(left=0.075, right=0.885, top=0.96, bottom=0.155)
+        figure.subplots_adjust(left=0.09, right=0.885, top=0.96, bottom=0.155)
         drawn = lines(runs, curve)
         for axes, what, unit in (
             (panels[0], "loss", "training loss (L1)"),
@@ -150,7 +150,11 @@ def _draw(axes: Axes, drawn: list[Line], what: str, last: int) -> None:
             marker="o" if len(points) <= 20 else None,
             markersize=2 + line.width,
         )
-    # Logarithmic, since runs of a few epochs stand beside runs of hundreds.
+    if all(line.own for line in drawn):
+        axes.set_xlim(1 - last / 50, last * 1.02)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        return
+    # Logarithmic, since the predecessor's hundreds of epochs may stand beside a few.
     axes.set_xscale("log")
     axes.set_xlim(0.9, last * 1.05)
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= last]))
