@@ -18,7 +18,7 @@ from liif_core.errors import UserError
 from liif_core.places import SHIPPED
 from liif_core.registry import explain
 
-PRETRAINED = SHIPPED / "pretrained" / "edsr-baseline-liif_bsds400.safetensors"
+PRETRAINED = SHIPPED / "pretrained" / "edsr-baseline-liif_bsds400-further.safetensors"
 
 
 class Strict(pydantic.BaseModel):

@@ -1,7 +1,7 @@
 """Test all models on all test sets, and write one table.
 
     python scripts/batch_test_simple.py --save-dir save/bsds400
-    python scripts/batch_test_simple.py --models pretrained/edsr-baseline-liif_bsds400.safetensors bicubic
+    python scripts/batch_test_simple.py --models pretrained/*.safetensors bicubic
         --configs "test/test-set5-*.yaml"
 
 Of every run folder the best checkpoint is tested, else the last one, and bicubic beside them. What has been
