@@ -95,7 +95,7 @@ def cells(image, pictures):
 def caption(task: Task) -> str:
     """At most as long as a column is wide."""
     name = task.model.name.removesuffix(f"_{task.framework}")
-    return f"{name[:28]} {task.framework}" if task.model.path else "bicubic"
+    return f"{name[:36]} {task.framework}" if task.model.path else "bicubic"
 
 
 def check_names(tasks: list[Task]) -> None:

@@ -20,6 +20,7 @@ from liif_core.normalisation import Normalisation  # noqa: E402
 from liif_core.report import reference  # noqa: E402
 from liif_core.schedule import learning_rate  # noqa: E402
 
+WEIGHTS = PRETRAINED.with_name("edsr-baseline-liif_bsds400.safetensors")  # the same whatever becomes the default
 MILESTONES = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)  # of the paper, kept for 100 epochs
 
 
@@ -67,13 +68,13 @@ def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
 
 
 def network() -> evaluation.Network:
-    """The weights in pretrained/ in the PyTorch tree."""
+    """WEIGHTS in the PyTorch tree."""
     environment.prepare("torch", "cpu")
     from liif_torch.engine import Engine
 
-    found = checkpoint.load(PRETRAINED)
+    found = checkpoint.load(WEIGHTS)
     engine = Engine(found.model)
-    checkpoint.restore(engine, found.state, PRETRAINED)
+    checkpoint.restore(engine, found.state, WEIGHTS)
     return evaluation.Network(engine, Normalisation(config.DataNorm.model_validate(found.data_norm)))
 
 
@@ -121,7 +122,7 @@ def measure() -> None:
 def main() -> None:
     """Print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", action="store_true", help="also measure with the weights in pretrained/")
+    parser.add_argument("--measure", action="store_true", help="also measure, with weights in pretrained/")
     arguments = parser.parse_args()
     print("Jittor minus PyTorch, mean over the experiments in dB")
     for (dataset, scale), values in gaps().items():

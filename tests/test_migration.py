@@ -14,7 +14,7 @@ from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
 from liif_core import coords, environment, evaluation, imaging, schedule
-from liif_core.config import PRETRAINED, MultiStepLR
+from liif_core.config import MultiStepLR
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,6 @@ def test_a_swapped_resize_costs_what_a_picture_is_off_square(predecessor):
     assert predecessor.cost_of_swapping(evaluation.bicubic, square, 6, "benchmark-6") == 0
 
 
-@pytest.mark.skipif(not PRETRAINED.exists(), reason="needs the weights in pretrained/")
 def test_a_swapped_resize_costs_the_network_more_than_bicubic(predecessor):
     picture = imaging.read_image(ROOT / "examples" / "chelsea.png")
     costs = [
