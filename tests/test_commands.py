@@ -306,5 +306,5 @@ def test_set_changes_the_config_and_stands_in_the_run_folder(say, world, tmp_pat
     status, out, err = say("train", *arguments, *changes)
     assert status == 0 and "1/1" in out and "train: 6 samples, val: 0" in out, err
     kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert kept["epoch_max"] == 1 and "val_dataset" not in kept
+    assert kept["epoch_max"] == 1 and kept["val_dataset"] is None
     assert kept["train_dataset"]["dataset"]["args"]["repeat"] == 2
