@@ -134,11 +134,11 @@ def _summary(groups: dict[str, tuple[list[Run], str | None]]) -> str:
 def _missing(study: Study, experiments: list[Experiment]) -> str:
     """Of the group `study`, unless the runs are of another kind, or of one experiment alone."""
     have = {(run.experiment, run.framework) for run in study.runs}
-    known = {experiment.name for experiment in experiments if experiment.group == "study"}
+    known = [experiment.name for experiment in experiments if experiment.group == "study"]
     if len({run.experiment for run in study.runs}) == 1 or not any(run.experiment in known for run in study.runs):
         return ""
     missing = []
-    for name in (experiment.name for experiment in experiments if experiment.name in known):
+    for name in known:
         absent = [FRAMEWORKS[framework] for framework in FRAMEWORKS if (name, framework) not in have]
         if absent:
             missing.append(measured.title(name) + (f" ({absent[0]})" if len(absent) < len(FRAMEWORKS) else ""))

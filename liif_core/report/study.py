@@ -53,6 +53,7 @@ class Score:
     def trained_in(self) -> str | None:
         """The framework that trained the model, by its run folder's name; None for a single file and bicubic."""
         framework = self.model.rpartition("_")[2]
+        # Single files have their own name there, whatever it ends with; "" is of files from before the column.
         return framework if framework in FRAMEWORKS and self.checkpoint in ("best", "last", "") else None
 
 
