@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 
 from liif_core.errors import UserError
 from liif_core.places import CODE
+from liif_core.runlog import duration
 from liif_core.steady import steady_streams
-from liif_core.training import duration
 
 TAIL = 8  # lines of a failed command that are shown again at the end
 FRAMEWORKS = ("torch", "jittor")

@@ -204,3 +204,11 @@ def open_board(project: str, folder: Path) -> Any:
     except Exception as error:
         raise UserError(f"--wandb {project}: {error}; WANDB_MODE=offline does without a network") from None
     return run
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 12.3s, 4.5m or 6.7h."""
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{seconds:.1f}s"

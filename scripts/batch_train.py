@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import config as configs  # noqa: E402
-from liif_core import experiments, jobs, run_folder, runlog, training  # noqa: E402
+from liif_core import experiments, jobs, run_folder, runlog  # noqa: E402
 from liif_core.errors import UserError  # noqa: E402
 from liif_core.places import WORK  # noqa: E402
 
@@ -60,7 +60,7 @@ class Task:
         best = max((record["val_psnr"] for record in records if "val_psnr" in record), default=None)
         seconds = sum(record.get("seconds", 0) for record in records)
         cells = [self.experiment.name, self.framework, f"{best:.4f}" if best is not None else "-"]
-        return jobs.Result([*cells, training.duration(seconds) if records else "-"], state, last_lines or [])
+        return jobs.Result([*cells, runlog.duration(seconds) if records else "-"], state, last_lines or [])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,171 @@
+"""A training run: its engine and folder, where it is, where it begins and what is kept of it."""
+
+import contextlib
+import io
+import math
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from liif_core import checkpoint, run_folder
+from liif_core import config as configs
+from liif_core.checkpoint import Checkpoint
+from liif_core.config import TrainConfig
+from liif_core.errors import Unsavable, UserError
+from liif_core.files import write_atomically
+from liif_core.normalisation import Normalisation
+from liif_core.ranks import Ranks
+from liif_core.runlog import RunLog
+from liif_core.stop_request import StopRequest
+
+
+@dataclass
+class Progress:
+    """Where training is: the epoch under way (from 1), its batches done, all steps done, its losses, the best PSNR,
+    and the seconds that the epoch's batches took.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_psnr: float | None = None
+    seconds: float = 0.0
+
+
+class Run:
+    """A training run: what is trained, its folder, and where it is. Of several processes, rank 0 writes."""
+
+    def __init__(self, engine, config: TrainConfig, folder: Path, progress: Progress, ranks: Ranks, log: RunLog):
+        self.engine, self.config, self.folder, self.progress, self.ranks = engine, config, folder, progress, ranks
+        self.log = log
+        self.normalisation = Normalisation(config.data_norm)
+        self.started = time.monotonic()
+        self.recent: dict[int, dict] = {}  # by step: the batches whose losses are not known yet, and the one before
+        self.losses: list[float] = []  # that are known and not in the log yet, should it not take them
+
+    def fetch_losses(self) -> None:
+        """Get the losses of the last steps from the device and log them. Raises Unsavable for one that is no number."""
+        losses = self.losses = self.losses + self.engine.read_losses()
+        first = self.progress.step - len(losses) + 1
+        finite = [math.isfinite(loss) for loss in losses]
+        good = losses[: finite.index(False)] if False in finite else losses
+        self.log.record(
+            [{"step": first + i, "epoch": self.progress.epoch, "loss": loss} for i, loss in enumerate(good)]
+        )
+        if len(good) < len(losses):
+            step = first + len(good)
+            self._give_up(f"the loss of step {step} is {losses[len(good)]}", step - 1, step)
+        for loss in losses:
+            self.progress.loss_sum += loss
+        self.losses = []
+        self.recent = {step: batch for step, batch in self.recent.items() if step == self.progress.step}
+
+    def _give_up(self, what: str, *steps: int) -> None:
+        """Keep the batches that may have spoilt the weights, and stop before they are saved."""
+        rank = f"-rank-{self.ranks.rank}" if self.ranks.count > 1 else ""
+        kept = [step for step in steps if step in self.recent]
+        for step in kept:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **self.recent[step])
+            with contextlib.suppress(UserError):  # a full disk; what is said below matters more
+                write_atomically(self.folder / f"bad-step-{step}{rank}.npz", buffer.getvalue())
+        self.losses, self.recent = [], {}
+        self.wait_for_all()
+        files = " and ".join(f"bad-step-{step}{rank}.npz" for step in kept)
+        raise Unsavable(
+            f"{what}: the batches that led there are in {self.folder}, {files}; the checkpoints are from before; "
+            "begin a new run with a lower learning rate or with clip_grad"
+        )
+
+    def save(self, *names: str) -> None:
+        """Write the state under names like "epoch-last". Raises Unsavable for weights that are no numbers."""
+        self.fetch_losses()
+        state = self.engine.state()
+        arrays = (array for part in (state.parameters, state.optimizer, state.average) for array in part.values())
+        if not all(np.isfinite(array).all() for array in arrays):
+            step = self.progress.step
+            self._give_up(f"after step {step} the weights are no numbers any more", step)
+        if self.ranks.rank:
+            return
+        content = Checkpoint(
+            model=self.config.model.model_dump(),
+            state=state,
+            data_norm=self.config.data_norm.model_dump(),
+            optimizer=self.config.optimizer.model_dump(),
+            progress=asdict(self.progress) | {"seed": self.config.seed},
+        )
+        self.log.flush()
+        for name in names:
+            previous = self.folder / run_folder.PREVIOUS if name == "epoch-last" else None
+            checkpoint.save(self.folder / f"{name}.safetensors", content, previous)
+
+    def all_hear(self, stop: StopRequest) -> bool:
+        """Whether one of the processes has been asked to stop; all of them have to call this."""
+        return bool(self.engine.total(np.array([float(stop.requested)]))[0])
+
+    def stopped(self) -> str:
+        """What is said at the end."""
+        return f"stopped at step {self.progress.step}, saved in {self.folder}; go on with --resume"
+
+    def wait_for_all(self) -> None:
+        """Let no process go on, or leave, before all are here: a launcher may end all when the first one leaves."""
+        self.engine.total(np.zeros(1))
+
+
+def begin(engine, config: TrainConfig, folder: Path, ranks: Ranks, board: str | None, resume: bool) -> Run:
+    """Open the folder and find out where to begin: the run, ready to go on."""
+    if ranks.rank == 0:
+        run_folder.open_folder(folder, config, resume)
+    engine.total(np.zeros(1))  # the others wait until the folder is as it shall be
+    progress, damaged = starting_point(engine, config, folder)
+    check_agreement(engine, progress, folder, ranks)  # rank 0 waits here until they have read it
+    if ranks.rank == 0:
+        run_folder.set_aside(damaged)
+        if progress.epoch <= config.epoch_max:  # what check_unchanged lets differ counts from here on
+            write_atomically(folder / "config.yaml", configs.dump(config).encode())
+    log = RunLog(folder, progress.step, progress.epoch, silent=ranks.rank > 0, board=board)
+    return Run(engine, config, folder, progress, ranks, log)
+
+
+def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress, list[Path]]:
+    """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` names.
+
+    Also returns the run's checkpoints that were damaged.
+    """
+    engine.seed(config.seed)
+    own = run_folder.last_checkpoint(folder)
+    source = own[0] if own else config.resume
+    if source is None:
+        return Progress(), []
+    found = own[1] if own else checkpoint.load(source)
+    if found.optimizer and found.optimizer["name"] != config.optimizer.name:
+        before, now = found.optimizer["name"], config.optimizer.name
+        raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")
+    checkpoint.restore(engine, found.state, source)
+    if found.model != config.model.model_dump():  # equal parameters, but another switch such as local_ensemble
+        raise UserError(f"{source} holds another model than the config: {found.model}")
+    if own:
+        return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__}), own[2]
+    # Another run's checkpoint: its place in an epoch and its best PSNR belong to its own data.
+    progress = Progress(epoch=found.progress.get("epoch", 1), step=found.progress.get("step", 0))
+    if progress.epoch > config.epoch_max:
+        raise UserError(f"{source} has {progress.epoch - 1} epochs behind it; epoch_max {config.epoch_max} leaves none")
+    return progress, []
+
+
+def check_agreement(engine, progress: Progress, folder: Path, ranks: Ranks) -> None:
+    """Raise UserError, in every process, unless all of them begin with the same weights at the same step."""
+    weights = 0
+    for name, array in sorted(engine.state().parameters.items()):
+        weights = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), weights))
+    own = np.array([progress.step, progress.epoch, progress.batch, weights], np.float64)
+    differs = float((engine.total(own) != own * ranks.count).any())
+    if engine.total(np.array([differs]))[0]:
+        raise UserError(
+            f"the {ranks.count} processes do not begin with the same weights: see that all of them read the same run "
+            f"folder {folder}"
+        )
