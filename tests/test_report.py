@@ -260,7 +260,7 @@ def test_the_run_table_says_how_each_was_trained(made):
     row = dict(
         zip(table.header, next(r for r in table.rows if r[:2] == ["EDSR-baseline-LIIF", "PyTorch"]), strict=True)
     )
-    assert (row["epochs"], row["best PSNR"], row["epoch"]) == ("8 of 8", "26.00", "8")
+    assert (row["epochs"], row["best PSNR"], row["best epoch"]) == ("8 of 8", "26.00", "8")
     assert row["time"] == "4.0 min"
     assert {line[table.header.index("epochs")] for line in table.rows} == {"8 of 8", "6 of 8", "1 of 8"}
     assert [line[table.header.index("data")] for line in table.rows] == ["bsds400", "bsds400", "celebAHQ/128"]

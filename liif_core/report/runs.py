@@ -7,7 +7,9 @@ from liif_core.report.tables import NOTHING, Cell, Table, code, decibel, largest
 
 def run_table(study: Study) -> Table:
     """How every run was trained and what its validation said."""
-    header = "experiment,framework,data,epochs,steps,batch,learning rate,seed,last loss,best PSNR,epoch,time,commit"
+    header = (
+        "experiment,framework,data,epochs,steps,batch,learning rate,seed,last loss,best PSNR,best epoch,time,commit"
+    )
     rows: list[list[Cell | str]] = []
     for run in study.runs:
         config, last = run.config, run.epochs[-1] if run.epochs else {}
