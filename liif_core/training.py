@@ -104,7 +104,7 @@ def train_epoch(run: Run, make_loader, train_set, stop: StopRequest) -> float:
                 raise Stopped(run.stopped())
     run.fetch_losses()
     progress.seconds = time.monotonic() - began
-    if batches and run.config.epoch_val:
+    if batches and config.epoch_val:
         run.save("epoch-last")  # what happens in validation shall not cost the epoch
     return rates[-1]
 
