@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 
-from liif_core import environment, provenance  # noqa: E402
+from liif_core import environment, provenance
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 MIB = 2**20

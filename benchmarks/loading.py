@@ -19,13 +19,13 @@ from pathlib import Path
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # read at import
 
-import common  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+import common
+import numpy as np
+from PIL import Image
 
-from liif_core import config, data, environment  # noqa: E402
-from liif_core.data.batching import Batches  # noqa: E402
-from liif_core.normalisation import Normalisation  # noqa: E402
+from liif_core import config, data, environment
+from liif_core.data.batching import Batches
+from liif_core.normalisation import Normalisation
 
 HEIGHT, WIDTH = 1356, 2040
 RECIPE = "train-div2k/train_edsr-baseline-liif.yaml"

@@ -22,13 +22,13 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import config as configs  # noqa: E402
-from liif_core import jobs, trained  # noqa: E402
-from liif_core.data.check import make_uncached  # noqa: E402
-from liif_core.errors import UserError  # noqa: E402
-from liif_core.files import write_atomically  # noqa: E402
-from liif_core.places import SHIPPED  # noqa: E402
-from liif_core.report.study import COLUMNS  # noqa: E402
+from liif_core import config as configs
+from liif_core import jobs, trained
+from liif_core.data.check import make_uncached
+from liif_core.errors import UserError
+from liif_core.files import write_atomically
+from liif_core.places import SHIPPED
+from liif_core.report.study import COLUMNS
 
 HEADER = ["model", "framework", "tests", "measured now"]
 

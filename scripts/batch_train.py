@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import config as configs  # noqa: E402
-from liif_core import experiments, jobs, run_folder, runlog  # noqa: E402
-from liif_core.errors import UserError  # noqa: E402
-from liif_core.places import WORK  # noqa: E402
+from liif_core import config as configs
+from liif_core import experiments, jobs, run_folder, runlog
+from liif_core.errors import UserError
+from liif_core.places import WORK
 
 HEADER = ["experiment", "framework", "best PSNR", "time"]
 WORDS = {"new": "train", "unfinished": "go on with", "finished": "skip"}

@@ -16,9 +16,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, coords, data, environment, evaluation, experiments  # noqa: E402
-from liif_core.config import PRETRAINED, TestConfig  # noqa: E402
-from liif_core.normalisation import Normalisation  # noqa: E402
+from liif_core import checkpoint, config, coords, data, environment, evaluation, experiments
+from liif_core.config import PRETRAINED, TestConfig
+from liif_core.normalisation import Normalisation
 
 REGRESSION = {"name": "regression", "args": {}}
 STANDSTILL = {"name": "sgd", "args": {"lr": 0}}  # a step that computes gradients and changes nothing

@@ -17,7 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import imaging, metrics, sheet  # noqa: E402
+from liif_core import imaging, metrics, sheet
 
 PICTURE = ROOT / "examples" / "chelsea.png"
 FACTOR = 3.7

@@ -19,13 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, imaging, jittor_setup, jobs, picture_files, viewer  # noqa: E402
-from liif_core.cli import GPU_HELP  # noqa: E402
-from liif_core.config import PRETRAINED  # noqa: E402
-from liif_core.errors import Stopped, UserError, one_line  # noqa: E402
-from liif_core.picture import FORMATS  # noqa: E402
-from liif_core.renderer import Renderer  # noqa: E402
-from liif_core.viewer import Visit  # noqa: E402
+from liif_core import checkpoint, imaging, jittor_setup, jobs, picture_files, viewer
+from liif_core.cli import GPU_HELP
+from liif_core.config import PRETRAINED
+from liif_core.errors import Stopped, UserError, one_line
+from liif_core.picture import FORMATS
+from liif_core.renderer import Renderer
+from liif_core.viewer import Visit
 
 GRADIO = "gradio>=6.31,<7"
 
@@ -40,7 +40,7 @@ if importlib.util.find_spec("gradio") is None:
 FOLDER = tempfile.TemporaryDirectory(prefix="liif-web-")  # of uploads, views and results
 # Gradio looks at these when it is imported, and would report that it was.
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FOLDER.name}
-import gradio as gr  # noqa: E402
+import gradio as gr
 
 EXAMPLE = ROOT / "examples" / "chelsea.png"
 FRAMEWORKS = {"PyTorch": "torch", "Jittor": "jittor"}

@@ -21,9 +21,9 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, environment, imaging, metrics  # noqa: E402
-from liif_core.config import PRETRAINED, DataNorm  # noqa: E402
-from liif_core.normalisation import Normalisation  # noqa: E402
+from liif_core import checkpoint, coords, environment, imaging, metrics
+from liif_core.config import PRETRAINED, DataNorm
+from liif_core.normalisation import Normalisation
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"

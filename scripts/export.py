@@ -21,11 +21,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, environment, jobs, provenance  # noqa: E402
-from liif_core.config import PRETRAINED, DataNorm  # noqa: E402
-from liif_core.errors import UserError  # noqa: E402
-from liif_core.files import check_writable, write_atomically  # noqa: E402
-from liif_core.jittor_setup import pip_install  # noqa: E402
+from liif_core import checkpoint, coords, environment, jobs, provenance
+from liif_core.config import PRETRAINED, DataNorm
+from liif_core.errors import UserError
+from liif_core.files import check_writable, write_atomically
+from liif_core.jittor_setup import pip_install
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 # numpy is named because pip would else replace it with one that Jittor cannot use.

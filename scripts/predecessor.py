@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, data, environment, evaluation, imaging, metrics  # noqa: E402
-from liif_core.config import PRETRAINED, MultiStepLR  # noqa: E402
-from liif_core.data.batching import Batches  # noqa: E402
-from liif_core.normalisation import Normalisation  # noqa: E402
-from liif_core.report import reference  # noqa: E402
-from liif_core.schedule import learning_rate  # noqa: E402
+from liif_core import checkpoint, config, data, environment, evaluation, imaging, metrics
+from liif_core.config import PRETRAINED, MultiStepLR
+from liif_core.data.batching import Batches
+from liif_core.normalisation import Normalisation
+from liif_core.report import reference
+from liif_core.schedule import learning_rate
 
 WEIGHTS = PRETRAINED.with_name("edsr-baseline-liif_bsds400.safetensors")  # the same whatever becomes the default
 MILESTONES = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)  # of the paper, kept for 100 epochs

@@ -19,11 +19,11 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import environment, jobs  # noqa: E402
-from liif_core.errors import UserError  # noqa: E402
-from liif_core.jittor_setup import pip_install  # noqa: E402
-from scripts import batch_train, sweep_job  # noqa: E402
-from scripts.sweep_job import Run, launched  # noqa: E402
+from liif_core import environment, jobs
+from liif_core.errors import UserError
+from liif_core.jittor_setup import pip_install
+from scripts import batch_train, sweep_job
+from scripts.sweep_job import Run, launched
 
 TIMEOUTS = 100  # a job that reaches its time limit is requeued so often
 YEAR = 365 * 24 * 60  # minutes: submitit's local jobs must have a limit

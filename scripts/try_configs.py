@@ -22,10 +22,10 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli, demo, imaging, jobs  # noqa: E402
-from liif_core import config as configs  # noqa: E402
-from liif_core.errors import Stopped, UserError  # noqa: E402
-from liif_core.places import SHIPPED  # noqa: E402
+from liif_core import cli, demo, imaging, jobs
+from liif_core import config as configs
+from liif_core.errors import Stopped, UserError
+from liif_core.places import SHIPPED
 
 LOW = 12  # pixels: the side of the low resolution
 TINY = {

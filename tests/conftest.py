@@ -18,10 +18,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import pictures  # noqa: E402
-from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml  # noqa: E402
+import pictures
+from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml
 
-from liif_core import cli, demo, imaging  # noqa: E402
+from liif_core import cli, demo, imaging
 
 COMMANDS = {"train": cli.train, "test": cli.test, "demo": demo.demo}
 

@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0:1] = [str(ROOT / "tests"), str(ROOT)]
 
-import kill_scenes  # noqa: E402
-import pictures  # noqa: E402
-import small_run  # noqa: E402
-from lives import LAST, Life, Run, differences  # noqa: E402
+import kill_scenes
+import pictures
+import small_run
+from lives import LAST, Life, Run, differences
 
-from liif_core.errors import UserError  # noqa: E402
+from liif_core.errors import UserError
 
 KILLS_PER_RUN = 5  # about: a run that is killed more often than it saves gets nowhere
 STEP_SAVE = 7

@@ -12,8 +12,8 @@ from small_run import run
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-import candidates  # noqa: E402
-import common  # noqa: E402
+import candidates
+import common
 
 SMALL_PICTURE = ["--size", "12", "16", "--scale", "2"]
 SMALL_BATCH = ["batch_size=2", "wrapper.args.inp_size=12", "wrapper.args.sample_q=32"]

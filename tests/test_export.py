@@ -31,7 +31,7 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(
         package, reason=f"{package} is not installed: pip install onnx onnxscript onnxruntime 'numpy<2'"
     )
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 TOLERANCE = 1e-4
 EXAMPLE = ROOT / "examples" / "enlarge_onnx.py"
