@@ -18,10 +18,11 @@ import common
 import numpy as np
 from compare_upstream import load_upstream
 
-from liif_core import checkpoint, environment
-from liif_core.config import PRETRAINED
+from liif_core import checkpoint
 from liif_core.errors import UserError
 from liif_core.initial import initial_parameters
+from liif_core.system import devices, memory
+from liif_core.system.places import PRETRAINED
 
 AS_IT_IS, PAGES_KEPT, PLAIN = "upstream as it is", "upstream, pages kept", "plain formulation (tests/plain.py)"
 BASELINES = [AS_IT_IS, PAGES_KEPT, PLAIN, "PyTorch"]  # what the others are held against
@@ -71,8 +72,8 @@ def precision_of(name: str) -> str:
 
 def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: dict) -> Any:
     """An engine with the weights of seed 0; training: method_spec and optimizer_spec."""
-    device = environment.prepare(framework, gpu)
-    if device.kind != environment.choose_device(gpu).kind:
+    device = devices.prepare(framework, gpu)
+    if device.kind != devices.choose_device(gpu).kind:
         raise UserError(device.note)  # Jittor beside a GPU that it cannot use
     engine_class = importlib.import_module(f"liif_{framework}.engine").Engine
     engine = engine_class(spec, device.kind, *training, precision=precision)
@@ -82,11 +83,11 @@ def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: 
 
 def upstream_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tuple[Any, dict[str, tuple[int, ...]], str]:
     """Upstream's model with the same weights, the shapes of its parameters, and its device."""
-    device = environment.choose_device(gpu).kind
+    device = devices.choose_device(gpu).kind
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if keep_pages:
-        environment.keep_freed_pages()
+        memory.keep_freed_pages()
     import torch
 
     warnings.filterwarnings("ignore", message="torch.meshgrid")

@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 
-from liif_core import environment, provenance
+from liif_core.system import devices, provenance
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 MIB = 2**20
@@ -182,7 +182,7 @@ def options(description: str, runs: int = 5) -> argparse.ArgumentParser:
     """What all scripts are asked."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--upstream", type=clone, metavar="PATH", help="a clone of yinboc/liif to measure as well")
-    native = ["fp32", "bf16"] if environment.cpu_has_bf16() else ["fp32"]
+    native = ["fp32", "bf16"] if devices.cpu_has_bf16() else ["fp32"]
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=native, help=f"default: {native}")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="candidates whose names contain one of these")
     parser.add_argument("--runs", type=int, default=runs, help=f"default: {runs}")
@@ -193,7 +193,7 @@ def options(description: str, runs: int = 5) -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments, and in `kind` the device that --gpu comes to: "cpu" or "cuda"."""
     arguments = parser.parse_args()
-    arguments.kind = environment.choose_device(arguments.gpu).kind
+    arguments.kind = devices.choose_device(arguments.gpu).kind
     return arguments
 
 

@@ -16,7 +16,7 @@ import candidates
 import common
 from compare_upstream import SPECS
 
-from liif_core import environment
+from liif_core.system import devices
 
 SHAPES = {  # (rows, width) by device: the decoder's tiles, and a large square
     "cpu": [(4096, 256), (8192, 256), (2048, 2048)],
@@ -33,7 +33,7 @@ class Products(common.Work):
     """once(library, precision, rows, width): the product, as often as WORK wants it."""
 
     def __init__(self, gpu: str):
-        self.kind = environment.prepare(self.framework, gpu).kind
+        self.kind = devices.prepare(self.framework, gpu).kind
         self.ready: dict[tuple, tuple] = {}
 
     def once(self, *key) -> None:

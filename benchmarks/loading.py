@@ -23,9 +23,10 @@ import common
 import numpy as np
 from PIL import Image
 
-from liif_core import config, data, environment
+from liif_core import config, data
 from liif_core.data.batching import Batches
 from liif_core.normalisation import Normalisation
+from liif_core.system import memory
 
 HEIGHT, WIDTH = 1356, 2040
 RECIPE = "train-div2k/train_edsr-baseline-liif.yaml"
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
-    environment.keep_freed_pages()  # as train.py does; upstream gains by it, too
+    memory.keep_freed_pages()  # as train.py does; upstream gains by it, too
     found: dict[str, tuple[Callable, Callable]] = {}
     with tempfile.TemporaryDirectory() as place:
         os.environ["LIIF_CACHE"] = f"{place}/cache"

@@ -24,8 +24,9 @@ from pathlib import Path
 import common
 import loading
 
-from liif_core import data, environment
+from liif_core import data
 from liif_core.data.batching import Batches, checked
+from liif_core.system import devices
 
 MB = 1e6
 DIFFERENT = 4  # contents
@@ -51,7 +52,7 @@ def held() -> dict[str, float]:
 
 def draw(folder: Path, arguments: argparse.Namespace) -> None:
     """In a child: open the folder, draw, and print what is held while the last batch is in hand."""
-    environment.prepare(arguments.framework, "cpu")
+    devices.prepare(arguments.framework, "cpu")
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores
     spec = loading.data_spec(folder, arguments.cache)
     spec["dataset"]["args"]["repeat"] = 20 * arguments.pictures // len(list(folder.iterdir()))

@@ -26,12 +26,13 @@ import common
 import numpy as np
 import pictures
 
-from liif_core import checkpoint, config, data, environment, evaluation
+from liif_core import checkpoint, config, data, evaluation
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.normalisation import Normalisation
 from liif_core.report.study import FRAMEWORKS
+from liif_core.system import devices
 
 CONFIG = "train-bsds400/train_edsr-baseline-liif.yaml"
 EVERY = 20  # steps from one look to the next
@@ -42,7 +43,7 @@ class Training(common.Work):
     """A run that goes on when it is told to."""
 
     def __init__(self, framework: str, settings: TrainConfig, folder: Path, operators: Path | None):
-        environment.prepare(framework, "cpu")
+        devices.prepare(framework, "cpu")
         if framework == "jittor" and operators:
             keep_operators_in(operators)
         specs = (spec.model_dump() for spec in (settings.model, settings.method, settings.optimizer))

@@ -20,8 +20,8 @@ import safetensors.numpy
 from liif_core import upstream_checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
-from liif_core.files import write_atomically
-from liif_core.places import SHIPPED
+from liif_core.system.files import write_atomically
+from liif_core.system.places import SHIPPED
 
 FORMAT = "liif-checkpoint-1"
 OPTIMIZER, RAW = "optimizer.", "raw."

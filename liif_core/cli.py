@@ -19,17 +19,18 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from liif_core import checkpoint, data, environment, evaluation, provenance, run_folder, runlog, training
+from liif_core import checkpoint, data, evaluation, run_folder, runlog, training
 from liif_core import config as configs
-from liif_core.config import PRETRAINED, DataNorm, TestConfig
+from liif_core.config import DataNorm, TestConfig
 from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
-from liif_core.files import check_writable, write_atomically
 from liif_core.normalisation import Normalisation
-from liif_core.places import WORK
-from liif_core.ranks import ALONE, Ranks
-from liif_core.ranks import read as read_ranks
-from liif_core.steady import steady_streams
+from liif_core.system import devices, provenance
+from liif_core.system.distributed import ALONE, Ranks
+from liif_core.system.distributed import read as read_ranks
+from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.places import PRETRAINED, WORK
+from liif_core.system.streams import steady_streams
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
@@ -76,9 +77,9 @@ def leave_at_once(status: int) -> NoReturn:
     os._exit(status)
 
 
-def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> environment.Device:
+def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> devices.Device:
     """Prepare the process for a framework and say where it will run, before an import that may take minutes."""
-    device = environment.prepare(framework, gpu, ranks)
+    device = devices.prepare(framework, gpu, ranks)
     print(f"{framework}: {device.note}", flush=True)
     return device
 

@@ -9,6 +9,7 @@ import importlib
 import sys
 
 import liif_core
+from liif_core.system import packages
 
 # name: (module, function, what it does)
 COMMANDS = {
@@ -41,10 +42,10 @@ def overview() -> str:
 
 def run_in_framework(name: str, arguments: list[str]) -> None:
     """Run a command of both trees in that which --framework names."""
-    from liif_core import cli, jobs
+    from liif_core import cli
 
     parser = argparse.ArgumentParser(prog=f"liif {name}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--framework", choices=jobs.FRAMEWORKS, default="torch")
+    parser.add_argument("--framework", choices=packages.FRAMEWORKS, default="torch")
     chosen, rest = parser.parse_known_args(arguments)
     module, function, _ = COMMANDS[name]
     command = getattr(importlib.import_module(module), function)

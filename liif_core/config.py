@@ -13,12 +13,10 @@ import pydantic
 import yaml
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from liif_core import places
 from liif_core.errors import UserError
-from liif_core.places import SHIPPED
 from liif_core.registry import explain
-
-PRETRAINED = SHIPPED / "pretrained" / "edsr-baseline-liif_bsds400-further.safetensors"
+from liif_core.system import places
+from liif_core.system.places import SHIPPED
 
 
 class Strict(pydantic.BaseModel):

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import checkpoint, environment, upstream_checkpoint
+from liif_core import checkpoint, upstream_checkpoint
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import DataNorm
 from liif_core.engine import State
 from liif_core.errors import UserError
-from liif_core.files import check_writable, write_atomically
-from liif_core.jittor_setup import pip_install
+from liif_core.system import packages
+from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.packages import pip_install
 
 ADAM = {"name": "adam", "args": {"lr": 1e-4}}  # of upstream's configs
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by upstream's names
@@ -27,7 +28,7 @@ OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by upstream's names
 def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
     """Write upstream's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
     if importlib.util.find_spec("torch") is None:
-        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*environment.PACKAGES['torch'])}`")
+        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
     import torch
 
     model = upstream_checkpoint.model_content(bare.model, bare.state.parameters)

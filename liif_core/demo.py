@@ -11,17 +11,18 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import demo_plan, environment, film, imaging, picture_files, sheet
+from liif_core import demo_plan, film, imaging, picture_files, sheet
 from liif_core.cli import GPU_HELP, PRECISION_HELP, load_engine
-from liif_core.config import PRETRAINED
 from liif_core.demo_plan import Task
 from liif_core.engine import PRECISIONS
 from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.evaluation import Network
-from liif_core.files import scratch
 from liif_core.normalisation import Normalisation
 from liif_core.picture import Picture, fit
+from liif_core.system import memory
+from liif_core.system.files import scratch
+from liif_core.system.places import PRETRAINED
 
 TILE_HELP = (
     "encode in overlapping squares of this side, in pixels, for less memory; 0: at once (default: auto, by size)"
@@ -88,7 +89,7 @@ def demo(framework: str, load_tree: Callable) -> None:
         engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor's own would leave at once
         if engine.device_kind == "cpu":
-            environment.limit_memory()
+            memory.limit_memory()
         return Network(engine, Normalisation(norm), arguments.tile), place
 
     if arguments.zoom is not None:

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from liif_core import environment, jittor_setup
 from liif_core.errors import UserError
-from liif_core.places import CODE, INSTALLED, SHIPPED
+from liif_core.system import devices, jittor_setup, packages
+from liif_core.system.places import CODE, INSTALLED, SHIPPED
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
 RUN_LIMIT_SECONDS = 1800
@@ -93,7 +93,7 @@ def examine() -> Iterator[Finding]:
     yield from _packages()
     yield _attempt("C++ compiler", jittor_setup.require_compiler, "found")
     yield _attempt("Python headers", jittor_setup.require_python_headers, "found")
-    gpus = environment.count_gpus()
+    gpus = devices.count_gpus()
     yield Finding("GPUs", str(gpus) if gpus else "none: everything runs on the CPU")
     try:
         home = jittor_setup.jittor_home()
@@ -137,7 +137,7 @@ def _packages() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             found = "not installed"
         good = found != "not installed" and _satisfies(found, wanted)
-        yield Finding(name, found, wanted, good, jittor_setup.pip_install(requirement.strip()))
+        yield Finding(name, found, wanted, good, packages.pip_install(requirement.strip()))
 
 
 def _satisfies(version: str, wanted: str) -> bool:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import provenance
 from liif_core.errors import UserError
+from liif_core.system import provenance
 
 BLOCK = 1 << 20
 ATTEMPTS = 5  # in a row that bring nothing new; an address that never brought anything gets two

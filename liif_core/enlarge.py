@@ -9,10 +9,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from liif_core import environment, tiling
+from liif_core import tiling
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.picture import Picture, levels
+from liif_core.system import memory
 
 SMALLEST_TILE = 16  # pixels
 Result = TypeVar("Result")
@@ -56,7 +57,7 @@ def with_memory_that_is_there(network: Network, size: tuple[int, int], attempt: 
                     raise
                 network.tile = _smaller(network, size, error)
             if network.engine.device_kind == "cpu":
-                environment.limit_memory()
+                memory.limit_memory()
     finally:
         network.tile = before
 

@@ -14,7 +14,7 @@ from liif_core import imaging, metrics, sheet, tiling
 from liif_core.config import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.normalisation import Normalisation
-from liif_core.ranks import ALONE, Ranks
+from liif_core.system.distributed import ALONE, Ranks
 
 
 @dataclass

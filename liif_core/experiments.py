@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from liif_core.errors import UserError
-from liif_core.places import SHIPPED
 from liif_core.registry import nearest_known
+from liif_core.system.places import SHIPPED
 
 FILE = SHIPPED / "configs" / "experiments.txt"
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from liif_core import coords, imaging, jittor_setup
+from liif_core import coords, imaging
 from liif_core.enlarge import with_memory_that_is_there
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
-from liif_core.files import check_writable, replacing
 from liif_core.sheet import sheet
+from liif_core.system import packages
+from liif_core.system.files import check_writable, replacing
 from liif_core.tiling import Box
 
 FASTEST = {".gif": 50, ".mp4": 240}  # frames per second, by ending; browsers slow down faster GIFs
@@ -93,7 +94,7 @@ def check(film: Film, path: Path, picture: tuple[int, int]) -> None:
     if not 1 <= film.frames_per_second <= FASTEST[suffix]:
         raise UserError(f"{film.frames_per_second:g} frames per second: {suffix} takes 1 to {FASTEST[suffix]}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        command = jittor_setup.pip_install("imageio-ffmpeg")
+        command = packages.pip_install("imageio-ffmpeg")
         raise UserError(f"MP4 needs the Python package imageio-ffmpeg: run `{command}`, or write a .gif")
     if suffix == ".mp4":
         import imageio_ffmpeg

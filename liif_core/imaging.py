@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from liif_core import files
 from liif_core.errors import UserError
+from liif_core.system import files
 
 # Pillow warns above 89 and refuses above 179 megapixels; a 2 GB picture is where memory gets tight.
 MAX_PIXELS = 700_000_000

@@ -23,12 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from liif_core.errors import UserError
-from liif_core.places import CODE
-from liif_core.runlog import duration
-from liif_core.steady import steady_streams
+from liif_core.system.places import CODE
+from liif_core.system.streams import steady_streams
+from liif_core.system.text import duration, print_table
 
 TAIL = 8  # lines of a failed command that are shown again at the end
-FRAMEWORKS = ("torch", "jittor")
 
 
 @dataclass
@@ -197,13 +196,6 @@ def state_of(status: int, stopping: bool) -> str:
     if status == 0:
         return "done"
     return "stopped" if stopping else "failed"
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they must be."""
-    widths = [max(len(str(row[column])) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def finish(pool: Pool, header: Sequence[str], results: Sequence[Result | None], started: float) -> int:

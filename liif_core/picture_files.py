@@ -17,9 +17,10 @@ import numpy as np
 import PIL.Image
 from PIL import ExifTags
 
-from liif_core import files, imaging
+from liif_core import imaging
 from liif_core.errors import UserError
 from liif_core.picture import AVIF, FORMATS, GIF, JPEG, PNG, PROFILE, TIFF, WEBP, Format, Picture, pyvips, to_vips
+from liif_core.system import files
 
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
 SUFFIXES = ", ".join(FORMATS)

@@ -21,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from liif_core import environment, picture_files, viewer
+from liif_core import picture_files, viewer
 from liif_core.cli import load_engine
 from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import Network
-from liif_core.files import scratch
 from liif_core.normalisation import Normalisation
 from liif_core.picture import fit
-from liif_core.places import CODE
+from liif_core.system import memory
+from liif_core.system.files import scratch
+from liif_core.system.places import CODE
 from liif_core.viewer import View
 
 PATIENCE = 5  # seconds that the process has for its end
@@ -180,7 +181,7 @@ class Service:
                 raise Stopped
 
         if network.engine.device_kind == "cpu":
-            environment.limit_memory()
+            memory.limit_memory()
         with scratch(output.parent, (*size, picture.pixels.shape[2]), picture.pixels.dtype) as pixels:
             enlarge(network, picture, pixels, advance)
             picture_files.write(output, pixels, picture)

@@ -12,7 +12,7 @@ from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.errors import UserError
-from liif_core.files import WRITING, write_atomically
+from liif_core.system.files import WRITING, write_atomically
 
 LOCK = "run.lock"
 LAST, PREVIOUS = "epoch-last.safetensors", "epoch-previous.safetensors"

@@ -21,8 +21,8 @@ import yaml
 from tqdm import tqdm
 
 from liif_core.errors import UserError
-from liif_core.files import write_atomically
-from liif_core.jittor_setup import pip_install
+from liif_core.system.files import write_atomically
+from liif_core.system.packages import pip_install
 
 # tensorboardX imports PyTorch where it is installed, which has no place in the core and costs two seconds.
 _hidden = {} if "torch" in sys.modules else {"torch": None}
@@ -204,11 +204,3 @@ def open_board(project: str, folder: Path) -> Any:
     except Exception as error:
         raise UserError(f"--wandb {project}: {error}; WANDB_MODE=offline does without a network") from None
     return run
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 12.3s, 4.5m or 6.7h."""
-    for unit, size in (("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f}{unit}"
-    return f"{seconds:.1f}s"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from liif_core import checkpoint, experiments, jobs, provenance
+from liif_core import checkpoint, experiments
 from liif_core.errors import UserError
-from liif_core.places import WORK
+from liif_core.system import packages, provenance
+from liif_core.system.places import WORK
 
 BICUBIC = "bicubic"
 
@@ -43,8 +44,8 @@ class Model:
         if self.path is None:
             return ["pillow"]
         if wanted == "own":
-            return [self.trained_in] if self.trained_in else list(jobs.FRAMEWORKS)
-        return list(jobs.FRAMEWORKS) if wanted == "both" else [wanted]
+            return [self.trained_in] if self.trained_in else list(packages.FRAMEWORKS)
+        return list(packages.FRAMEWORKS) if wanted == "both" else [wanted]
 
 
 def runs(folder: Path) -> list[Model]:
@@ -59,7 +60,7 @@ def runs(folder: Path) -> list[Model]:
             print(f"left out: {run} has no checkpoint yet")
             continue
         experiment, _, framework = run.name.rpartition("_")
-        if framework in jobs.FRAMEWORKS:
+        if framework in packages.FRAMEWORKS:
             found.append(Model(run.name, experiment, existing[0], framework, run / "results"))
         else:
             found.append(Model(run.name, "", existing[0], None, run / "results"))
@@ -105,13 +106,13 @@ def add_arguments(parser) -> None:
     """--save-dir, --models and --frameworks."""
     parser.add_argument("--save-dir", type=Path, help="a folder of run folders, like save/bsds400: all of them")
     parser.add_argument("--models", nargs="+", default=[], metavar="FILE", help="checkpoints, or bicubic")
-    choices = ["own", *jobs.FRAMEWORKS, "both"]
+    choices = ["own", *packages.FRAMEWORKS, "both"]
     parser.add_argument("--frameworks", choices=choices, default="own", help="own (default): the one that trained it")
 
 
 def scripts_tree(framework: str) -> str:
     """The tree whose script runs a model; bicubic needs none and takes either."""
-    return framework if framework in jobs.FRAMEWORKS else jobs.FRAMEWORKS[0]
+    return framework if framework in packages.FRAMEWORKS else packages.FRAMEWORKS[0]
 
 
 def default_output() -> Path:

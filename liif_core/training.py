@@ -7,15 +7,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import data, evaluation, provenance, schedule
+from liif_core import data, evaluation, schedule
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.data.sampling import step_seed
 from liif_core.errors import Stopped, Unsavable, UserError
-from liif_core.ranks import ALONE, Ranks
 from liif_core.run import Run, begin
-from liif_core.runlog import duration
-from liif_core.stop_request import StopRequest
+from liif_core.system import provenance
+from liif_core.system.distributed import ALONE, Ranks
+from liif_core.system.signals import StopRequest
+from liif_core.system.text import duration
 
 
 def make_data_sets(config: TrainConfig) -> tuple:

@@ -3,13 +3,13 @@
 import jittor as jt
 import numpy as np
 
-from liif_core import ranks
 from liif_core.errors import UserError
+from liif_core.system import distributed
 
 
 def join(device: str) -> int:
     """Meet the other processes, if mpirun has started some; how many there are in all."""
-    count = ranks.read("jittor").count
+    count = distributed.read("jittor").count
     if count != jt.world_size:  # mpirun and libmpi of two kinds: each process believes to be alone
         raise UserError(
             f"mpirun has started {count} processes, Jittor meets {jt.world_size}: use the mpirun beside mpicc"

@@ -7,13 +7,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from liif_core import ranks
 from liif_core.errors import Unsavable
+from liif_core.system import distributed
 
 
 def join(device: str) -> int:
     """Meet the other processes, if torchrun has started some; how many there are in all."""
-    count = ranks.read("torch").count
+    count = distributed.read("torch").count
     if count > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)

@@ -19,11 +19,11 @@ from PIL import Image
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import demo_plan, imaging, jobs, provenance, sheet, trained
-from liif_core.config import PRETRAINED
+from liif_core import demo_plan, imaging, jobs, sheet, trained
 from liif_core.errors import UserError
-from liif_core.files import check_writable, write_atomically
-from liif_core.places import WORK
+from liif_core.system import provenance
+from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.places import PRETRAINED, WORK
 
 HEADER = ["model", "framework", "picture"]
 COLUMN = 360  # pixels: how wide a column of the sheet is at most

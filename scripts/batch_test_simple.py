@@ -26,9 +26,9 @@ from liif_core import config as configs
 from liif_core import jobs, trained
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
-from liif_core.files import write_atomically
-from liif_core.places import SHIPPED
 from liif_core.report.study import COLUMNS
+from liif_core.system.files import write_atomically
+from liif_core.system.places import SHIPPED
 
 HEADER = ["model", "framework", "tests", "measured now"]
 

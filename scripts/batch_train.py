@@ -19,7 +19,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from liif_core import config as configs
 from liif_core import experiments, jobs, run_folder, runlog
 from liif_core.errors import UserError
-from liif_core.places import WORK
+from liif_core.system import packages, text
+from liif_core.system.places import WORK
 
 HEADER = ["experiment", "framework", "best PSNR", "time"]
 WORDS = {"new": "train", "unfinished": "go on with", "finished": "skip"}
@@ -60,21 +61,21 @@ class Task:
         best = max((record["val_psnr"] for record in records if "val_psnr" in record), default=None)
         seconds = sum(record.get("seconds", 0) for record in records)
         cells = [self.experiment.name, self.framework, f"{best:.4f}" if best is not None else "-"]
-        return jobs.Result([*cells, runlog.duration(seconds) if records else "-"], state, last_lines or [])
+        return jobs.Result([*cells, text.duration(seconds) if records else "-"], state, last_lines or [])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is to be trained; scripts/sweep.py asks the same."""
     parser.add_argument("--recipe", default="div2k", help=f"{', '.join(experiments.recipes())} (default: div2k)")
     parser.add_argument("--only", help="experiments or groups of configs/experiments.txt, with commas between")
-    parser.add_argument("--framework", choices=[*jobs.FRAMEWORKS, "both"], default="torch")
+    parser.add_argument("--framework", choices=[*packages.FRAMEWORKS, "both"], default="torch")
     parser.add_argument("--save-dir", type=Path, help="where run folders go (default: save/<recipe>)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as for train.py")
 
 
 def tasks(arguments: argparse.Namespace) -> list[Task]:
     """What is asked for, in the order of configs/experiments.txt. Raises UserError for a wrong config."""
-    frameworks = jobs.FRAMEWORKS if arguments.framework == "both" else [arguments.framework]
+    frameworks = packages.FRAMEWORKS if arguments.framework == "both" else [arguments.framework]
     folder = arguments.save_dir or WORK / "save" / arguments.recipe
     found = [
         Task(e, framework, folder / f"{e.name}_{framework}", e.config_in(arguments.recipe), arguments.set)

@@ -16,9 +16,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, coords, data, environment, evaluation, experiments
-from liif_core.config import PRETRAINED, TestConfig
+from liif_core import checkpoint, config, coords, data, evaluation, experiments
+from liif_core.config import TestConfig
 from liif_core.normalisation import Normalisation
+from liif_core.system import devices
+from liif_core.system.places import PRETRAINED
 
 REGRESSION = {"name": "regression", "args": {}}
 STANDSTILL = {"name": "sgd", "args": {"lr": 0}}  # a step that computes gradients and changes nothing
@@ -197,7 +199,7 @@ def main() -> None:
     if not (arguments.upstream / "models" / "liif.py").is_file():
         parser.error(f"{arguments.upstream} is no clone of yinboc/liif: it has no models/liif.py")
     for framework in ("torch", "jittor"):
-        environment.prepare(framework, "cpu")
+        devices.prepare(framework, "cpu")
     for number, name in enumerate(arguments.models):
         same = next((other for other in arguments.models[:number] if SPECS[other] == SPECS[name]), None)
         if same:

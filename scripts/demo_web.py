@@ -19,12 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, imaging, jittor_setup, jobs, picture_files, viewer
+from liif_core import checkpoint, imaging, jobs, picture_files, viewer
 from liif_core.cli import GPU_HELP
-from liif_core.config import PRETRAINED
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.picture import FORMATS
 from liif_core.renderer import Renderer
+from liif_core.system import packages
+from liif_core.system.places import PRETRAINED
 from liif_core.viewer import Visit
 
 GRADIO = "gradio>=6.31,<7"
@@ -32,7 +33,7 @@ GRADIO = "gradio>=6.31,<7"
 
 def missing() -> int:
     """Say what to install."""
-    raise UserError(f"the Python package 'gradio' is not installed: run `{jittor_setup.pip_install(GRADIO)}`")
+    raise UserError(f"the Python package 'gradio' is not installed: run `{packages.pip_install(GRADIO)}`")
 
 
 if importlib.util.find_spec("gradio") is None:

@@ -21,9 +21,11 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, environment, imaging, metrics
-from liif_core.config import PRETRAINED, DataNorm
+from liif_core import checkpoint, coords, imaging, metrics
+from liif_core.config import DataNorm
 from liif_core.normalisation import Normalisation
+from liif_core.system import devices
+from liif_core.system.places import PRETRAINED
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -39,7 +41,7 @@ class Network:
     """The weights in pretrained/ in the PyTorch tree, and the example shrunk by 4."""
 
     def __init__(self):
-        environment.prepare("torch", "cpu")
+        devices.prepare("torch", "cpu")
         import torch
 
         from liif_torch.engine import Engine

@@ -21,11 +21,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, environment, jobs, provenance
-from liif_core.config import PRETRAINED, DataNorm
+from liif_core import checkpoint, coords, jobs
+from liif_core.config import DataNorm
 from liif_core.errors import UserError
-from liif_core.files import check_writable, write_atomically
-from liif_core.jittor_setup import pip_install
+from liif_core.system import devices, provenance
+from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.packages import pip_install
+from liif_core.system.places import PRETRAINED
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 # numpy is named because pip would else replace it with one that Jittor cannot use.
@@ -167,7 +169,7 @@ OPEN = {"onnx": open_onnx, "torch-export": open_torch_export}
 def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
     found = checkpoint.load(path)
-    environment.prepare("torch", "cpu")
+    devices.prepare("torch", "cpu")
     import torch
 
     from liif_torch.engine import Engine

@@ -13,12 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, data, environment, evaluation, imaging, metrics
-from liif_core.config import PRETRAINED, MultiStepLR
+from liif_core import checkpoint, config, data, evaluation, imaging, metrics
+from liif_core.config import MultiStepLR
 from liif_core.data.batching import Batches
 from liif_core.normalisation import Normalisation
 from liif_core.report import reference
 from liif_core.schedule import learning_rate
+from liif_core.system import devices
+from liif_core.system.places import PRETRAINED
 
 WEIGHTS = PRETRAINED.with_name("edsr-baseline-liif_bsds400.safetensors")  # the same whatever becomes the default
 MILESTONES = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)  # of the paper, kept for 100 epochs
@@ -69,7 +71,7 @@ def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
 
 def network() -> evaluation.Network:
     """WEIGHTS in the PyTorch tree."""
-    environment.prepare("torch", "cpu")
+    devices.prepare("torch", "cpu")
     from liif_torch.engine import Engine
 
     found = checkpoint.load(WEIGHTS)

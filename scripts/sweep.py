@@ -19,9 +19,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import environment, jobs
+from liif_core import jobs
 from liif_core.errors import UserError
-from liif_core.jittor_setup import pip_install
+from liif_core.system import devices
+from liif_core.system.packages import pip_install
 from scripts import batch_train, sweep_job
 from scripts.sweep_job import Run, launched
 
@@ -37,7 +38,7 @@ def places(parallel: int, gpus: int) -> list[tuple[int, ...]]:
         numbers = [int(number) for number in given.split(",") if number] if given is not None else None
     except ValueError:
         raise UserError(f"CUDA_VISIBLE_DEVICES={given}: GPU numbers with commas between are wanted") from None
-    there = environment.count_gpus()
+    there = devices.count_gpus()
     if numbers is None or there == 0:  # without any, all jobs run on the CPU
         numbers = list(range(there or parallel * gpus))
     if len(numbers) < parallel * gpus:

@@ -25,7 +25,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from liif_core import cli, demo, imaging, jobs
 from liif_core import config as configs
 from liif_core.errors import Stopped, UserError
-from liif_core.places import SHIPPED
+from liif_core.system import packages
+from liif_core.system.places import SHIPPED
 
 LOW = 12  # pixels: the side of the low resolution
 TINY = {
@@ -156,7 +157,7 @@ def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="A few steps of every training config in both frameworks.")
     parser.add_argument("--only", nargs="+", default=["train-*"], metavar="PATTERN", help='like "train-div2k/*rdn*"')
-    parser.add_argument("--frameworks", nargs="+", choices=jobs.FRAMEWORKS, default=list(jobs.FRAMEWORKS))
+    parser.add_argument("--frameworks", nargs="+", choices=packages.FRAMEWORKS, default=list(packages.FRAMEWORKS))
     parser.add_argument("--steps", type=int, default=2, help="training steps (default: 2)")
     parser.add_argument("--tiny", action="store_true", help="narrow models, for a machine in a hurry")
     parser.add_argument("--gpu", help="GPU number, or cpu")

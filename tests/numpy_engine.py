@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import cli, environment, ranks
+from liif_core import cli
 from liif_core.engine import State
+from liif_core.system import distributed, packages
 
 FEATURES = 2048  # a checkpoint of 50 KB, more than a block of any disk
 
@@ -82,7 +83,7 @@ def train(words: list[str], output: tuple[Path, Path], folder: Path, operation: 
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     sys.stdout.reconfigure(line_buffering=True)
-    environment.PACKAGES["numpy"], ranks.VARIABLES["numpy"] = ("numpy",), ()
+    packages.PACKAGES["numpy"], distributed.VARIABLES["numpy"] = ("numpy",), ()
     sys.argv = ["train.py", *words]
     if operation is not None:
         _die_before(operation, folder)

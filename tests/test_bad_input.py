@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from small_run import contents, model_spec, test_config, train_config, write_yaml
 
-from liif_core import cli, environment
+from liif_core import cli
+from liif_core.system import devices
 
 # Bad configs and data
 
@@ -230,7 +231,7 @@ def test_damaged_checkpoints_are_neither_used_nor_replaced(refused, world, train
 
 
 def test_a_gpu_that_is_not_there(refused, world, monkeypatch, tmp_path):
-    monkeypatch.setattr(environment, "count_gpus", lambda: 0)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
     config = write_yaml(tmp_path / "config.yaml", train_config(world))
     refused("--gpu 7: this machine has no GPU at all; --gpu cpu", "train", "--config", config, gpu="7")
     refused("--gpu 'one' is not understood", "train", "--config", config, gpu="one")

@@ -47,9 +47,9 @@ MODELS = {yaml.safe_dump(spec): spec for name in TRAIN for spec in [configs.load
 @pytest.mark.parametrize("text", MODELS, ids=lambda text: re.sub(r"\W+", "-", text)[:60])
 def test_every_model_of_a_config_is_built(tree, text):
     """Each different model once: configs that differ in data or schedule alone share theirs."""
-    from liif_core import environment
+    from liif_core.system import devices
 
-    environment.prepare(tree, "cpu")
+    devices.prepare(tree, "cpu")
     model = importlib.import_module(f"liif_{tree}.models").make(MODELS[text])
     assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
 

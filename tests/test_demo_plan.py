@@ -7,8 +7,9 @@ from pathlib import Path
 import pictures
 import pytest
 
-from liif_core import demo_plan, files
+from liif_core import demo_plan
 from liif_core.errors import UserError
+from liif_core.system import files
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""liif_core.environment, jittor_setup and doctor, each in a fresh process with an empty home folder.
+"""liif_core.system.devices, jittor_setup and doctor, each in a fresh process with an empty home folder.
 
 No framework is imported: in an empty home Jittor would compile for minutes.
 """
@@ -119,7 +119,7 @@ def test_a_value_that_is_not_understood_is_refused(tmp_path, gpu):
 
 
 def test_counting_gpus_does_not_need_one():
-    from liif_core.environment import count_gpus
+    from liif_core.system.devices import count_gpus
 
     assert count_gpus() >= 0
 
@@ -130,7 +130,7 @@ def test_a_pytorch_without_cuda_runs_on_the_cpu(tmp_path):
 
 
 def test_freed_pages_are_kept_on_glibc_and_the_users_settings_win(tmp_path):
-    code = "from liif_core.environment import keep_freed_pages as keep; print(keep())"
+    code = "from liif_core.system.devices import keep_freed_pages as keep; print(keep())"
     for variables, expected in (({}, platform.libc_ver()[0] == "glibc"), ({"MALLOC_TRIM_THRESHOLD_": "1"}, False)):
         result = subprocess.run(
             [sys.executable, "-c", code],

@@ -20,9 +20,9 @@ from small_run import load_script, run
 
 from liif_core import checkpoint, coords, imaging
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import PRETRAINED
 from liif_core.engine import State
 from liif_core.errors import UserError
+from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine
 from liif_torch.models import rdn
 from scripts import export_graphs

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from small_run import load_tree, model_spec
 
-from liif_core import environment, film, imaging
+from liif_core import film, imaging
 from liif_core.config import DataNorm
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.film import Film
 from liif_core.normalisation import Normalisation
 from liif_core.sheet import CAPTION, GAP
+from liif_core.system import devices
 
 PICTURE = pictures.picture(31, 47)
 SMALL = Film(size=(21, 32), zoom=6, centre=(0.3, 0.8), seconds=0.7, frames_per_second=10)  # 7 frames, and 10 at rest
@@ -36,7 +37,7 @@ ENDINGS = [
 
 @pytest.fixture(scope="module")
 def network(framework) -> Network:
-    environment.prepare(framework, "cpu")
+    devices.prepare(framework, "cpu")
     engine = load_tree(framework)()[0](model_spec(8))
     engine.seed(3)
     half = {"sub": [0.5], "div": [0.5]}

@@ -21,11 +21,12 @@ if __name__ == "__main__":
 from conftest import ROOT
 from small_run import FRAMEWORKS, model_spec
 
-from liif_core import data, environment
+from liif_core import data
 from liif_core.config import DataNorm
 from liif_core.data.batching import Batches
 from liif_core.data.sampling import step_seed
 from liif_core.normalisation import Normalisation
+from liif_core.system import devices
 
 STEPS = 20
 HALF = {"sub": [0.5], "div": [0.5]}
@@ -41,7 +42,7 @@ def losses(framework: str) -> list[float]:
     crops = {"inp_size": 11, "scale_max": 2.5, "sample_q": 77, "augment": True}
     wrapper = {"name": "sr-implicit-downsampled", "args": crops}
     samples = data.make({"dataset": dataset, "wrapper": wrapper}, seed=5, training=True)
-    environment.prepare(framework, "cpu")
+    devices.prepare(framework, "cpu")
     engine_class = importlib.import_module(f"liif_{framework}.engine").Engine
     make_loader = importlib.import_module(f"liif_{framework}.datasets").make_loader
     engine = engine_class(model_spec(8), "cpu", {"name": "regression"}, {"name": "adam", "args": {"lr": 1e-3}})

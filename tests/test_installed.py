@@ -14,8 +14,9 @@ from conftest import ROOT, outcome
 from small_run import load_script, run, train_config, write_yaml
 
 import liif_core
-from liif_core import cli, command, imaging, places
-from liif_core.config import PRETRAINED
+from liif_core import cli, command, imaging
+from liif_core.system import places
+from liif_core.system.places import PRETRAINED
 
 TREES = ("liif_core", "liif_torch", "liif_jittor")
 FOLDERS = ("configs", "pretrained", "reference")

@@ -13,15 +13,16 @@ import torch.nn.functional as F
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import coords, environment, evaluation, imaging, schedule
+from liif_core import coords, evaluation, imaging, schedule
 from liif_core.config import MultiStepLR
+from liif_core.system import devices
 
 
 @pytest.fixture(scope="module")
 def jt():
     if WITHOUT_JITTOR:
         pytest.skip("LIIF_WITHOUT_JITTOR is set")
-    environment.prepare("jittor", "cpu")
+    devices.prepare("jittor", "cpu")
     import jittor
 
     return jittor

@@ -18,15 +18,17 @@ import pytest
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import checkpoint, config, data, environment, evaluation
+from liif_core import checkpoint, config, data, evaluation
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import PRETRAINED, DataNorm
+from liif_core.config import DataNorm
 from liif_core.data.batching import Batches
 from liif_core.normalisation import Normalisation
+from liif_core.system import devices
+from liif_core.system.places import PRETRAINED
 
 if WITHOUT_JITTOR:
     pytest.skip("LIIF_WITHOUT_JITTOR is set", allow_module_level=True)
-environment.prepare("jittor", "cpu")
+devices.prepare("jittor", "cpu")
 
 import jittor as jt
 import torch

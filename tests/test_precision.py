@@ -5,15 +5,17 @@ import pytest
 import torch
 from conftest import ROOT
 
-from liif_core import checkpoint, environment, imaging, metrics
-from liif_core.config import PRETRAINED, DataNorm
+from liif_core import checkpoint, imaging, metrics
+from liif_core.config import DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.normalisation import Normalisation
+from liif_core.system import devices
+from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine, native_precisions
 
-needs_bf16 = pytest.mark.skipif(not environment.cpu_has_bf16(), reason="this processor has no bf16 arithmetic")
+needs_bf16 = pytest.mark.skipif(not devices.cpu_has_bf16(), reason="this processor has no bf16 arithmetic")
 METASR = {
     "name": "metasr",
     "args": {

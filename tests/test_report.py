@@ -17,10 +17,10 @@ from conftest import ROOT
 from small_run import load_script, train_config
 
 from liif_core import experiments, trained
-from liif_core.config import PRETRAINED
 from liif_core.errors import UserError
 from liif_core.report import command as report
 from liif_core.report import documents, measured, page, plots, reference, runs, study, tables
+from liif_core.system.places import PRETRAINED
 
 EXPERIMENTS = experiments.read()
 NASTY = 'a<b>&"c"'

@@ -19,7 +19,7 @@ from conftest import ROOT
 from small_run import EPOCHS, STEPS, records, train_config, write_yaml
 from test_runners import THREE, calls, summary
 
-from liif_core import environment
+from liif_core.system import devices
 from scripts import sweep, sweep_job
 from scripts.sweep_job import Run, launched
 
@@ -172,7 +172,7 @@ def test_without_submitit_there_is_a_command_that_mends_it(plan, call, tmp_path,
 
 
 def test_local_jobs_share_out_the_gpus(monkeypatch):
-    monkeypatch.setattr(environment, "count_gpus", lambda: 4)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert sweep.places(2, 2) == [(0, 1), (2, 3)] and sweep.places(2, 0) == [(), ()]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,2")
@@ -182,7 +182,7 @@ def test_local_jobs_share_out_the_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-fe81")
     with pytest.raises(sweep.UserError, match="CUDA_VISIBLE_DEVICES=GPU-fe81: GPU numbers"):
         sweep.places(1, 1)
-    monkeypatch.setattr(environment, "count_gpus", lambda: 0)  # then --gpus says nothing: all run on the CPU
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)  # then --gpus says nothing: all run on the CPU
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert sweep.places(2, 1) == [(0,), (1,)]
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from small_run import load_tree
 
-from liif_core import environment, tiling
+from liif_core import tiling
 from liif_core.config import DataNorm
 from liif_core.evaluation import Network
 from liif_core.normalisation import Normalisation
+from liif_core.system import devices
 from liif_torch import models
 from liif_torch.models import rdn
 from liif_torch.models.features import FeatureMap, encode
@@ -142,7 +143,7 @@ DECODERS = {
 def test_a_part_is_cut_out_of_the_whole(framework, name, box):
     """And only what it depends on is encoded. At x2, where the parts lie on the pixels of the whole, but no query on
     the centre of a feature pixel: at the picture's edge LIIF's areas are then rounding errors, here other ones."""
-    environment.prepare(framework, "cpu")
+    devices.prepare(framework, "cpu")
     engine = load_tree(framework)()[0]({"name": name, "args": DECODERS[name]})
     engine.seed(3)
     middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}  # so that nothing is clamped

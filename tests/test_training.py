@@ -16,7 +16,7 @@ from liif_core.data.batching import Batches
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
 from liif_core.normalisation import Normalisation
-from liif_core.ranks import Ranks
+from liif_core.system.distributed import Ranks
 
 
 class CountingEngine:

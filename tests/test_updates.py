@@ -7,10 +7,11 @@ import pytest
 import torch
 from small_run import load_tree, model_spec
 
-from liif_core import checkpoint, environment
+from liif_core import checkpoint
 from liif_core.checkpoint import Checkpoint
 from liif_core.data.sampling import step_seed
 from liif_core.engine import Update, split
+from liif_core.system import devices
 
 REGRESSION = {"name": "regression", "args": {}}
 ADAM = {"name": "adam", "args": {"lr": 1e-3}}
@@ -33,7 +34,7 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
 @pytest.fixture
 def make(framework):
     """An engine that trains, from its seed; `rules` are those of an Update."""
-    environment.prepare(framework, "cpu")
+    devices.prepare(framework, "cpu")
 
     def call(optimizer=PLAIN_STEP, precision="fp32", **rules):
         engine_class, _ = load_tree(framework)()

@@ -22,8 +22,9 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from liif_core import files, imaging
+from liif_core import imaging
 from liif_core.errors import UserError
+from liif_core.system import files
 
 VERSION = 1
 ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"

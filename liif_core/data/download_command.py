@@ -14,12 +14,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import files, imaging, places
+from liif_core import imaging
 from liif_core.data.catalogue import ARCHIVES, DATA_SETS
 from liif_core.data.folders import found
 from liif_core.data.obtain import count, missing, obtain
 from liif_core.errors import UserError
-from liif_core.places import WORK
+from liif_core.system import files, places
+from liif_core.system.places import WORK
 
 COMMAND = places.command("download", "download_data.py")
 FACES = f"""CelebA-HQ has to be fetched by hand: it lies on Google Drive, which asks for a browser, and links to it have

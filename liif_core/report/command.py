@@ -10,9 +10,9 @@ from pathlib import Path
 
 from liif_core import experiments
 from liif_core.errors import UserError
-from liif_core.files import check_writable, write_atomically
-from liif_core.places import INSTALLED, WORK
 from liif_core.report import documents, study
+from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.places import INSTALLED, WORK
 
 
 def find_studies(folders: list[Path]) -> list[study.Study]:

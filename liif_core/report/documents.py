@@ -11,11 +11,11 @@ from pathlib import Path
 
 from liif_core import experiments
 from liif_core.errors import UserError
-from liif_core.files import check_writable, write_atomically
-from liif_core.places import CODE
 from liif_core.report import measured, runs, study, tables
 from liif_core.report.study import Study
 from liif_core.report.tables import Table
+from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.places import CODE
 
 RESULTS = CODE / "results"
 DEFAULT = "pretrained"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import environment, provenance
 from liif_core.experiments import Experiment, recipes
-from liif_core.places import WORK
 from liif_core.report import measured, plots, runs
 from liif_core.report.study import FRAMEWORKS, Run, Study
 from liif_core.report.tables import Cell, Table, code, short
+from liif_core.system import devices, provenance
+from liif_core.system.places import WORK
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59616b; --paper: #fefefe; --line: #d8dce1; --shade: #f3f5f7;
@@ -231,7 +231,7 @@ def _environment(today: datetime.date) -> str:
     cpu = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", cpu.read_text()) if cpu.exists() else None
     rows.append(["processor", model[1] if model else platform.machine()])
-    rows.append(["GPUs", str(environment.count_gpus())])
+    rows.append(["GPUs", str(devices.count_gpus())])
     for package in ("torch", "jittor", "numpy", "pillow", "matplotlib"):
         try:
             rows.append([package, importlib.metadata.version(package)])

@@ -5,7 +5,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from liif_core.places import SHIPPED
+from liif_core.system.places import SHIPPED
 
 FOLDER = SHIPPED / "reference"
 

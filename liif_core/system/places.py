@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # Of the packages: the checkout's root, or site-packages.
-CODE = Path(__file__).resolve().parents[1]
+CODE = Path(__file__).resolve().parents[2]
 
 # pip's copy of configs/, pretrained/, reference/ and requirements.txt; pyproject.toml names them.
 _COPY = CODE / "liif_core" / "shipped"
@@ -11,6 +11,9 @@ INSTALLED = _COPY.is_dir()
 
 # Of what comes with the project: configs/, pretrained/, reference/, requirements.txt.
 SHIPPED = _COPY if INSTALLED else CODE
+
+# The weights that are tested and shown if nobody names others.
+PRETRAINED = SHIPPED / "pretrained" / "edsr-baseline-liif_bsds400-further.safetensors"
 
 # Of what its user brings and makes: load/, save/, demo_result/. Installed, the working directory.
 WORK = Path() if INSTALLED else CODE

@@ -1,0 +1,55 @@
+"""Signals: a request to stop after the current step, and what the children of a process leave to it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+
+
+class StopRequest:
+    """Ctrl-C, SIGTERM, the end of the terminal and SIGUSR2, by which Slurm warns, ask for a stop after the current step
+    instead of breaking into it.
+    """
+
+    def __init__(self):
+        self.requested = False
+        hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # nohup's wish
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, *hangup):
+            signal.signal(number, self._request)
+
+    def _request(self, number, frame):
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+
+PR_SET_PDEATHSIG = 1  # Linux's name for "a signal when the parent dies", from sys/prctl.h
+
+
+def shield_children() -> None:
+    """See to it that children forked from now on leave Ctrl-C and the end of the terminal to this process.
+
+    Such a signal goes to the whole group. This process may want to save first, with the children that load its data;
+    and Jittor ends at once when one of its compilers is killed. SIGTERM ends them, whatever this process does at it.
+    """
+    global _shielding
+    if not _shielding:
+        os.register_at_fork(after_in_child=_shield)
+    _shielding = True
+
+
+_shielding = False
+
+
+def _shield() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def serve() -> None:
+    """In a child that loads data: let the parent alone say when it is over, and end with it, however that ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a batch system sends it to all, while the parent still saves
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
