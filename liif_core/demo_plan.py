@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from liif_core import coords, imaging, picture_files
+from liif_core import imaging, picture_files
 from liif_core.errors import UserError
+from liif_core.geometry import coords
 from liif_core.picture import FORMATS
 
 SUFFIX = "_liif"  # of results that nobody gave a name

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from liif_core import coords
 from liif_core.errors import UserError
+from liif_core.geometry import coords
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Engine(Protocol):
         """The picture (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
 
         tile: side in pixels of the squares in which it is encoded, 0 for all at once, None to choose by the encoder and
-        the device (liif_core.tiling).
+        the device (liif_core.geometry.tiling).
         """
 
     def state(self) -> State:

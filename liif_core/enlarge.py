@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from liif_core import tiling
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
+from liif_core.geometry import tiling
 from liif_core.picture import Picture, levels
 from liif_core.system import memory
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import imaging, metrics, sheet, tiling
+from liif_core import imaging, metrics, sheet
 from liif_core.config import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
+from liif_core.geometry import tiling
 from liif_core.normalisation import Normalisation
 from liif_core.system.distributed import ALONE, Ranks
 

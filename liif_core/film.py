@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from liif_core import coords, imaging
+from liif_core import imaging
 from liif_core.enlarge import with_memory_that_is_there
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
+from liif_core.geometry import coords
+from liif_core.geometry.tiling import Box
 from liif_core.sheet import sheet
 from liif_core.system import packages
 from liif_core.system.files import check_writable, replacing
-from liif_core.tiling import Box
 
 FASTEST = {".gif": 50, ".mp4": 240}  # frames per second, by ending; browsers slow down faster GIFs
 LONGEST = 4096  # pixels along a side of a half

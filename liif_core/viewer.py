@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import imaging, picture_files, tiling
+from liif_core import imaging, picture_files
 from liif_core.evaluation import Network
+from liif_core.geometry import tiling
 
 FACTORS = 1.0, 30.0
 VIEW = 384, 512  # pixels of the enlarged picture: 5 s of one CPU core with the weights in pretrained/

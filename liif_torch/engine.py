@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from liif_core import coords
 from liif_core.engine import PLAIN, State, Update, choose_precision, require_decoder, split
+from liif_core.geometry import coords
 from liif_core.initial import initial_parameters
 from liif_core.system.devices import cpu_has_bf16
 from liif_core.system.memory import peak_resident_memory

@@ -16,8 +16,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, coords, data, evaluation, experiments
+from liif_core import checkpoint, config, data, evaluation, experiments
 from liif_core.config import TestConfig
+from liif_core.geometry import coords
 from liif_core.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED

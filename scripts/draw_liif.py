@@ -2,7 +2,7 @@
 
     python scripts/draw_liif.py [--output docs/images]
 
-Every number in them comes out of liif_core.coords or out of the network; what is measured is printed as well.
+Every number in them comes out of liif_core.geometry.coords or out of the network; what is measured is printed as well.
 """
 
 import argparse
@@ -21,8 +21,9 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, imaging, metrics
+from liif_core import checkpoint, imaging, metrics
 from liif_core.config import DataNorm
+from liif_core.geometry import coords
 from liif_core.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED

@@ -21,9 +21,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, coords, jobs
+from liif_core import checkpoint, jobs
 from liif_core.config import DataNorm
 from liif_core.errors import UserError
+from liif_core.geometry import coords
 from liif_core.system import devices, provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.packages import pip_install

@@ -1,19 +1,16 @@
 """The two halves of a model as graphs of plain tensor operations, for scripts/export.py.
 
 Encoder: inp (1, 3, H, W) -> feat (1, C, H, W). Decoder: feat, coord (1, Q, 2), cell (1, 2) -> rgb (1, Q, 3). H, W and
-Q are free. The repository looks coordinates up in numpy (liif_core/coords.py); a graph that travels alone has to do it
-itself, with the same float32 formulas in the same order, so that it reads the same feature vectors
+Q are free. The repository looks coordinates up in numpy (liif_core/geometry/coords.py); a graph that travels alone has
+to do it itself, with the same float32 formulas in the same order, so that it reads the same feature vectors
 (tests/test_export.py holds the two against each other, ties included).
-
-Letters: Q queries, C feature channels, D width of the first layer, K of MetaSR's hidden one, H W feature map, S
-neighbours (4, or 1 without local ensemble).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liif_core import coords
+from liif_core.geometry import coords
 from liif_torch.models.liif import LIIF, rows_of
 from liif_torch.models.metasr import HIDDEN, MetaSR
 from liif_torch.models.rdn import RDN

@@ -1,4 +1,4 @@
-"""liif_core.coords against definitions: centres and cells in exact fractions, neighbours by trying every pixel."""
+"""liif_core.geometry against definitions: centres and cells in exact fractions, neighbours by trying every pixel."""
 
 import itertools
 from fractions import Fraction
@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from liif_core import coords
 from liif_core.errors import UserError
+from liif_core.geometry import coords, grids
 
 # Odd and non-square. With an odd number of feature pixels on an axis no query of a regular grid lies half-way between
 # two of them (that takes (2 i + 1) n = 2 j h), so "the nearest" is one pixel whatever the rounding.
@@ -108,7 +108,7 @@ def test_a_query_on_a_pixel_centre_belongs_to_that_pixel_alone():
 @pytest.mark.parametrize("corners", [1, 4])
 @pytest.mark.parametrize("output", [(7, 11), (13, 40), (5, 3), (61, 1000)])  # the last is wider than one tile
 def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
-    grid = coords.Grid(output, SIZE, corners)
+    grid = grids.Grid(output, SIZE, corners)
     index = np.full((corners, *output), -1)
     weight = np.zeros((corners, *output), dtype=np.float32)
     seen = np.zeros(output, dtype=int)
@@ -135,7 +135,7 @@ def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
 
 @pytest.mark.parametrize("queries", [1, 4096, 1 << 17])
 def test_tiles_stay_near_the_size_asked_for(queries):
-    grid = coords.Grid((70, 1300), SIZE, 4)
+    grid = grids.Grid((70, 1300), SIZE, 4)
     bands = [rows for _, _, bands in grid.blocks(queries) for rows in bands]
     assert [row for rows in bands for row in range(rows.start, rows.stop)] == list(range(70))
     for rows in bands:
@@ -145,10 +145,10 @@ def test_tiles_stay_near_the_size_asked_for(queries):
 
 
 def test_blocks_of_feature_rows_are_few_and_overlap_little():
-    grid = coords.Grid((300, 40), (100, 2000), 4)
+    grid = grids.Grid((300, 40), (100, 2000), 4)
     blocks = [(top, bottom) for top, bottom, _ in grid.blocks(64)]
     assert blocks[0][0] == 0 and blocks[-1][1] == 100
-    assert all(bottom - top <= coords.FEATURE_ROWS for top, bottom in blocks)
+    assert all(bottom - top <= grids.FEATURE_ROWS for top, bottom in blocks)
     for (_, bottom), (top, _) in itertools.pairwise(blocks):
         assert bottom - 2 <= top <= bottom  # a row that two blocks need goes through the first layer twice
-    assert len(blocks) < 2 * 100 / coords.FEATURE_ROWS
+    assert len(blocks) < 2 * 100 / grids.FEATURE_ROWS

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from liif_core import coords, imaging
+from liif_core import imaging
 from liif_core.data import WRAPPERS, sampling
 from liif_core.data.batching import Batches, checked
 from liif_core.errors import UserError
+from liif_core.geometry import coords
 from liif_torch.datasets import make_loader
 
 

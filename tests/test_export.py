@@ -18,10 +18,11 @@ import torch
 from conftest import ROOT
 from small_run import load_script, run
 
-from liif_core import checkpoint, coords, imaging
+from liif_core import checkpoint, imaging
 from liif_core.checkpoint import Checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
+from liif_core.geometry import coords, corners
 from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine
 from liif_torch.models import rdn
@@ -185,7 +186,7 @@ def numpy_locate(corners):
 PLACES = {
     "4 corners": (Locate(4), numpy_locate(4)),
     "nearest": (Locate(1), numpy_locate(1)),
-    "MetaSR": (LocateCorner(), coords.locate_corner),
+    "MetaSR": (LocateCorner(), corners.locate_corner),
 }
 
 

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import coords, evaluation, imaging, schedule
+from liif_core import evaluation, imaging, schedule
 from liif_core.config import MultiStepLR
+from liif_core.geometry import coords
 from liif_core.system import devices
 
 

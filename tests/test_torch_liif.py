@@ -10,7 +10,7 @@ import plain
 import pytest
 import torch
 
-from liif_core import coords
+from liif_core.geometry import coords, grids
 from liif_core.initial import initial_parameters
 from liif_torch import models
 from liif_torch.engine import Engine
@@ -97,8 +97,8 @@ def test_bands_and_tiles_leave_no_seams(monkeypatch):
     model = make_model()
     feat = features(model)
     whole = enlarged(model, feat, 40, 31)
-    monkeypatch.setitem(coords.TILE, "cpu", 4 * 13 * 2)
-    monkeypatch.setattr(coords, "TILE_COLUMNS", 13)  # 31 columns are 13 + 13 + 5, 40 rows are bands of 2
+    monkeypatch.setitem(grids.TILE, "cpu", 4 * 13 * 2)
+    monkeypatch.setattr(grids, "TILE_COLUMNS", 13)  # 31 columns are 13 + 13 + 5, 40 rows are bands of 2
     assert len(list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), 40, 31))) == 20
     # The same sums on blocks of other sizes: the library may add them in another order.
     torch.testing.assert_close(enlarged(model, feat, 40, 31), whole, rtol=0, atol=1e-6)

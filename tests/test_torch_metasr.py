@@ -9,7 +9,7 @@ import plain
 import pytest
 import torch
 
-from liif_core import coords
+from liif_core.geometry import coords, corners, grids
 from liif_core.initial import initial_parameters
 from liif_torch import models
 from liif_torch.models.features import FeatureMap
@@ -61,7 +61,7 @@ def test_bands_and_columns_leave_no_seams(monkeypatch):
     model = make_model()
     feat = features(model)
     whole = enlarged(model, feat, 40, 31)
-    monkeypatch.setitem(coords.TILE, "cpu", 14)  # weights of 2 feature rows at a time, 3 or 4 output columns
+    monkeypatch.setitem(grids.TILE, "cpu", 14)  # weights of 2 feature rows at a time, 3 or 4 output columns
     torch.testing.assert_close(enlarged(model, feat, 40, 31), whole, rtol=0, atol=TOLERANCE)
 
 
@@ -86,13 +86,13 @@ def gradients(model, loss) -> dict[str, torch.Tensor]:
 def test_loss_and_gradients_equal_the_equations(dtype, tolerance, monkeypatch):
     """Float64 shows that the two are the same function; float32 that its rounding does no harm in training."""
     model = make_model().to(dtype)
-    locate = coords.locate_corner
+    locate = corners.locate_corner
 
     def locate_in_dtype(*arguments):
         index, position = locate(*arguments)
         return index, position.astype(np.float64 if dtype == torch.float64 else np.float32)
 
-    monkeypatch.setattr(coords, "locate_corner", locate_in_dtype)
+    monkeypatch.setattr(corners, "locate_corner", locate_in_dtype)
     rng = np.random.default_rng(3)
     inp = torch.from_numpy(rng.uniform(-1, 1, (2, 3, *SIZE))).to(dtype)
     coord = rng.uniform(-1, 1, (2, 24, 2)).astype(np.float32)
@@ -110,10 +110,10 @@ def test_loss_and_gradients_equal_the_equations(dtype, tolerance, monkeypatch):
 
 def test_the_corner_of_a_pixel_by_hand():
     """Four feature pixels on [-1, 1], enlarged by 2: pixels 2k and 2k + 1 begin at 0 and 0.5 in feature pixel k."""
-    index, offset = coords.cell_corner(coords.pixel_centres(8), 2 / 8, 4)
+    index, offset = corners.cell_corner(coords.pixel_centres(8), 2 / 8, 4)
     assert index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     np.testing.assert_allclose(offset, [0, 0.5] * 4, atol=1e-6)
 
 
 def test_stretches():
-    assert coords.stretches(np.array([2, 2, 3, 7, 7, 7])) == [(2, slice(0, 2)), (3, slice(2, 3)), (7, slice(3, 6))]
+    assert corners.stretches(np.array([2, 2, 3, 7, 7, 7])) == [(2, slice(0, 2)), (3, slice(2, 3)), (7, slice(3, 6))]

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from liif_core import coords
+from liif_core.geometry import coords
 
 # First word of every seed: keeps the order of an epoch, its samples, validation and what happens in a step apart.
 ORDER, TRAINING, VALIDATION, STEP = 0, 1, 2, 3

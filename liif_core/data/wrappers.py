@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveInt
 
-from liif_core import coords, imaging
+from liif_core import imaging
 from liif_core.data import WRAPPERS, sampling
 from liif_core.errors import UserError
+from liif_core.geometry import coords
 
 
 class Wrapper(abc.ABC):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import jittor as jt
 from jittor import Var, nn
 
-from liif_core import tiling
+from liif_core.geometry import tiling
 
 
 class FeatureMap:
@@ -36,7 +36,7 @@ class FeatureMap:
 
 
 def encode(encoder: nn.Module, inp: Var, tile: int | None = None) -> FeatureMap:
-    """The encoder's feature map of inp (1, 3, H, W), encoded in squares of `tile` pixels: see liif_core.tiling."""
+    """The encoder's feature map of inp (1, 3, H, W), in squares of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = "cuda" if jt.flags.use_cuda else "cpu"
     down, right = tiling.squares((height, width), tile, encoder.halo, encoder.scale, device)

@@ -19,8 +19,8 @@ import jittor as jt
 import numpy as np
 from jittor import Var, nn
 
-from liif_core import coords
 from liif_core.errors import UserError
+from liif_core.geometry import coords, grids
 from liif_jittor.models import make, models
 from liif_jittor.models.features import FeatureMap
 
@@ -78,10 +78,10 @@ class LIIF(nn.Module):
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Var]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
-        grid = coords.Grid((height, width), features.size, self.corners, window)
+        grid = grids.Grid((height, width), features.size, self.corners, window)
         if self.imnet is not None:
             constant, on_down, on_right, down, right = self.position_on_grid(grid)
-        for top, bottom, bands in grid.blocks(coords.TILE[features.device]):
+        for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
             if self.imnet is None:
                 first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
             else:
@@ -107,7 +107,7 @@ class LIIF(nn.Module):
         first.sync()  # Jittor: evaluated here, or every tile would evaluate it again
         return first
 
-    def position_on_grid(self, grid: coords.Grid) -> tuple[Var, ...]:
+    def position_on_grid(self, grid: grids.Grid) -> tuple[Var, ...]:
         """The rest of the first layer on a regular grid: bias and cell, the same for all queries (D,); what relative
         coordinates down and right are multiplied with (D,) each; these coordinates, (S, h, 1) and (S, w, 1)."""
         _, on_position, constant = self.first_layer()

@@ -18,7 +18,7 @@ import jittor as jt
 import numpy as np
 from jittor import Var, nn
 
-from liif_core import coords
+from liif_core.geometry import coords, corners, grids
 from liif_jittor.models import make, models
 from liif_jittor.models.features import FeatureMap
 from liif_jittor.models.liif import on_device_of, rows_of
@@ -42,7 +42,7 @@ class MetaSR(nn.Module):
 
     def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
-        index, position = on_device_of(feat, *coords.locate_corner(coord, cell, tuple(feat.shape[2:])))
+        index, position = on_device_of(feat, *corners.locate_corner(coord, cell, tuple(feat.shape[2:])))
         hidden = jt.maximum(self.imnet.layers[0](position.reshape(-1, 3)), 0.0)  # (B * Q, K)
         table = rows_of(nn.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))
         weight = table[index.flatten()].reshape(-1, 3, HIDDEN + 1)
@@ -54,19 +54,19 @@ class MetaSR(nn.Module):
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Var]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
-        phases = coords.whole_factors((height, width), features.size, window)
+        phases = corners.whole_factors((height, width), features.size, window)
         return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width, window)
 
     def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Var]:
         """Enlarge by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
         values only, and each is a 3x3 convolution."""
         height, width = features.size
-        (position,) = on_device_of(self.imnet.layers[0].weight, coords.phase_positions(down, right))
+        (position,) = on_device_of(self.imnet.layers[0].weight, corners.phase_positions(down, right))
         weight = self.imnet(position)  # (down * right, 9 C * 3)
         weight = weight.reshape(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
         kernel = weight.permute(0, 4, 1, 2, 3).reshape(-1, self.encoder.out_dim, 3, 3)
         kernel.sync()  # Jittor: evaluated here, or every band would evaluate it again
-        step = max(1, coords.TILE[features.device] // width)
+        step = max(1, grids.TILE[features.device] // width)
         for top in range(0, height, step):
             bottom = min(top + step, height)
             rgb = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
@@ -77,13 +77,13 @@ class MetaSR(nn.Module):
         """Enlarge by any factors: bands of the rows that begin in one low-resolution row."""
         kernel = self.kernel()
         size = features.size
-        row, down, relative_cell = coords.corners_on_axis(height, *window[0], size[0])
-        column, right, _ = coords.corners_on_axis(width, *window[1], size[1])
+        row, down, relative_cell = corners.corners_on_axis(height, *window[0], size[0])
+        column, right, _ = corners.corners_on_axis(width, *window[1], size[1])
         on_down, on_right = self.hidden_on_grid(down, right, relative_cell)  # (h, K), (w, K)
         (column,) = on_device_of(on_right, column)
-        tile = coords.TILE[features.device]
+        tile = grids.TILE[features.device]
         n_rows, bottom = max(1, tile // size[1]), 0
-        for low, rows in coords.stretches(row):
+        for low, rows in corners.stretches(row):
             if low >= bottom:
                 top, bottom = low, min(low + n_rows, size[0])
                 table = self.weights_of_rows(features, kernel, top, bottom)  # (n_rows, W, 3, K + 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liif_core import tiling
+from liif_core.geometry import tiling
 
 
 class FeatureMap:
@@ -37,7 +37,7 @@ class FeatureMap:
 
 
 def encode(encoder: nn.Module, inp: Tensor, tile: int | None = None) -> FeatureMap:
-    """The encoder's feature map of inp (1, 3, H, W), encoded in squares of `tile` pixels: see liif_core.tiling."""
+    """The encoder's feature map of inp (1, 3, H, W), in squares of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = inp.device.type
     down, right = tiling.squares((height, width), tile, encoder.halo, encoder.scale, device)

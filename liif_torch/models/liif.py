@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liif_core import coords
 from liif_core.errors import UserError
+from liif_core.geometry import coords, grids
 from liif_torch.models import make, models
 from liif_torch.models.features import FeatureMap
 
@@ -80,10 +80,10 @@ class LIIF(nn.Module):
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Tensor]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
-        grid = coords.Grid((height, width), features.size, self.corners, window)
+        grid = grids.Grid((height, width), features.size, self.corners, window)
         if self.imnet is not None:
             constant, on_down, on_right, down, right = self.position_on_grid(grid)
-        for top, bottom, bands in grid.blocks(coords.TILE[features.device]):
+        for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
             if self.imnet is None:
                 first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
             else:
@@ -108,7 +108,7 @@ class LIIF(nn.Module):
         first = rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin)))
         return first.float()  # PyTorch: with autocast it has 16 bits, but coordinates are added to it
 
-    def position_on_grid(self, grid: coords.Grid) -> tuple[Tensor, ...]:
+    def position_on_grid(self, grid: grids.Grid) -> tuple[Tensor, ...]:
         """The rest of the first layer on a regular grid: bias and cell, the same for all queries (D,); what relative
         coordinates down and right are multiplied with (D,) each; these coordinates, (S, h, 1) and (S, w, 1)."""
         _, on_position, constant = self.first_layer()

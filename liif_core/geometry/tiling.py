@@ -9,7 +9,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from liif_core.coords import Window
+from liif_core.geometry.coords import Window
 
 # Side of a square in pixels, by device: what overlap costs and what a square takes in memory, benchmarks/memory.py.
 SQUARE = {"cpu": 384, "cuda": 1024}
