@@ -25,7 +25,7 @@ from PIL import Image
 
 from liif_core import config, data
 from liif_core.data.batching import Batches
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import memory
 
 HEIGHT, WIDTH = 1356, 2040

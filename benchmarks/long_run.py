@@ -30,7 +30,7 @@ from liif_core import checkpoint, config, data, evaluation
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches, checked
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.report.study import FRAMEWORKS
 from liif_core.system import devices
 

@@ -24,7 +24,7 @@ from liif_core import config as configs
 from liif_core.config import DataNorm, TestConfig
 from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices, provenance
 from liif_core.system.distributed import ALONE, Ranks
 from liif_core.system.distributed import read as read_ranks

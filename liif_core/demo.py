@@ -11,15 +11,16 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import demo_plan, film, imaging, picture_files, sheet
+from liif_core import demo_plan, film
 from liif_core.cli import GPU_HELP, PRECISION_HELP, load_engine
 from liif_core.demo_plan import Task
 from liif_core.engine import PRECISIONS
 from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.evaluation import Network
-from liif_core.normalisation import Normalisation
-from liif_core.picture import Picture, fit
+from liif_core.images import comparison, rgb8, vips
+from liif_core.images.image import Picture, fit
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import memory
 from liif_core.system.files import scratch
 from liif_core.system.places import PRETRAINED
@@ -137,7 +138,7 @@ def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, s
     source, output = demo_plan.film_files(arguments)
     if arguments.skip_existing and os.path.lexists(output):
         return print(one_line(f"{output} exists, skipped"))
-    image = picture_files.read(source).rgb()
+    image = vips.read(source).rgb()
     size = (image.shape[0], image.shape[1])
     half = demo_plan.output_size(size, arguments) if arguments.resolution else film.default_size(size)
     shown = film.Film(half, arguments.zoom)
@@ -162,13 +163,13 @@ def _stop(number, frame):
 
 def enlarge_file(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
     """Enlarge one picture; what was done, in a line. Raises UserError."""
-    picture = fit(picture_files.read(task.source), task.output.suffix.lower())
+    picture = fit(vips.read(task.source), task.output.suffix.lower())
     if picture.size != task.source_size:
         raise UserError(f"{task.source} changed while the pictures before it were enlarged")
     progress.begin(task, passes(picture))
     with scratch(task.output.parent, (*task.size, picture.pixels.shape[2]), picture.pixels.dtype) as result:
         enlarge(network, picture, result, progress.bar.update)
-        picture_files.write(task.output, result, picture, arguments.metadata)
+        vips.write(task.output, result, picture, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             write_comparison(task, picture, result)
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
@@ -181,6 +182,6 @@ def write_comparison(task: Task, picture: Picture, result: np.ndarray) -> None:
     (top, bottom), (left, right) = part
     down, across = (before / after for before, after in zip(task.source_size, task.size, strict=True))
     box = top * down, left * across, bottom * down, right * across
-    bicubic = imaging.resize(picture.rgb(), bottom - top, right - left, box)
+    bicubic = rgb8.resize(picture.rgb(), bottom - top, right - left, box)
     liif = replace(picture, pixels=np.array(result[top:bottom, left:right])).rgb()
-    imaging.write_image(task.compare, sheet.sheet([("bicubic", bicubic), ("LIIF", liif)]))
+    rgb8.write_image(task.compare, comparison.sheet([("bicubic", bicubic), ("LIIF", liif)]))

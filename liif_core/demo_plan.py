@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from liif_core import imaging, picture_files
 from liif_core.errors import UserError
 from liif_core.geometry import coords
-from liif_core.picture import FORMATS
+from liif_core.images import rgb8, vips
+from liif_core.images.image import FORMATS
 
 SUFFIX = "_liif"  # of results that nobody gave a name
 COMPARE = "_compare.png"
@@ -80,8 +80,8 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
     elif arguments.scale * max(size) == math.inf:
         raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
     else:
-        height, width = imaging.enlarged_size(size, arguments.scale)
-    imaging.check_pixels((height, width))
+        height, width = rgb8.enlarged_size(size, arguments.scale)
+    rgb8.check_pixels((height, width))
     return height, width
 
 
@@ -136,7 +136,7 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     pairs = list(unique.values())
     if not pairs:
         raise UserError(
-            f"no pictures in {', '.join(map(str, inputs))}: looked for {picture_files.SUFFIXES}"
+            f"no pictures in {', '.join(map(str, inputs))}: looked for {vips.SUFFIXES}"
             + ("" if arguments.recursive else "; --recursive looks into folders of it too")
         )
     written = [(source, result) for source, output in pairs for result in _results(output, arguments)]
@@ -252,10 +252,10 @@ def _check_names(written: list[tuple[Path, Path]]) -> None:
 
 def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
     """Raises UserError for a picture that cannot be read, or not be enlarged so far."""
-    source_size = picture_files.read_header(source)
+    source_size = vips.read_header(source)
     try:
         size = output_size(source_size, arguments)
-        picture_files.check_output(output, *size)
+        vips.check_output(output, *size)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     return Task(source, output, source_size, size)

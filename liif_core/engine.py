@@ -1,7 +1,7 @@
 """The contract each tree fulfils: all that training and evaluation know of a framework.
 
 Arrays that cross this border are numpy. Letters: B batch, Q queries, H W low-resolution, h w output.
-Pictures are already normalised (liif_core.normalisation) and predictions come back as the network
+Pictures are already normalised (liif_core.images.normalisation) and predictions come back as the network
 gives them; clamping and metrics are the core's business.
 """
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import imaging, metrics, sheet
+from liif_core import metrics
 from liif_core.config import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.geometry import tiling
-from liif_core.normalisation import Normalisation
+from liif_core.images import comparison, rgb8
+from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import ALONE, Ranks
 
 
@@ -57,7 +58,7 @@ class Network:
 
 def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pillow's bicubic with the same signature as a network, rounded to 8 bits."""
-    return imaging.to_float(imaging.resize(image, height, width))
+    return rgb8.to_float(rgb8.resize(image, height, width))
 
 
 def test(predict, test_set, config: TestConfig):
@@ -65,7 +66,7 @@ def test(predict, test_set, config: TestConfig):
     for index in range(len(test_set)):
         low, high = test_set.pair(index)
         height, width = high.shape[:2]
-        prediction, target = predict(low, height, width), imaging.to_float(high)
+        prediction, target = predict(low, height, width), rgb8.to_float(high)
         scores = (metric(prediction, target, config.eval_type) for metric in (metrics.psnr, metrics.ssim))
         yield Row(test_set.name(index), height, width, *scores)
 
@@ -114,7 +115,7 @@ def validate(
         scores, weights = np.zeros(len(val_set)), np.ones(len(val_set))
         for index in bar(range(ranks.rank, len(val_set), ranks.count)):
             low, high = val_set.pair(index)
-            scores[index] = metrics.psnr(network(low, *high.shape[:2]), imaging.to_float(high), config.eval_type)
+            scores[index] = metrics.psnr(network(low, *high.shape[:2]), rgb8.to_float(high), config.eval_type)
     else:
         batches = Batches(val_set, config.val_dataset.batch_size)
         scores, weights = np.zeros(len(batches)), np.array([len(indices) for indices in batches.indices])
@@ -122,7 +123,7 @@ def validate(
         batches.indices = [batches.indices[k] for k in own]
         for k, batch in zip(own, bar(checked(make_loader(batches)), total=len(own)), strict=True):
             prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
-            scores[k] = metrics.psnr(normalisation.rgb(prediction), imaging.to_float(batch["gt"]))
+            scores[k] = metrics.psnr(normalisation.rgb(prediction), rgb8.to_float(batch["gt"]))
     return float(np.sum(engine.total(scores) * weights) / np.sum(weights))
 
 
@@ -132,10 +133,10 @@ def sheets(engine, val_set, count: int, normalisation: Normalisation) -> Iterato
     for index in range(min(count, len(val_set))):
         low, high = val_set.pair(index)
         height, width = high.shape[:2]
-        pictures = imaging.resize(low, height, width), imaging.to_uint8(network(low, height, width)), high
+        pictures = rgb8.resize(low, height, width), rgb8.to_uint8(network(low, height, width)), high
         captions = ("bicubic", "prediction", "original")
         page = [(caption, _centre(picture)) for caption, picture in zip(captions, pictures, strict=True)]
-        yield f"{index}-{val_set.name(index)}", sheet.sheet(page)
+        yield f"{index}-{val_set.name(index)}", comparison.sheet(page)
 
 
 def _centre(picture: np.ndarray) -> np.ndarray:

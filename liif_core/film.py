@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from liif_core import imaging
 from liif_core.enlarge import with_memory_that_is_there
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.geometry import coords
 from liif_core.geometry.tiling import Box
-from liif_core.sheet import sheet
+from liif_core.images import rgb8
+from liif_core.images.comparison import sheet
 from liif_core.system import packages
 from liif_core.system.files import check_writable, replacing
 
@@ -128,13 +128,13 @@ def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) 
     Up to x1 there is nothing to enlarge: the picture is shrunk, in both halves alike.
     """
     height, width = size
-    bicubic = imaging.resize(image, height, width, box)
+    bicubic = rgb8.resize(image, height, width, box)
     factor = height / (box[2] - box[0])
     enlarged = bicubic
     if factor > 1:
         shown = math.ceil(box[2] - box[0]), math.ceil(box[3] - box[1])
         part = with_memory_that_is_there(network, shown, lambda: network.part(image, box, height, width))
-        enlarged = imaging.to_uint8(part)
+        enlarged = rgb8.to_uint8(part)
     return sheet([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", enlarged)])
 
 

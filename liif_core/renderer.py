@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from liif_core import picture_files, viewer
+from liif_core import viewer
 from liif_core.cli import load_engine
 from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import Network
-from liif_core.normalisation import Normalisation
-from liif_core.picture import fit
+from liif_core.images import vips
+from liif_core.images.image import fit
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import memory
 from liif_core.system.files import scratch
 from liif_core.system.places import CODE
@@ -167,7 +168,7 @@ class Service:
     def whole(self, number: int, model: Path, source: Path, size: tuple[int, int], output: Path) -> tuple[str, ...]:
         """See Renderer."""
         network = self.network(model)
-        picture = fit(picture_files.read(source), output.suffix)
+        picture = fit(vips.read(source), output.suffix)
         total, done = size[0] * size[1] * passes(picture), 0
         self.stopped = False
 
@@ -184,7 +185,7 @@ class Service:
             memory.limit_memory()
         with scratch(output.parent, (*size, picture.pixels.shape[2]), picture.pixels.dtype) as pixels:
             enlarge(network, picture, pixels, advance)
-            picture_files.write(output, pixels, picture)
+            vips.write(output, pixels, picture)
         return picture.notes
 
 

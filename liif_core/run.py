@@ -15,7 +15,7 @@ from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import TrainConfig
 from liif_core.errors import Unsavable, UserError
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.runlog import RunLog
 from liif_core.system.distributed import Ranks
 from liif_core.system.files import write_atomically

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import imaging, picture_files
 from liif_core.evaluation import Network
 from liif_core.geometry import tiling
+from liif_core.images import rgb8, vips
 
 FACTORS = 1.0, 30.0
 VIEW = 384, 512  # pixels of the enlarged picture: 5 s of one CPU core with the weights in pretrained/
@@ -56,7 +56,7 @@ class Visit:
 
     def open(self, path: Path, folder: Path) -> None:
         """Look at another picture, at its middle; what is needed of it goes into the folder, which `close` removes."""
-        picture = picture_files.read(path)
+        picture = vips.read(path)
         rgb = picture.rgb()
         source = folder / path.name
         shutil.copyfile(path, source)
@@ -82,7 +82,7 @@ def view(size: tuple[int, int], factor: float, centre: tuple[float, float]) -> V
 
     It begins on a pixel of the enlarged picture, so that both have the same pixels.
     """
-    axes = zip(size, imaging.enlarged_size(size, factor), VIEW, centre, strict=True)
+    axes = zip(size, rgb8.enlarged_size(size, factor), VIEW, centre, strict=True)
     (top, bottom, height), (left, right, width) = (_axis(*axis) for axis in axes)
     return View((top, left, bottom, right), height, width)
 
@@ -99,19 +99,19 @@ def bicubic(image: np.ndarray, view: View) -> np.ndarray:
     first_row, first_column = max(0, int(top) - BORDER), max(0, int(left) - BORDER)
     near = image[first_row : int(bottom) + BORDER + 1, first_column : int(right) + BORDER + 1]
     box = top - first_row, left - first_column, bottom - first_row, right - first_column
-    return imaging.resize(near, view.height, view.width, box)
+    return rgb8.resize(near, view.height, view.width, box)
 
 
 def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.ndarray:
     """uint8 (height, width, 3): the view as the network enlarges it, with 1 / step of the pixels along each axis."""
     height, width = -(-view.height // step), -(-view.width // step)
-    return imaging.to_uint8(network.part(image, view.box, height, width))
+    return rgb8.to_uint8(network.part(image, view.box, height, width))
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
     """The overview of uint8 (h, w, 3), its larger side OVERVIEW."""
     factor = OVERVIEW / max(image.shape[:2])
-    return imaging.resize(image, *imaging.enlarged_size((image.shape[0], image.shape[1]), factor))
+    return rgb8.resize(image, *rgb8.enlarged_size((image.shape[0], image.shape[1]), factor))
 
 
 def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndarray:

@@ -19,8 +19,9 @@ from PIL import Image
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import demo_plan, imaging, jobs, sheet, trained
+from liif_core import demo_plan, jobs, trained
 from liif_core.errors import UserError
+from liif_core.images import comparison, rgb8
 from liif_core.system import provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
@@ -120,7 +121,7 @@ def main() -> int:
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
-    image = imaging.read_image(arguments.input)
+    image = rgb8.read_image(arguments.input)
     height, width = demo_plan.output_size(image.shape[:2], arguments)
     picture = provenance.sha256(arguments.input)
     check_writable(arguments.output / "log.txt")
@@ -144,7 +145,7 @@ def main() -> int:
         if task.model.path is None:
             if not arguments.dry_run:
                 finished.forget(task.output)
-                imaging.write_image(task.output, imaging.resize(image, height, width))
+                rgb8.write_image(task.output, rgb8.resize(image, height, width))
                 finished.add(task.output, origin)
             return jobs.Result(cells, "would make" if arguments.dry_run else "done")
         command = [*jobs.script(task.framework, "demo"), "--input", str(arguments.input), "--model"]
@@ -168,8 +169,8 @@ def main() -> int:
         return status
     shown = [task for task in tasks if finished.holds(task.output, task.origin(picture, height, width))]
     if shown:
-        pictures = [(caption(task), imaging.read_image(task.output)) for task in shown]
-        imaging.write_image(arguments.output / "sheet.png", sheet.sheet(cells(image, pictures), columns=4))
+        pictures = [(caption(task), rgb8.read_image(task.output)) for task in shown]
+        rgb8.write_image(arguments.output / "sheet.png", comparison.sheet(cells(image, pictures), columns=4))
     head = (
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width}"
     )

@@ -19,7 +19,7 @@ sys.path[0] = str(ROOT)
 from liif_core import checkpoint, config, data, evaluation, experiments
 from liif_core.config import TestConfig
 from liif_core.geometry import coords
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 

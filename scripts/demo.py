@@ -17,7 +17,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import imaging, metrics, sheet
+from liif_core import metrics
+from liif_core.images import comparison, rgb8
 
 PICTURE = ROOT / "examples" / "chelsea.png"
 FACTOR = 3.7
@@ -27,7 +28,7 @@ DETAIL = (72, 115, 80, 120)  # top, left, height, width: an eye
 
 def psnr(picture: np.ndarray, original: np.ndarray) -> float:
     """RGB PSNR in dB of two uint8 pictures, a border of 4 pixels cut."""
-    return metrics.psnr(*(imaging.to_float(image[4:-4, 4:-4]) for image in (picture, original)))
+    return metrics.psnr(*(rgb8.to_float(image[4:-4, 4:-4]) for image in (picture, original)))
 
 
 def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
@@ -38,21 +39,21 @@ def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
     print("$ python", *command[1:], flush=True)
     if subprocess.run(command, cwd=ROOT).returncode:
         sys.exit(f"the demo stopped: {framework} failed; `python -m liif_core.doctor` says what is missing")
-    return imaging.read_image(output)
+    return rgb8.read_image(output)
 
 
 def main() -> None:
     """Shrink, enlarge, measure, draw."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
-    original = imaging.read_image(PICTURE)
+    original = rgb8.read_image(PICTURE)
     height, width = original.shape[:2]
-    low = imaging.resize(original, round(height / FACTOR), round(width / FACTOR))
-    imaging.write_image(OUT / "low.png", low)
+    low = rgb8.resize(original, round(height / FACTOR), round(width / FACTOR))
+    rgb8.write_image(OUT / "low.png", low)
     print(f"{PICTURE.relative_to(ROOT)} {height}x{width} shrunk to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
     results = {name: enlarge(name, OUT / "low.png", height, width) for name in ("torch", "jittor")}
-    bicubic = imaging.resize(low, height, width)
-    imaging.write_image(OUT / "bicubic.png", bicubic)
+    bicubic = rgb8.resize(low, height, width)
+    rgb8.write_image(OUT / "bicubic.png", bicubic)
 
     scores = {"bicubic": psnr(bicubic, original)} | {name: psnr(image, original) for name, image in results.items()}
     print("\nPSNR against the original (RGB, border of 4 pixels cut)")
@@ -68,7 +69,7 @@ def main() -> None:
         (f"LIIF, Jittor {scores['jittor']:.2f} dB", results["jittor"]),
         ("original", original),
     ]
-    imaging.write_image(OUT / "sheet.png", sheet.sheet(columns, DETAIL))
+    rgb8.write_image(OUT / "sheet.png", comparison.sheet(columns, DETAIL))
     print(f"look at {(OUT / 'sheet.png').relative_to(ROOT)}")
 
 

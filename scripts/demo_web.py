@@ -19,10 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, imaging, jobs, picture_files, viewer
+from liif_core import checkpoint, jobs, viewer
 from liif_core.cli import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
-from liif_core.picture import FORMATS
+from liif_core.images import rgb8, vips
+from liif_core.images.image import FORMATS
 from liif_core.renderer import Renderer
 from liif_core.system import packages
 from liif_core.system.places import PRETRAINED
@@ -163,7 +164,7 @@ class Page:
         visit.view = viewer.view(size, factor, visit.centre)
         framed = viewer.framed(visit.small, size, visit.view.box)
         label = f"{visit.source.name}, {_sides(size)}: click where to look"
-        whole = f"Enlarge the whole picture to {_sides(imaging.enlarged_size(size, factor))}"
+        whole = f"Enlarge the whole picture to {_sides(rgb8.enlarged_size(size, factor))}"
         return gr.update(value=framed, label=label), gr.update(value=whole)
 
     async def show(self, visit: Visit, framework: str, model: str):
@@ -198,11 +199,11 @@ class Page:
         progress=gr.Progress(),  # noqa: B008
     ):
         """The whole picture in a file."""
-        size = imaging.enlarged_size(visit.size, factor)
+        size = rgb8.enlarged_size(visit.size, factor)
         path = _folder() / viewer.file_name(visit.source.name, factor, ending)
         try:
-            imaging.check_pixels(size)
-            picture_files.check_output(path, *size)
+            rgb8.check_pixels(size)
+            vips.check_output(path, *size)
             job = self.renderers[framework].whole(self.models[model], visit.source, size, path)
             visit.stop = self.enlarging[request.session_hash] = self.renderers[framework].stop
             while not job.done():

@@ -21,10 +21,11 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, imaging, metrics
+from liif_core import checkpoint, metrics
 from liif_core.config import DataNorm
 from liif_core.geometry import coords
-from liif_core.normalisation import Normalisation
+from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 
@@ -53,10 +54,10 @@ class Network:
         self.engine = Engine(found.model)
         checkpoint.restore(self.engine, found.state, PRETRAINED)
         self.normalisation = Normalisation(DataNorm.model_validate({"inp": half, "gt": half}))
-        self.original = imaging.read_image(ROOT / "examples" / "chelsea.png")
+        self.original = rgb8.read_image(ROOT / "examples" / "chelsea.png")
         height, width = (side // FACTOR * FACTOR for side in self.original.shape[:2])
         self.original = self.original[:height, :width]
-        self.low = imaging.resize(self.original, height // FACTOR, width // FACTOR)
+        self.low = rgb8.resize(self.original, height // FACTOR, width // FACTOR)
         self.size = self.low.shape[:2]
         self.inp = self.normalisation.inp(self.low)
 
@@ -309,7 +310,7 @@ def draw_cell(folder: Path, network: Network) -> None:
     pictures = {scale: network.detail(8, scale) for scale in (8, 4, 1)}
     figure, panels = plt.subplots(2, 3, figsize=(7.2, 3.5), layout="constrained")
     for (scale, picture), axes in zip(pictures.items(), panels.T, strict=True):
-        axes[0].imshow(imaging.to_uint8(picture))
+        axes[0].imshow(rgb8.to_uint8(picture))
         bare(axes[0], f"cell of x{scale}, given as {2 / scale:g}")
         if scale == 8:
             axes[1].axis("off")
@@ -325,7 +326,7 @@ def draw_cell(folder: Path, network: Network) -> None:
 
 def measure(network: Network) -> None:
     """PSNR of the whole picture at x4: what each part does for a network that was trained with it."""
-    coord, target = coords.make_coord(network.original.shape[:2]), imaging.to_float(network.original)
+    coord, target = coords.make_coord(network.original.shape[:2]), rgb8.to_float(network.original)
     ways = {
         "as it is": network.queries(coord, FACTOR),
         "nearest feature vector alone": network.queries(coord, FACTOR, corners=1),

@@ -13,10 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, data, evaluation, imaging, metrics
+from liif_core import checkpoint, config, data, evaluation, metrics
 from liif_core.config import MultiStepLR
 from liif_core.data.batching import Batches
-from liif_core.normalisation import Normalisation
+from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
 from liif_core.report import reference
 from liif_core.schedule import learning_rate
 from liif_core.system import devices
@@ -55,7 +56,7 @@ def unrest(values: list[float]) -> float:
 def shrink(image, scale: int, swapped: bool):
     """An image (h, w, 3), cut to a multiple, shrunk by `scale`; swapped: with height and width exchanged."""
     height, width = (side // scale for side in image.shape[:2])
-    return imaging.resize(image, width, height) if swapped else imaging.resize(image, height, width)
+    return rgb8.resize(image, width, height) if swapped else rgb8.resize(image, height, width)
 
 
 def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
@@ -63,7 +64,7 @@ def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
     height, width = (side // scale * scale for side in image.shape[:2])
     image = image[:height, :width]
     scores = [
-        metrics.psnr(predict(shrink(image, scale, swapped), height, width), imaging.to_float(image), eval_type)
+        metrics.psnr(predict(shrink(image, scale, swapped), height, width), rgb8.to_float(image), eval_type)
         for swapped in (False, True)
     ]
     return scores[0] - scores[1]
@@ -93,7 +94,7 @@ def random_crops(predict: evaluation.Network, draws: int = 6) -> list[float]:
                 predict.normalisation.rgb(
                     predict.engine.predict_queries(predict.normalisation.inp(b["inp"]), b["coord"], b["cell"])
                 ),
-                imaging.to_float(b["gt"]),
+                rgb8.to_float(b["gt"]),
             )
             for b in Batches(crops, 16, seed=0, epoch=draw)
         )
@@ -105,7 +106,7 @@ def measure() -> None:
     """What a swapped resize and random validation crops cost with this project's own weights."""
     predict = network()
     for name in ("Set5", "Set14", "B100"):
-        pictures = [imaging.read_image(path) for path in sorted((ROOT / "load/benchmark" / name / "HR").glob("*.png"))]
+        pictures = [rgb8.read_image(path) for path in sorted((ROOT / "load/benchmark" / name / "HR").glob("*.png"))]
         for scale in (6, 8):
             costs = [cost_of_swapping(predict, picture, scale, f"benchmark-{scale}") for picture in pictures]
             pairs = zip(costs, pictures, strict=True)

@@ -22,9 +22,10 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli, demo, imaging, jobs
+from liif_core import cli, demo, jobs
 from liif_core import config as configs
 from liif_core.errors import Stopped, UserError
+from liif_core.images import rgb8
 from liif_core.system import packages
 from liif_core.system.places import SHIPPED
 
@@ -52,8 +53,8 @@ def make_pictures(place: Path) -> None:
         low = rng.integers(0, 256, (LOW + 1, LOW + 4, 3), dtype=np.uint8)
         for scale in (1, 2, 4, 8):
             (place / str(scale)).mkdir(parents=True, exist_ok=True)
-            high = imaging.resize(low, low.shape[0] * scale, low.shape[1] * scale)
-            imaging.write_image(place / str(scale) / f"{name}.png", high)
+            high = rgb8.resize(low, low.shape[0] * scale, low.shape[1] * scale)
+            rgb8.write_image(place / str(scale) / f"{name}.png", high)
     content = json.loads(json.dumps(TEST))
     content["test_dataset"]["dataset"]["args"] = {"root_path_1": str(place / "1"), "root_path_2": str(place / "2")}
     (place / "test.yaml").write_text(json.dumps(content))  # JSON is YAML

@@ -21,7 +21,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import pictures
 from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml
 
-from liif_core import cli, demo, imaging
+from liif_core import cli, demo
+from liif_core.images import rgb8
 
 COMMANDS = {"train": cli.train, "test": cli.test, "demo": demo.demo}
 
@@ -38,10 +39,10 @@ def world(tmp_path_factory) -> Path:
     pictures.folder(root / "train", {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)})
     pictures.folder(root / "HR", {"a.png": (26, 38), "b.png": (30, 42)})
     for path in (root / "HR").iterdir():
-        high = imaging.read_image(path)
-        low = imaging.resize(high, high.shape[0] // 2, high.shape[1] // 2)
-        imaging.write_image(root / "LR" / f"{path.stem}x2.png", low)
-    imaging.write_image(root / "input.png", pictures.picture(13, 19))
+        high = rgb8.read_image(path)
+        low = rgb8.resize(high, high.shape[0] // 2, high.shape[1] // 2)
+        rgb8.write_image(root / "LR" / f"{path.stem}x2.png", low)
+    rgb8.write_image(root / "input.png", pictures.picture(13, 19))
     return root
 
 

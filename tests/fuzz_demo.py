@@ -82,12 +82,12 @@ def _prepare(folder: Path):
 
 def run_case(kind: str, seed: int, number: int, case: Path, load_tree) -> dict:
     """Make a case and run it: its complaints and how it ended."""
-    from liif_core import imaging
+    from liif_core.images import rgb8
 
     if case.exists():
         shutil.rmtree(case)
     rng = random.Random(f"{kind} {seed} {number}")
-    imaging.MAX_PIXELS = MORE_PIXELS if rng.random() < 0.02 else MOST_PIXELS
+    rgb8.MAX_PIXELS = MORE_PIXELS if rng.random() < 0.02 else MOST_PIXELS
     (case / "tmp").mkdir(parents=True)
     words = make(kind, rng, case / "work")
     words += [f"--model={case.parent / 'model.safetensors'}"] if not any(w.startswith("--model") for w in words) else []
@@ -106,7 +106,7 @@ def run_case(kind: str, seed: int, number: int, case: Path, load_tree) -> dict:
     if kind == "pictures" and status == 2 and not err.startswith("usage:"):
         name = next((case / "work").glob("in/*")).name
         complaints += [] if name in err else ["the sentence does not name the picture"]
-    if grown > MEMORY[0] + MEMORY[1] * imaging.MAX_PIXELS:
+    if grown > MEMORY[0] + MEMORY[1] * rgb8.MAX_PIXELS:
         complaints.append(f"memory: grew by {grown >> 20} MiB")
     sentence = re.sub(r"'.*?'|\S*/\S*|\d+", "_", next(iter(err.splitlines()), ""))[:70]
     ended = "usage" if err.startswith("usage:") else f"{status}" if status != 2 else f"2 {sentence}"
@@ -245,7 +245,7 @@ def whole_size(path: Path) -> set[tuple[int, int]]:
     """Height and width as Pillow and libvips decode it."""
     import PIL.Image
 
-    from liif_core.picture import pyvips
+    from liif_core.images.image import pyvips
 
     sizes = set()
     if path.suffix.lower() != ".bmp":

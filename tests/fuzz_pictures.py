@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 from test_picture import CELLS, ENDINGS, SRGB, noise, save, save_deep
 
-from liif_core.picture import pyvips
+from liif_core.images.image import pyvips
 
 SIDES = [0, 1, 2, 3, 7, 40, 255, 256, 1000, 4095, 16_384, 65_535, 65_536, 1_000_001, 2**31 - 1, 2**31, 2**32 - 1]
 BYTES = [0, 1, 2, 8, 16, 32, 127, 128, 254, 255]

@@ -36,9 +36,10 @@ from small_run import (
     write_yaml,
 )
 
-from liif_core import checkpoint, evaluation, imaging
+from liif_core import checkpoint, evaluation
 from liif_core.config import DataNorm
-from liif_core.normalisation import Normalisation
+from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
 
 
 def head() -> str:
@@ -205,7 +206,7 @@ def test_demo_enlarges_by_a_factor(framework, world, trained, tmp_path):
     result = process(framework, "demo", "--input", world / "input.png", "--model", model, "-s", 1.7, "-o", output)
     assert result.returncode == 0, result.stderr
     assert f"13x19 -> 22x32 {output}" in result.stdout  # 22.1 and 32.3
-    assert imaging.read_image(output).shape == (22, 32, 3)
+    assert rgb8.read_image(output).shape == (22, 32, 3)
 
 
 # In this process
@@ -222,7 +223,7 @@ def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_p
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
     bands = list(engine.predict_image(norm.inp(pictures.picture(13, 19)), 22, 32))
     levels = norm.rgb(np.concatenate(bands)) * 255
-    written = imaging.read_image(output)
+    written = rgb8.read_image(output)
     # Half a level, and room for a float32 rounding of levels up to 255.
     assert np.abs(written - levels).max() <= 0.5 + 255 * 2.0**-22
     assert (written != np.floor(levels)).mean() > 0.3  # what truncating would have written
@@ -233,7 +234,7 @@ def test_an_enlarged_picture_is_not_left_half_filled(say, world, trained, tmp_pa
     output, model = tmp_path / "out.png", trained / "epoch-last.safetensors"
     arguments = ["--input", world / "input.png", "--model", model, "--output", output]
     assert say("demo", *arguments, "--resolution", "160,40")[0] == 0
-    image = imaging.read_image(output).astype(float)
+    image = rgb8.read_image(output).astype(float)
     assert np.abs(np.diff(image.mean(axis=(1, 2)))).max() < 20  # no row breaks off to another band, or to black
 
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from liif_core import imaging
 from liif_core.data import WRAPPERS, sampling
 from liif_core.data.batching import Batches, checked
 from liif_core.errors import UserError
 from liif_core.geometry import coords
+from liif_core.images import rgb8
 from liif_torch.datasets import make_loader
 
 
@@ -229,8 +229,8 @@ def test_whole_pictures_equal_torchvisions_path(size, scale):
     tensor = transforms.ToTensor()(Image.fromarray(dataset[0]))[:, : high.shape[0], : high.shape[1]]
     resize = transforms.Resize(low.shape[:2], transforms.InterpolationMode.BICUBIC)
     wanted_low = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
-    np.testing.assert_array_equal(imaging.to_float(low).transpose(2, 0, 1), wanted_low.numpy())
-    np.testing.assert_array_equal(imaging.to_float(high).transpose(2, 0, 1), tensor.numpy())
+    np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), wanted_low.numpy())
+    np.testing.assert_array_equal(rgb8.to_float(high).transpose(2, 0, 1), tensor.numpy())
 
 
 def test_crops_equal_torchvisions_path():
@@ -238,7 +238,7 @@ def test_crops_equal_torchvisions_path():
     tensor = transforms.ToTensor()(high.copy())
     resize = transforms.Resize(8, transforms.InterpolationMode.BICUBIC)  # one number, as upstream gives it for crops
     wanted = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
-    np.testing.assert_array_equal(imaging.to_float(low).transpose(2, 0, 1), wanted.numpy())
+    np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), wanted.numpy())
 
 
 def test_paired_whole_pictures_cut_what_the_low_resolution_does_not_cover():
@@ -367,8 +367,8 @@ def test_varied_ground_truth_equals_torchvisions_path(gt_resize):
             plain = np.array_equal(sample["inp"], dataset[index][0])
             flipped[plain] += 1
             low, high, cell = theirs(index, flip=not plain)
-            np.testing.assert_array_equal(imaging.to_float(sample["inp"]).transpose(2, 0, 1), low)
-            np.testing.assert_array_equal(imaging.to_float(sample["gt"]), high.transpose(1, 2, 0).reshape(-1, 3))
+            np.testing.assert_array_equal(rgb8.to_float(sample["inp"]).transpose(2, 0, 1), low)
+            np.testing.assert_array_equal(rgb8.to_float(sample["gt"]), high.transpose(1, 2, 0).reshape(-1, 3))
             np.testing.assert_array_equal(sample["cell"], cell)
             np.testing.assert_array_equal(sample["coord"], coords.make_coord(high.shape[1:]))
     assert min(flipped[True], flipped[False]) > 8  # of 40, with probability 1/2 each

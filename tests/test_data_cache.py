@@ -17,10 +17,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from liif_core import data, imaging
+from liif_core import data
 from liif_core.data import DATASETS, bin_cache
 from liif_core.data.batching import Batches, checked
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 from liif_torch.datasets import make_loader
 
 SIZES = {"b.png": (9, 13), "a.png": (11, 8), "10.jpg": (7, 20), "c.bmp": (6, 6), "grey.png": (5, 4)}
@@ -448,4 +449,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
     assert grown < 60_000  # kB; the pictures together have 184 MB
-    assert imaging.read_size(root / "0.png") == (1200, 1700)
+    assert rgb8.read_size(root / "0.png") == (1200, 1700)

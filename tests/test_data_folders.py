@@ -8,9 +8,10 @@ import pictures
 import pytest
 from PIL import Image
 
-from liif_core import data, imaging
+from liif_core import data
 from liif_core.data import DATASETS
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 
 
 def image_folder(root, **arguments):
@@ -192,10 +193,10 @@ def test_modes_become_rgb(tmp_path):
     for mode in ("L", "LA", "P", "1", "RGBA", "CMYK"):
         path = tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
         grey.convert(mode).save(path)
-        assert imaging.read_image(path).shape == (5, 7, 3)
+        assert rgb8.read_image(path).shape == (5, 7, 3)
     sixteen = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1872
     Image.fromarray(sixteen).save(tmp_path / "16.png")
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "16.png")[..., 0], sixteen >> 8)
+    np.testing.assert_array_equal(rgb8.read_image(tmp_path / "16.png")[..., 0], sixteen >> 8)
 
 
 def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
@@ -203,7 +204,7 @@ def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "a.png"), np.rot90(image, -1))
+    np.testing.assert_array_equal(rgb8.read_image(tmp_path / "a.png"), np.rot90(image, -1))
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
@@ -214,30 +215,30 @@ def test_the_size_from_the_header_is_that_of_the_picture_read(tmp_path, ending, 
         exif[0x0112] = orientation
     path = tmp_path / f"a.{ending}"
     Image.fromarray(pictures.picture(20, 13)).save(path, exif=exif)
-    size = imaging.read_size(path)
-    assert size == imaging.read_image(path).shape[:2] == ((13, 20) if orientation in (6, 8) else (20, 13))
+    size = rgb8.read_size(path)
+    assert size == rgb8.read_image(path).shape[:2] == ((13, 20) if orientation in (6, 8) else (20, 13))
 
 
 def test_the_size_is_read_without_the_pixels(folder):
     truncate(folder / "b.png")
-    assert imaging.read_size(folder / "b.png") == (9, 13)
+    assert rgb8.read_size(folder / "b.png") == (9, 13)
 
 
 def test_numbers_are_rounded_not_truncated():
     values = np.array([-0.5, 0, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1, 7])
-    assert imaging.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
+    assert rgb8.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(imaging.to_uint8(imaging.to_float(levels)), levels)
+    np.testing.assert_array_equal(rgb8.to_uint8(rgb8.to_float(levels)), levels)
 
 
 def test_writing_and_reading_back(tmp_path):
     image = pictures.picture(5, 9)
-    imaging.write_image(tmp_path / "new" / "a.png", image)
-    np.testing.assert_array_equal(imaging.read_image(tmp_path / "new" / "a.png"), image)
+    rgb8.write_image(tmp_path / "new" / "a.png", image)
+    np.testing.assert_array_equal(rgb8.read_image(tmp_path / "new" / "a.png"), image)
 
 
 @pytest.mark.parametrize("name", ["a", "a.xyz", "a.psd", "a.txt"])
 def test_endings_that_cannot_be_written_are_refused_before_the_work(tmp_path, name):
     with pytest.raises(UserError, match="end it in .png"):
-        imaging.check_writable(tmp_path / name)
+        rgb8.check_writable(tmp_path / name)
     assert not list(tmp_path.iterdir())

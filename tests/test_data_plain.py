@@ -8,7 +8,7 @@ import pytest
 from liif_core.config import DataNorm
 from liif_core.data import WRAPPERS, make
 from liif_core.data.batching import Batches, checked
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_torch.datasets import make_loader
 
 SIZES = [(41, 67), (90, 53), (64, 200), (37, 35), (48, 49)]

@@ -15,12 +15,13 @@ import pytest
 from conftest import ROOT
 from small_run import load_tree, run
 
-from liif_core import checkpoint, enlarge, imaging, picture_files
+from liif_core import checkpoint, enlarge
 from liif_core.config import DataNorm
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
-from liif_core.normalisation import Normalisation
-from liif_core.picture import Picture
+from liif_core.images import rgb8, vips
+from liif_core.images.image import Picture
+from liif_core.images.normalisation import Normalisation
 
 
 @pytest.fixture
@@ -129,10 +130,10 @@ def test_names_formats_and_what_is_refused(demo, world, tmp_path):
 
 def test_compare_draws_bicubic_beside(demo, world, tmp_path):
     assert demo(world / "input.png", "-s", 3, "--compare", "-o", "o.png")[0] == 0
-    page = imaging.read_image(tmp_path / "o_compare.png")
-    low = imaging.read_image(world / "input.png")
-    assert np.array_equal(page[-39:, :57], imaging.resize(low, 39, 57))
-    assert np.array_equal(page[-39:, -57:], imaging.read_image(tmp_path / "o.png"))
+    page = rgb8.read_image(tmp_path / "o_compare.png")
+    low = rgb8.read_image(world / "input.png")
+    assert np.array_equal(page[-39:, :57], rgb8.resize(low, 39, 57))
+    assert np.array_equal(page[-39:, -57:], rgb8.read_image(tmp_path / "o.png"))
 
 
 def test_a_film_is_made_of_one_picture(demo, world, tmp_path):
@@ -302,4 +303,4 @@ def test_a_result_can_be_read_by_all(demo, world, tmp_path):
     """Temporary files are private; results are not."""
     assert demo(world / "input.png", "-s", 1, "-o", "o.png")[0] == 0
     assert os.stat(tmp_path / "o.png").st_mode & 0o777 == 0o644
-    assert picture_files.read(tmp_path / "o.png").size == (13, 19)
+    assert vips.read(tmp_path / "o.png").size == (13, 19)

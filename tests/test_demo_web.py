@@ -14,13 +14,14 @@ import pytest
 from conftest import ROOT
 from small_run import FRAMEWORKS, model_spec, process, run
 
-from liif_core import checkpoint, imaging, picture_files, viewer
+from liif_core import checkpoint, viewer
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import DataNorm
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import Network
-from liif_core.normalisation import Normalisation
+from liif_core.images import rgb8, vips
+from liif_core.images.normalisation import Normalisation
 from liif_core.renderer import Renderer
 
 SIZE = 61, 93
@@ -39,7 +40,7 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0, 0), (1, 0.3)])
 def test_a_view_is_whole_pixels_of_the_enlarged_picture_and_lies_inside(size, factor, centre):
     view = viewer.view(size, factor, centre)
-    enlarged = imaging.enlarged_size(size, factor)
+    enlarged = rgb8.enlarged_size(size, factor)
     for axis, shown in enumerate((view.height, view.width)):
         start, stop = view.box[axis], view.box[axis + 2]
         assert 0 <= start < stop <= size[axis]
@@ -67,12 +68,12 @@ def test_both_halves_of_a_view_are_those_of_the_whole_picture(factor, centre):
     image, network = picture(*SIZE), Network(Engine(model_spec(8)), Normalisation(DataNorm()))
     network.engine.seed(3)
     view = viewer.view(SIZE, factor, centre)
-    height, width = imaging.enlarged_size(SIZE, factor)
+    height, width = rgb8.enlarged_size(SIZE, factor)
     first = round(view.box[0] * height / SIZE[0]), round(view.box[1] * width / SIZE[1])
     part = slice(first[0], first[0] + view.height), slice(first[1], first[1] + view.width)
     for whole, found in (
-        (imaging.resize(image, height, width), viewer.bicubic(image, view)),
-        (imaging.to_uint8(network(image, height, width)), viewer.liif(network, image, view)),
+        (rgb8.resize(image, height, width), viewer.bicubic(image, view)),
+        (rgb8.to_uint8(network(image, height, width)), viewer.liif(network, image, view)),
     ):
         difference = np.abs(whole[part].astype(int) - found)
         assert difference.max() <= 1 and np.mean(difference > 0) < 0.01  # rounding
@@ -93,9 +94,9 @@ def test_the_frame_encloses_the_view_and_nothing_else_changes():
 
 
 def test_too_many_pixels_are_refused_in_a_sentence():
-    imaging.check_pixels((26_000, 26_000))
+    rgb8.check_pixels((26_000, 26_000))
     with pytest.raises(UserError, match="27000x26000: at most 700,000,000 pixels"):
-        imaging.check_pixels((27_000, 26_000))
+        rgb8.check_pixels((27_000, 26_000))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def world(tmp_path_factory):
     engine.seed(1)
     checkpoint.save(folder / "small.safetensors", Checkpoint(model_spec(8), State(engine.state().parameters)))
     deep = np.random.default_rng(1).integers(0, 65536, (31, 45, 4), dtype=np.uint16)
-    picture_files.write(folder / "deep.png", deep, picture_files.Picture(deep, depth=16))
+    vips.write(folder / "deep.png", deep, vips.Picture(deep, depth=16))
     (folder / "wrong.png").write_text("no picture\n")
     return folder
 

@@ -23,11 +23,11 @@ from conftest import ROOT
 from PIL import Image
 
 from liif_core import download as downloads
-from liif_core import imaging
 from liif_core.data import catalogue, obtain
 from liif_core.data.catalogue import Archive
 from liif_core.download import BrokenOff, Failed, download
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)
@@ -489,7 +489,7 @@ def test_faces_are_shrunk_as_upstream_does_it(tmp_path):
     for name in ("1.jpg", "2.png"):
         wanted = Image.open(source / name).resize((256, 256), Image.Resampling.BICUBIC)
         for size in (256, 128, 64, 32):
-            found = imaging.read_image(tmp_path / f"load/celebAHQ/{size}/{name[0]}.png")
+            found = rgb8.read_image(tmp_path / f"load/celebAHQ/{size}/{name[0]}.png")
             expected = wanted.resize((size, size), Image.Resampling.BICUBIC) if size < 256 else wanted
             np.testing.assert_array_equal(found, np.asarray(expected))
     (tmp_path / "load/celebAHQ/split.json").write_text('{"train": ["1.png"], "test": ["2.png"]}')

@@ -18,11 +18,12 @@ import torch
 from conftest import ROOT
 from small_run import load_script, run
 
-from liif_core import checkpoint, imaging
+from liif_core import checkpoint
 from liif_core.checkpoint import Checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.geometry import coords, corners
+from liif_core.images import rgb8
 from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine
 from liif_torch.models import rdn
@@ -257,11 +258,11 @@ def test_the_example_gives_the_demos_picture(tmp_path, pretrained):
     result = run([*command, "--scale", "3.7"], tmp_path)
     assert result.returncode == 0, result.stderr
     assert "13x19 -> 48x70" in result.stdout
-    found = imaging.read_image(tmp_path / "high.png")
+    found = rgb8.read_image(tmp_path / "high.png")
     demo = [sys.executable, str(ROOT / "liif_torch" / "demo.py"), "-i", str(tmp_path / "low.png"), "-s", "3.7"]
     result = run([*demo, "-o", str(tmp_path / "demo.png"), "--gpu", "cpu"])
     assert result.returncode == 0, result.stderr
-    wanted = imaging.read_image(tmp_path / "demo.png")
+    wanted = rgb8.read_image(tmp_path / "demo.png")
     assert found.shape == wanted.shape == (48, 70, 3)
     assert np.abs(found.astype(int) - wanted).max() <= 1 and wanted.std() > 10
 

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from small_run import load_tree, model_spec
 
-from liif_core import film, imaging
+from liif_core import film
 from liif_core.config import DataNorm
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.film import Film
-from liif_core.normalisation import Normalisation
-from liif_core.sheet import CAPTION, GAP
+from liif_core.images import rgb8
+from liif_core.images.comparison import CAPTION, GAP
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 
 PICTURE = pictures.picture(31, 47)
@@ -118,7 +119,7 @@ def test_a_frame_is_bicubic_and_the_network_under_captions(network):
     assert found.shape == (CAPTION + 21, 2 * 32 + GAP, 3)
     bicubic, enlarged = halves(found)
     np.testing.assert_array_equal(bicubic, pillow(box))
-    np.testing.assert_array_equal(enlarged, imaging.to_uint8(network.part(PICTURE, box, *SMALL.size)))
+    np.testing.assert_array_equal(enlarged, rgb8.to_uint8(network.part(PICTURE, box, *SMALL.size)))
     assert np.abs(bicubic.astype(int) - enlarged).max() > 20
     assert found[:CAPTION, :32].min() < 128 and found[:CAPTION, 32 + GAP :].min() < 128
 

@@ -25,7 +25,7 @@ from liif_core import data
 from liif_core.config import DataNorm
 from liif_core.data.batching import Batches
 from liif_core.data.sampling import step_seed
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 
 STEPS = 20

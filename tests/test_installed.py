@@ -14,7 +14,8 @@ from conftest import ROOT, outcome
 from small_run import load_script, run, train_config, write_yaml
 
 import liif_core
-from liif_core import cli, command, imaging
+from liif_core import cli, command
+from liif_core.images import rgb8
 from liif_core.system import places
 from liif_core.system.places import PRETRAINED
 
@@ -100,7 +101,7 @@ def test_demo(framework, liif, tmp_path):
     result = liif(*line, *(["--framework", framework] if framework != "torch" else []))
     assert result.returncode == 0, result.stderr
     assert f"{framework} on cpu" in result.stdout
-    assert imaging.read_image(tmp_path / "out.png").shape == (20, 28, 3)
+    assert rgb8.read_image(tmp_path / "out.png").shape == (20, 28, 3)
     assert {path.name for path in tmp_path.iterdir()} == {"picture.png", "out.png"}
 
 

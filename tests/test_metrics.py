@@ -8,8 +8,9 @@ from conftest import ROOT
 from pictures import picture
 from skimage.metrics import structural_similarity
 
-from liif_core import config, data, evaluation, imaging, metrics
+from liif_core import config, data, evaluation, metrics
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 
 SIZE = (47, 62)  # odd, non-square, and enough left when 14 pixels are cut from every side
 
@@ -19,7 +20,7 @@ def pair(seed=0, size=SIZE, noise=9.0) -> tuple[np.ndarray, np.ndarray]:
     target = picture(*size, seed=seed)
     rng = np.random.default_rng(seed)
     prediction = np.clip(target / 255 + rng.normal(0, noise / 255, target.shape), 0, 1)
-    return prediction.astype(np.float32), imaging.to_float(target)
+    return prediction.astype(np.float32), rgb8.to_float(target)
 
 
 def direct_psnr(prediction, target, cut, luma) -> float:
@@ -146,7 +147,7 @@ class Steps:
 def test_evaluation_gives_a_row_per_picture():
     def predict(low, height, width):
         assert (height, width) == (2 * low.shape[0], 2 * low.shape[1])
-        return imaging.to_float(low.repeat(2, axis=0).repeat(2, axis=1)) + np.float32(0.1)
+        return rgb8.to_float(low.repeat(2, axis=0).repeat(2, axis=1)) + np.float32(0.1)
 
     rows = list(evaluation.test(predict, Steps(), config.TestConfig.model_construct(eval_type="benchmark-2")))
     assert [(row.name, row.height, row.width) for row in rows] == [("p0", 20, 28), ("p1", 22, 28)]

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import evaluation, imaging, schedule
+from liif_core import evaluation, schedule
 from liif_core.config import MultiStepLR
 from liif_core.geometry import coords
+from liif_core.images import rgb8
 from liif_core.system import devices
 
 
@@ -161,7 +162,7 @@ def test_the_predecessors_jittor_falls_behind_where_pictures_are_shrunk(predeces
 
 
 def test_a_swapped_resize_costs_what_a_picture_is_off_square(predecessor):
-    picture = imaging.read_image(ROOT / "examples" / "chelsea.png")
+    picture = rgb8.read_image(ROOT / "examples" / "chelsea.png")
     cost = predecessor.cost_of_swapping(evaluation.bicubic, picture, 6, "benchmark-6")
     assert cost > 0.15
     square = picture[:, : picture.shape[0]]
@@ -169,7 +170,7 @@ def test_a_swapped_resize_costs_what_a_picture_is_off_square(predecessor):
 
 
 def test_a_swapped_resize_costs_the_network_more_than_bicubic(predecessor):
-    picture = imaging.read_image(ROOT / "examples" / "chelsea.png")
+    picture = rgb8.read_image(ROOT / "examples" / "chelsea.png")
     costs = [
         predecessor.cost_of_swapping(predict, picture, 6, "benchmark-6")
         for predict in (evaluation.bicubic, predecessor.network())

@@ -22,7 +22,7 @@ from liif_core import checkpoint, config, data, evaluation
 from liif_core.checkpoint import Checkpoint
 from liif_core.config import DataNorm
 from liif_core.data.batching import Batches
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 

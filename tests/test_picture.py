@@ -20,10 +20,10 @@ from conftest import ROOT
 from PIL import ImageCms
 from small_run import run
 
-from liif_core import picture_files
 from liif_core.enlarge import enlarge
 from liif_core.errors import UserError
-from liif_core.picture import FORMATS, Picture, fit, pyvips, to_vips
+from liif_core.images import vips
+from liif_core.images.image import FORMATS, Picture, fit, pyvips, to_vips
 
 LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy picture may come out otherwise
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -44,13 +44,13 @@ class Repeat:
 
 def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep") -> Picture:
     """What demo.py does with a picture; returns what was written."""
-    picture = fit(picture_files.read(source), output.suffix)
+    picture = fit(vips.read(source), output.suffix)
     height, width = (side * factor for side in picture.size)
     result = np.zeros((height, width, picture.pixels.shape[2]), picture.pixels.dtype)
     counted = []
     enlarge(Repeat(), picture, result, counted.append)
     assert sum(counted) in (height * width, 2 * height * width)
-    picture_files.write(output, result, picture, metadata)
+    vips.write(output, result, picture, metadata)
     return picture
 
 
@@ -155,10 +155,10 @@ def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
     through(source, twice, 2)
     before, after = PIL.Image.open(source), PIL.Image.open(output)
     assert after.format == before.format
-    found, large = (picture_files.read(path).pixels for path in (output, twice))
+    found, large = (vips.read(path).pixels for path in (output, twice))
     if cell in ("kept", "12 bits"):
         assert after.mode == before.mode
-        assert picture_files.read(output).depth == picture_files.read(source).depth == picture.depth
+        assert vips.read(output).depth == vips.read(source).depth == picture.depth
     else:
         assert cell in ("RGB", "first"), cell
     if kind == "16 bits":
@@ -207,7 +207,7 @@ def test_what_a_format_does_not_hold_is_said(tmp_path, row, kind):
     source, output = tmp_path / f"in{origin}", tmp_path / f"out{ENDINGS[row]}"
     save(source, kind)
     picture = through(source, output)
-    assert picture_files.read(output).size == picture.size
+    assert vips.read(output).size == picture.size
     if kind in LOST:
         assert any(LOST[kind] in note for note in picture.notes), picture.notes
     elif kind == "several":
@@ -237,10 +237,10 @@ def test_grey_of_few_bits_keeps_them(tmp_path, depth):
     wanted = np.rint(noise(1) / 255 * (2**depth - 1)).astype(np.uint8) * (255 // (2**depth - 1))
     to_vips(Picture(wanted), wanted).pngsave(str(tmp_path / "in.png"), bitdepth=depth)
     assert through(tmp_path / "in.png", tmp_path / "out.png").depth == depth
-    found = picture_files.read(tmp_path / "out.png")
+    found = vips.read(tmp_path / "out.png")
     assert found.depth == depth and np.array_equal(found.pixels, wanted)
     assert through(tmp_path / "in.png", tmp_path / "out.tif").depth == 8
-    assert np.array_equal(picture_files.read(tmp_path / "out.tif").pixels, wanted)
+    assert np.array_equal(vips.read(tmp_path / "out.tif").pixels, wanted)
 
 
 def test_the_exif_of_a_tiff_is_said_to_be_lost(tmp_path):
@@ -256,16 +256,16 @@ def test_16_bits_of_grey_and_alpha_are_kept(tmp_path, channels, ending):
     wanted = noise(channels, np.uint16) | 1
     save_deep(tmp_path / f"in{ending}", wanted, 16)
     through(tmp_path / f"in{ending}", tmp_path / f"out{ending}")
-    assert np.array_equal(picture_files.read(tmp_path / f"out{ending}").pixels, wanted)
+    assert np.array_equal(vips.read(tmp_path / f"out{ending}").pixels, wanted)
 
 
 @pytest.mark.parametrize("depth", [10, 12])
 def test_white_stays_white_at_any_depth(tmp_path, depth):
     save_deep(tmp_path / "in.avif", np.full((9, 11, 3), 65535, np.uint16), depth)
-    picture = picture_files.read(tmp_path / "in.avif")
+    picture = vips.read(tmp_path / "in.avif")
     assert picture.depth == depth and picture.white == picture.pixels.max()
     through(tmp_path / "in.avif", tmp_path / "out.png")
-    assert (np.asarray(picture_files.read(tmp_path / "out.png").pixels) == 65535).all()
+    assert (np.asarray(vips.read(tmp_path / "out.png").pixels) == 65535).all()
 
 
 def test_all_orientations_come_out_upright(tmp_path):
@@ -286,7 +286,7 @@ def test_all_orientations_come_out_upright(tmp_path):
         for ending in (".png", ".tif"):
             source = tmp_path / f"{value}{ending}"
             PIL.Image.fromarray(np.ascontiguousarray(stored)).save(source, exif=exif)
-            assert picture_files.read_header(source) == upright.shape[:2]
+            assert vips.read_header(source) == upright.shape[:2]
             through(source, tmp_path / f"out{ending}")
             found = PIL.Image.open(tmp_path / f"out{ending}")
             assert np.array_equal(np.asarray(found), upright), value
@@ -346,10 +346,10 @@ def test_dots_per_inch_are_kept(tmp_path):
 
 def test_the_ending_may_lie(tmp_path):
     PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", "PNG")
-    picture = picture_files.read(tmp_path / "in.jpg")
+    picture = vips.read(tmp_path / "in.jpg")
     assert picture.suffix == ".png" and np.array_equal(picture.pixels, noise(3))
     PIL.Image.fromarray(noise(3)).save(tmp_path / "b.png", "BMP")
-    assert picture_files.read(tmp_path / "b.png").suffix == ".bmp"
+    assert vips.read(tmp_path / "b.png").suffix == ".bmp"
 
 
 def test_names_with_brackets_are_names(tmp_path):
@@ -430,7 +430,7 @@ def test_a_bomb_is_refused_naming_the_limit(tmp_path, ending):
     path = tmp_path / f"bomb{ending}"
     path.write_bytes(bomb(ending))
     assert path.stat().st_size < 3000
-    for read in (picture_files.read, picture_files.read_header):
+    for read in (vips.read, vips.read_header):
         with pytest.raises(UserError, match="claims .*700,000,000 pixels"):
             read(path)
 
@@ -442,20 +442,20 @@ def test_half_a_file_is_refused(tmp_path, ending):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cannot read .*in[.]"):
-        picture_files.read(path)
+        vips.read(path)
 
 
 def test_samples_that_are_not_whole_numbers_are_refused(tmp_path):
     PIL.Image.fromarray(np.ones((7, 9), np.float32)).save(tmp_path / "f.tif")
     with pytest.raises(UserError, match="f.tif has samples of type float: accepted are whole numbers"):
-        picture_files.read(tmp_path / "f.tif")
+        vips.read(tmp_path / "f.tif")
 
 
 def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path):
     for ending, longest in ((".webp", 16_383), (".jpg", 65_535), (".avif", 16_384)):
-        picture_files.check_output(tmp_path / f"a{ending}", 1, longest)
+        vips.check_output(tmp_path / f"a{ending}", 1, longest)
         with pytest.raises(UserError, match=f"{ending} holds at most {longest:,} pixels along a side"):
-            picture_files.check_output(tmp_path / f"a{ending}", 1, longest + 1)
+            vips.check_output(tmp_path / f"a{ending}", 1, longest + 1)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -465,9 +465,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     def fail(*_):
         raise pyvips.Error("no")
 
-    monkeypatch.setattr(picture_files, "to_vips", fail)
+    monkeypatch.setattr(vips, "to_vips", fail)
     with pytest.raises(UserError, match="cannot write .*out.png"):
-        picture_files.write(path, noise(3), Picture(noise(3)))
+        vips.write(path, noise(3), Picture(noise(3)))
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
 
 
@@ -478,9 +478,9 @@ def test_names_that_are_no_text_are_names(tmp_path):
         source, output = folder / os.fsdecode(b"\xfd" + ending.encode()), folder / f"out{ending}"
         PIL.Image.fromarray(noise(3)).save(tmp_path / f"in{ending}")
         (tmp_path / f"in{ending}").rename(source)
-        assert picture_files.read_header(source) == (23, 31)
+        assert vips.read_header(source) == (23, 31)
         through(source, output)
-        assert picture_files.read(output).size == (23, 31)
+        assert vips.read(output).size == (23, 31)
 
 
 def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwarn):
@@ -491,18 +491,18 @@ def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwar
     assert channels in raw
     (tmp_path / "a.tif").write_bytes(raw.replace(channels + b"\3", channels + b"\x99"))
     with pytest.raises(UserError, match="a.tif"):
-        picture_files.read(tmp_path / "a.tif")
+        vips.read(tmp_path / "a.tif")
     count = (258).to_bytes(2, "little") + b"\3\0"
     (tmp_path / "a.tif").write_bytes(raw.replace(count + b"\3\0\0\0", count + b"\xff\xff\xff\0"))
     with pytest.raises(UserError, match="a.tif"):
-        picture_files.read(tmp_path / "a.tif")
+        vips.read(tmp_path / "a.tif")
     PIL.Image.fromarray(noise(3)).save(tmp_path / "b.bmp")
     raw = (tmp_path / "b.bmp").read_bytes()
     (tmp_path / "b.bmp").write_bytes(raw[:38] + b"\xff" * 8 + raw[46:])
     for ending in (".png", ".bmp"):
         through(tmp_path / "b.bmp", tmp_path / f"out{ending}")
     (tmp_path / "b.bmp").write_bytes(raw[:18] + (16_777_209).to_bytes(4, "little") + raw[22:])
-    picture_files.read_header(tmp_path / "b.bmp")
+    vips.read_header(tmp_path / "b.bmp")
     assert capfd.readouterr() == ("", "") and not list(recwarn)
 
 
@@ -519,9 +519,9 @@ def test_the_reason_is_that_of_this_file(tmp_path):
     """libvips keeps what it had to say of a file that could be read in the end, and says it with the next error."""
     save(tmp_path / "good.avif", "RGB")
     (tmp_path / "bad.png").write_bytes(b"text")
-    picture_files.read(tmp_path / "good.avif")
+    vips.read(tmp_path / "good.avif")
     with pytest.raises(UserError, match="bad.png .*: source is not in a known format$"):
-        picture_files.read(tmp_path / "bad.png")
+        vips.read(tmp_path / "bad.png")
 
 
 SHORT_OF_MEMORY = """

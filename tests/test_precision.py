@@ -5,12 +5,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-from liif_core import checkpoint, imaging, metrics
+from liif_core import checkpoint, metrics
 from liif_core.config import DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
-from liif_core.normalisation import Normalisation
+from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine, native_precisions
@@ -51,11 +52,11 @@ def enlarge(precision: str, low: np.ndarray, height: int, width: int) -> np.ndar
 @pytest.mark.skipif(not PRETRAINED.exists(), reason="needs the weights in pretrained/")
 @pytest.mark.parametrize("factor", [3, 3.7])
 def test_bf16_costs_less_than_a_hundredth_of_a_decibel(factor):
-    high = imaging.read_image(ROOT / "examples" / "chelsea.png")[60:231, 80:301]  # 171 x 221
-    low = imaging.resize(high, round(171 / factor), round(221 / factor))
+    high = rgb8.read_image(ROOT / "examples" / "chelsea.png")[60:231, 80:301]  # 171 x 221
+    low = rgb8.resize(high, round(171 / factor), round(221 / factor))
     exact, rounded = (enlarge(precision, low, 171, 221) for precision in ("fp32", "bf16"))
     assert 0 < np.abs(exact - rounded).max() < 4 / 255  # other arithmetic, the same picture
-    psnr = [metrics.psnr(picture, imaging.to_float(high)) for picture in (exact, rounded)]
+    psnr = [metrics.psnr(picture, rgb8.to_float(high)) for picture in (exact, rounded)]
     assert abs(psnr[0] - psnr[1]) < 0.01
 
 

@@ -26,8 +26,9 @@ from conftest import ROOT
 from PIL import Image
 from small_run import FRAMEWORKS, contents, load_script, run, test_config, write_yaml
 
-from liif_core import experiments, imaging, jobs, trained
+from liif_core import experiments, jobs, trained
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 
 PLAN = "LIIF_TEST_PLAN"  # the folder in which a test says what its stubs do, and in which they write what they did
 
@@ -588,8 +589,8 @@ def test_one_picture_through_all_models(plan, call, study, world, tmp_path):
     }
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     assert names == {"bicubic.png", "edsr-baseline-liif_torch.png", "sheet.png", "log.txt", "finished.json"}
-    assert imaging.read_image(tmp_path / "demo" / "bicubic.png").shape == (26, 38, 3)
-    two_columns = imaging.read_image(tmp_path / "demo" / "sheet.png")
+    assert rgb8.read_image(tmp_path / "demo" / "bicubic.png").shape == (26, 38, 3)
+    two_columns = rgb8.read_image(tmp_path / "demo" / "sheet.png")
     own = np.asarray(Image.open(world / "input.png").convert("RGB"))
     first = np.kron(own, np.ones((18, 18, 1), np.uint8))  # 13x19 twice as large, each pixel of that 360 // 38 times
     assert (two_columns[-first.shape[0] :, : first.shape[1]] == first).all()
@@ -599,7 +600,7 @@ def test_one_picture_through_all_models(plan, call, study, world, tmp_path):
     (plan / "edsr-baseline-liif_jittor.fails").unlink()
     status, output = call("batch_demo", *arguments)
     assert status == 0 and list(summary(output).values()) == ["skipped", "done", "skipped"]
-    three_columns = imaging.read_image(tmp_path / "demo" / "sheet.png").shape
+    three_columns = rgb8.read_image(tmp_path / "demo" / "sheet.png").shape
     assert three_columns[1] > two_columns[1] and three_columns[0] == two_columns[0]
     assert (tmp_path / "demo" / "log.txt").read_text().count("13x19 -> 26x38") == 2
     # what failed while it was being replaced is made again, be there a picture or not
@@ -680,7 +681,7 @@ def test_from_training_to_table_and_sheet(world, tmp_path, monkeypatch):
     ]
     result = run([sys.executable, *demo, "--output", str(tmp_path / "demo")])
     assert result.returncode == 0, result.stdout + result.stderr
-    assert imaging.read_image(tmp_path / "demo" / "edsr-baseline-liif-u_torch.png").shape == (26, 38, 3)
+    assert rgb8.read_image(tmp_path / "demo" / "edsr-baseline-liif-u_torch.png").shape == (26, 38, 3)
 
 
 def test_some_configs_run_in_both_frameworks():

@@ -14,7 +14,7 @@ from small_run import load_tree
 from liif_core.config import DataNorm
 from liif_core.evaluation import Network
 from liif_core.geometry import tiling
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 from liif_torch import models
 from liif_torch.models import rdn

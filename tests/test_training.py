@@ -15,7 +15,7 @@ from liif_core.config import TrainConfig
 from liif_core.data.batching import Batches
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
-from liif_core.normalisation import Normalisation
+from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
 
 

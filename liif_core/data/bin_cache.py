@@ -22,8 +22,8 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from liif_core import imaging
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 from liif_core.system import files
 
 VERSION = 1
@@ -139,7 +139,7 @@ def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
     offset = 0
     for entry in tqdm(picture_files(folder), desc=f"caching {folder}", unit="picture", leave=False, disable=None):
         try:
-            image = imaging.read_image(entry.path)
+            image = rgb8.read_image(entry.path)
         except UserError as error:
             broken[entry.name] = str(error)
             continue

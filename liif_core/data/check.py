@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from liif_core import data, imaging
+from liif_core import data
 from liif_core.config import Data, locate_data
 from liif_core.data import DATASETS, WRAPPERS, folders
 from liif_core.data.batching import Batches
 from liif_core.data.catalogue import known_count
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 
 
 @dataclass
@@ -108,7 +109,7 @@ def _examine_folder(decode: bool, root_path: str, split_file, split_key, first_k
         found.notes.append(f"{found.root} holds {len(everything)} files; the complete set has {complete}")
     paths = [found.root / name for name in names[:first_k]]
     found.broken = folders.unreadable(paths, decode)
-    found.sizes = {path: imaging.read_size(path) for path in paths if path not in found.broken}
+    found.sizes = {path: rgb8.read_size(path) for path in paths if path not in found.broken}
     return found
 
 

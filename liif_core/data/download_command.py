@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import imaging
 from liif_core.data.catalogue import ARCHIVES, DATA_SETS
 from liif_core.data.folders import found
 from liif_core.data.obtain import count, missing, obtain
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 from liif_core.system import files, places
 from liif_core.system.places import WORK
 
@@ -38,12 +38,12 @@ def shrink_face(source: Path, target: Path) -> None:
     places = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
     if all(place.exists() for place in places.values()):
         return
-    large = imaging.read_image(source)
+    large = rgb8.read_image(source)
     if large.shape[:2] != (1024, 1024):
         raise UserError(f"{source} is {large.shape[0]}x{large.shape[1]}: CelebA-HQ's pictures are 1024x1024")
-    middle = imaging.resize(large, 256, 256)
+    middle = rgb8.resize(large, 256, 256)
     for size, place in places.items():
-        imaging.write_image(place, middle if size == 256 else imaging.resize(middle, size, size))
+        rgb8.write_image(place, middle if size == 256 else rgb8.resize(middle, size, size))
 
 
 def make_faces(source: Path, target: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import PositiveInt
 from tqdm import tqdm
 
-from liif_core import imaging
 from liif_core.config import locate_data
 from liif_core.data import DATASETS, bin_cache
 from liif_core.errors import UserError
+from liif_core.images import rgb8
 
 SKIP = ", or leave such files out with skip_broken: true"
 
@@ -62,11 +62,11 @@ def unreadable(paths: list[Path], decode: bool) -> dict[Path, str]:
     broken = {}
     for path in tqdm(paths, desc="checking pictures", unit="picture", leave=False, disable=None):
         if not decode:
-            if not imaging.is_image(path):
+            if not rgb8.is_image(path):
                 broken[path] = f"{path} is not a readable image"
             continue
         try:
-            imaging.read_image(path)
+            rgb8.read_image(path)
         except UserError as error:
             broken[path] = str(error)
     return broken
@@ -156,7 +156,7 @@ class ImageFolder:
 
     def _read(self, path: Path) -> np.ndarray:
         try:
-            return imaging.read_image(path)
+            return rgb8.read_image(path)
         except UserError as error:
             raise UserError(f"{error}: remove it{SKIP}") from None
 

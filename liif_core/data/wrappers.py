@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveInt
 
-from liif_core import imaging
 from liif_core.data import WRAPPERS, sampling
 from liif_core.errors import UserError
 from liif_core.geometry import coords
+from liif_core.images import rgb8
 
 
 class Wrapper(abc.ABC):
@@ -169,12 +169,12 @@ class ImplicitDownsampled(Wrapper):
         if self.inp_size is None:
             height, width = (math.floor(side / scale + 1e-9) for side in image.shape[:2])
             high = image[: round(height * scale), : round(width * scale)]
-            return imaging.resize(high, height, width), high
+            return rgb8.resize(high, height, width), high
         size = round(self.inp_size * scale)
         top = sampling.crop_start(rng, image.shape[0], size)
         left = sampling.crop_start(rng, image.shape[1], size)
         high = np.ascontiguousarray(image[top : top + size, left : left + size])
-        return imaging.resize(high, self.inp_size, self.inp_size), high
+        return rgb8.resize(high, self.inp_size, self.inp_size), high
 
 
 @WRAPPERS.register("sr-implicit-uniform-varied")
@@ -234,5 +234,5 @@ def _resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
     """Bicubic to `size` pixels on the shorter side, the aspect kept: int(size * long / short) on the longer."""
     height, width = image.shape[:2]
     if height <= width:
-        return imaging.resize(image, size, int(size * width / height))
-    return imaging.resize(image, int(size * height / width), size)
+        return rgb8.resize(image, size, int(size * width / height))
+    return rgb8.resize(image, int(size * height / width), size)

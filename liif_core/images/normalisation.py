@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from liif_core import imaging
 from liif_core.config import DataNorm
+from liif_core.images import rgb8
 
 
 class Normalisation:
@@ -41,7 +41,7 @@ class Normalisation:
 
 def _normalised(values: np.ndarray, sub: np.ndarray, div: np.ndarray, white: int = 255) -> np.ndarray:
     """In one array: a new one for each operation costs more in page faults than in arithmetic."""
-    result = imaging.to_float(values, white)
+    result = rgb8.to_float(values, white)
     result -= sub
     result /= div
     return result

@@ -1,7 +1,7 @@
 """Pictures as they are: grey, alpha, palettes, 1 to 16 bits, CMYK, profiles and EXIF go in and come out.
 
-For the demo alone: data sets and tests see 8-bit RGB (liif_core.imaging). Files are read and written by
-liif_core.picture_files.
+For the demo alone: data sets and tests see 8-bit RGB (liif_core.images.rgb8). Files are read and written by
+liif_core.images.vips.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Files of pictures: read as they are, written as they were (liif_core.picture).
+"""Files of pictures: read as they are, written as they were (liif_core.images.image).
 
 libvips reads and writes, because it keeps 16 bits of colour and writes row by row. Pillow reads and writes BMP, which
 libvips does not know.
@@ -17,9 +17,9 @@ import numpy as np
 import PIL.Image
 from PIL import ExifTags
 
-from liif_core import imaging
 from liif_core.errors import UserError
-from liif_core.picture import AVIF, FORMATS, GIF, JPEG, PNG, PROFILE, TIFF, WEBP, Format, Picture, pyvips, to_vips
+from liif_core.images import rgb8
+from liif_core.images.image import AVIF, FORMATS, GIF, JPEG, PNG, PROFILE, TIFF, WEBP, Format, Picture, pyvips, to_vips
 from liif_core.system import files
 
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
@@ -137,8 +137,8 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _check_pixels(path: Path, height: int, width: int) -> None:
-    if height * width > imaging.MAX_PIXELS:
-        limit = f"at most {imaging.MAX_PIXELS:,} pixels are accepted"
+    if height * width > rgb8.MAX_PIXELS:
+        limit = f"at most {rgb8.MAX_PIXELS:,} pixels are accepted"
         raise UserError(f"{path} claims {height}x{width} pixels: {limit}; scale it down first")
 
 
@@ -217,7 +217,7 @@ def _pillow(path: Path) -> PIL.Image.Image:
         with _quiet():
             image = PIL.Image.open(path, formats=["BMP"])
     except PIL.Image.DecompressionBombError:
-        raise UserError(f"{path} claims more than {imaging.MAX_PIXELS:,} pixels; scale it down first") from None
+        raise UserError(f"{path} claims more than {rgb8.MAX_PIXELS:,} pixels; scale it down first") from None
     except Exception as error:  # Pillow raises whatever a broken file provokes
         raise UserError(f"cannot read {path} as an image (damaged or none): {error}") from None
     _check_pixels(path, image.height, image.width)
