@@ -14,7 +14,7 @@ import candidates
 import common
 import yaml
 
-from liif_core import config
+from liif_core.config import load
 
 DATASET = "test_dataset.dataset.args"
 
@@ -52,11 +52,11 @@ def upstream(arguments: Namespace, names: list[str], place: Path) -> Test:
     candidates.upstream_weights(arguments.upstream, weights)
     commands = []
     for name in names:
-        content = config.read_yaml(config.find(name))
+        content = load.read_yaml(load.find(name))
         given = content["test_dataset"]["dataset"]["args"]
         for key in given:
             if key.startswith("root_path"):
-                given[key] = str(config.locate_data(given[key]).resolve())
+                given[key] = str(load.locate_data(given[key]).resolve())
         if arguments.first_k:
             given["first_k"] = arguments.first_k
         path = place / Path(name).name

@@ -23,7 +23,8 @@ import common
 import numpy as np
 from PIL import Image
 
-from liif_core import config, data
+from liif_core import data
+from liif_core.config import load
 from liif_core.data.batching import Batches
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import memory
@@ -44,7 +45,7 @@ def picture(number: int) -> Image.Image:
 
 def data_spec(folder: Path, cache: str) -> dict:
     """The recipe's train_dataset, with these pictures, so often that even one is enough for a measurement."""
-    spec = config.load(RECIPE, "train").train_dataset.model_dump()
+    spec = load.load(RECIPE, "train").train_dataset.model_dump()
     spec["dataset"]["args"] |= {"root_path": str(folder), "cache": cache, "repeat": SAMPLES}
     return spec
 
@@ -59,7 +60,7 @@ def ours(folder: Path, cache: str) -> tuple[Callable, Callable]:
     """Two functions: draw SAMPLES samples, and make batches of as many."""
     spec = data_spec(folder, cache)
     wrapper = data.make(spec, seed=0, training=True)
-    normalisation = Normalisation(config.load(RECIPE, "train").data_norm)
+    normalisation = Normalisation(load.load(RECIPE, "train").data_norm)
     order, epochs = shuffled(len(wrapper)), itertools.count(1)
 
     def draw() -> None:
@@ -85,7 +86,7 @@ def upstreams(clone: Path, folder: Path) -> tuple[Callable, Callable]:
     sys.path.insert(0, str(clone))
     import datasets
 
-    spec, norm = data_spec(folder, "in_memory"), config.load(RECIPE, "train").data_norm
+    spec, norm = data_spec(folder, "in_memory"), load.load(RECIPE, "train").data_norm
     wrapper = datasets.make(spec["wrapper"], args={"dataset": datasets.make(spec["dataset"])})
     order = shuffled(len(wrapper))
     inp_sub, inp_div = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (norm.inp.sub, norm.inp.div))

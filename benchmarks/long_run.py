@@ -26,9 +26,10 @@ import common
 import numpy as np
 import pictures
 
-from liif_core import checkpoint, config, data, evaluation
+from liif_core import checkpoint, data, evaluation
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import TrainConfig
+from liif_core.config import load
+from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.images.normalisation import Normalisation
 from liif_core.report.study import FRAMEWORKS
@@ -136,7 +137,7 @@ def settings_for(arguments: argparse.Namespace, made: Path) -> TrainConfig:
         names = [f"{i}.png" for i in range(MADE + HELD_BACK)]
         pictures.folder(made, dict.fromkeys(names, (321, 481)))
         (made / "split.json").write_text(json.dumps({"train": names[:MADE], "val": names[MADE:]}))
-    return config.load(CONFIG, "train", [*(f"{key}={value}" for key, value in wanted.items()), *arguments.set])
+    return load.load(CONFIG, "train", [*(f"{key}={value}" for key, value in wanted.items()), *arguments.set])
 
 
 def measure(children: dict[str, common.Child], steps: int, evaluate: int, about: dict, file: Path) -> dict:

@@ -14,8 +14,8 @@ import common
 import gemm
 import numpy as np
 
-from liif_core import config
-from liif_core.config import TrainConfig
+from liif_core.config import load
+from liif_core.config.schema import TrainConfig
 
 AUTOCAST = "upstream, pages kept, bf16 autocast"
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in each run (default: 1, on a GPU 20)")
     arguments = common.parse(parser)
     arguments.steps = arguments.steps or {"cpu": 1, "cuda": 20}[arguments.kind]
-    settings = config.load(arguments.config, "train", arguments.set)
+    settings = load.load(arguments.config, "train", arguments.set)
     children = start(arguments, settings)
     for child in children.values():
         child("warm_up")

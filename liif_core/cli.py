@@ -20,8 +20,8 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from liif_core import checkpoint, data, evaluation, run_folder, runlog, training
-from liif_core import config as configs
-from liif_core.config import DataNorm, TestConfig
+from liif_core.config import load as configs
+from liif_core.config.schema import DataNorm, TestConfig
 from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
 from liif_core.images.normalisation import Normalisation

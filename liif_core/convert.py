@@ -14,7 +14,7 @@ import numpy as np
 
 from liif_core import checkpoint, upstream_checkpoint
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.system import packages

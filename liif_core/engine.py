@@ -36,7 +36,7 @@ class State:
 
 @dataclass(frozen=True)
 class Update:
-    """How losses become an update: `accumulate`, `clip_grad` and `ema` of liif_core.config.TrainConfig."""
+    """How losses become an update: `accumulate`, `clip_grad` and `ema` of liif_core.config.schema.TrainConfig."""
 
     accumulate: int = 1
     clip_grad: float | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from liif_core import metrics
-from liif_core.config import TestConfig, TrainConfig
+from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.geometry import tiling
 from liif_core.images import comparison, rgb8

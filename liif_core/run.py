@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from liif_core import checkpoint, run_folder
-from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import TrainConfig
+from liif_core.config import load as configs
+from liif_core.config.schema import TrainConfig
 from liif_core.errors import Unsavable, UserError
 from liif_core.images.normalisation import Normalisation
 from liif_core.runlog import RunLog

@@ -8,9 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from liif_core import checkpoint
-from liif_core import config as configs
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import TrainConfig
+from liif_core.config import load as configs
+from liif_core.config.schema import TrainConfig
 from liif_core.errors import UserError
 from liif_core.system.files import WRITING, write_atomically
 

@@ -2,7 +2,7 @@
 
 import math
 
-from liif_core.config import CosineLR, MultiStepLR
+from liif_core.config.schema import CosineLR, MultiStepLR
 
 
 def learning_rate(base: float, epoch: float, schedule: MultiStepLR | CosineLR | None, epoch_max: int = 0) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from liif_core import data, evaluation, schedule
-from liif_core.config import TrainConfig
+from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches, checked
 from liif_core.data.sampling import step_seed
 from liif_core.errors import Stopped, Unsavable, UserError

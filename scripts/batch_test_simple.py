@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import config as configs
 from liif_core import jobs, trained
+from liif_core.config import load as configs
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
 from liif_core.report.study import COLUMNS

@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import config as configs
 from liif_core import experiments, jobs, run_folder, runlog
+from liif_core.config import load as configs
 from liif_core.errors import UserError
 from liif_core.system import packages, text
 from liif_core.system.places import WORK

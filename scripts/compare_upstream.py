@@ -16,8 +16,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, data, evaluation, experiments
-from liif_core.config import TestConfig
+from liif_core import checkpoint, data, evaluation, experiments
+from liif_core.config import load
+from liif_core.config.schema import TestConfig
 from liif_core.geometry import coords
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
@@ -38,7 +39,7 @@ def all_specs() -> dict[str, dict]:
     specs = {}
     for experiment in experiments.read():
         recipe = "celebAHQ" if experiment.group == "faces" else "div2k"
-        specs[experiment.name] = config.load(experiment.config_in(recipe), "train").model.model_dump()
+        specs[experiment.name] = load.load(experiment.config_in(recipe), "train").model.model_dump()
     decoder, fixed = specs["edsr-baseline-liif"], specs["edsr-baseline-x2"]
     return specs | {
         "edsr-liif": with_encoder(decoder, "edsr", no_upsampling=True),

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from liif_core import checkpoint, jobs
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.system import devices, provenance

@@ -13,8 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, config, data, evaluation, metrics
-from liif_core.config import MultiStepLR
+from liif_core import checkpoint, data, evaluation, metrics
+from liif_core.config import load, schema
+from liif_core.config.schema import MultiStepLR
 from liif_core.data.batching import Batches
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -78,12 +79,12 @@ def network() -> evaluation.Network:
     found = checkpoint.load(WEIGHTS)
     engine = Engine(found.model)
     checkpoint.restore(engine, found.state, WEIGHTS)
-    return evaluation.Network(engine, Normalisation(config.DataNorm.model_validate(found.data_norm)))
+    return evaluation.Network(engine, Normalisation(schema.DataNorm.model_validate(found.data_norm)))
 
 
 def random_crops(predict: evaluation.Network, draws: int = 6) -> list[float]:
     """Validation PSNR in dB of one network on crops drawn anew `draws` times, 400 of 10 pictures each."""
-    settings = config.load("train-bsds400/train_edsr-baseline-liif.yaml", "train")
+    settings = load.load("train-bsds400/train_edsr-baseline-liif.yaml", "train")
     spec = settings.val_dataset.model_dump()
     spec["dataset"]["args"] |= {"repeat": 40, "cache": "in_memory"}
     spec["wrapper"]["args"] |= {"sample_q": 576}

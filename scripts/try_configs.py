@@ -23,7 +23,8 @@ import numpy as np
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from liif_core import cli, demo, jobs
-from liif_core import config as configs
+from liif_core.config import load as configs
+from liif_core.config import schema
 from liif_core.errors import Stopped, UserError
 from liif_core.images import rgb8
 from liif_core.system import packages
@@ -60,7 +61,7 @@ def make_pictures(place: Path) -> None:
     (place / "test.yaml").write_text(json.dumps(content))  # JSON is YAML
 
 
-def overrides(config: configs.TrainConfig, place: Path, steps: int, tiny: bool) -> list[str]:
+def overrides(config: schema.TrainConfig, place: Path, steps: int, tiny: bool) -> list[str]:
     """--set values that make a run of `steps` steps on the small pictures out of a config."""
     changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null", "precision=fp32"]
     for part, spec, repeat in (
@@ -95,7 +96,7 @@ def overrides(config: configs.TrainConfig, place: Path, steps: int, tiny: bool) 
     return changes
 
 
-def fixed_scale(config: configs.TrainConfig) -> int:
+def fixed_scale(config: schema.TrainConfig) -> int:
     """How much larger the high resolution of paired folders is: read off their names, X2 or 32 and 256."""
     low, high = (config.train_dataset.dataset.args[key].rpartition("/")[2] for key in ("root_path_1", "root_path_2"))
     return int(low[1:]) if low.startswith("X") else int(high) // int(low)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from liif_core import config as configs
-from liif_core.config import Data
+from liif_core.config import load as configs
+from liif_core.config.schema import Data
 from liif_core.data.catalogue import known_count
 from liif_core.data.check import Checker
 

@@ -37,7 +37,7 @@ from small_run import (
 )
 
 from liif_core import checkpoint, evaluation
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 

@@ -8,8 +8,8 @@ import yaml
 from conftest import ROOT
 from small_run import FRAMEWORKS
 
-from liif_core import config as configs
 from liif_core import data, experiments
+from liif_core.config import load as configs
 from liif_core.errors import UserError
 from liif_core.schedule import learning_rate
 

@@ -5,7 +5,7 @@ import pictures
 import plain_samples
 import pytest
 
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.data import WRAPPERS, make
 from liif_core.data.batching import Batches, checked
 from liif_core.images.normalisation import Normalisation

@@ -16,7 +16,7 @@ from conftest import ROOT
 from small_run import load_tree, run
 
 from liif_core import checkpoint, enlarge
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.images import rgb8, vips

@@ -16,7 +16,7 @@ from small_run import FRAMEWORKS, model_spec, process, run
 
 from liif_core import checkpoint, viewer
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import Network

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from liif_core import config
+from liif_core.config import load
 
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
 DOCUMENTS = [path for path in DOCUMENTS if path.parts[0] not in ("load", "save", "demo_out", "demo_result")]
@@ -92,7 +92,7 @@ def test_scripts_and_configs_that_the_readme_names_exist(document):
         assert (ROOT / script).exists() or (ROOT / "liif_torch" / script).exists(), script
     for name in re.findall(r"--config (\S+\.yaml)", readme):
         if "$" not in name:
-            config.find(name)
+            load.find(name)
 
 
 def test_both_readmes_have_the_same_shape():

@@ -13,7 +13,7 @@ from PIL import Image
 from small_run import load_tree, model_spec
 
 from liif_core import film
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
 from liif_core.film import Film

@@ -22,7 +22,7 @@ from conftest import ROOT
 from small_run import FRAMEWORKS, model_spec
 
 from liif_core import data
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.data.batching import Batches
 from liif_core.data.sampling import step_seed
 from liif_core.images.normalisation import Normalisation

@@ -8,7 +8,8 @@ from conftest import ROOT
 from pictures import picture
 from skimage.metrics import structural_similarity
 
-from liif_core import config, data, evaluation, metrics
+from liif_core import data, evaluation, metrics
+from liif_core.config import load, schema
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 
@@ -149,7 +150,7 @@ def test_evaluation_gives_a_row_per_picture():
         assert (height, width) == (2 * low.shape[0], 2 * low.shape[1])
         return rgb8.to_float(low.repeat(2, axis=0).repeat(2, axis=1)) + np.float32(0.1)
 
-    rows = list(evaluation.test(predict, Steps(), config.TestConfig.model_construct(eval_type="benchmark-2")))
+    rows = list(evaluation.test(predict, Steps(), schema.TestConfig.model_construct(eval_type="benchmark-2")))
     assert [(row.name, row.height, row.width) for row in rows] == [("p0", 20, 28), ("p1", 22, 28)]
     for row in rows:
         assert row.psnr == pytest.approx(20 - 20 * math.log10(219.859 / 256), abs=1e-4)  # 0.1 in float32
@@ -166,7 +167,7 @@ def test_bicubic_scores_what_is_published(name, scale, wanted):
     """
     if not (ROOT / "load" / "benchmark" / name / "LR_bicubic" / f"X{scale}").is_dir():
         pytest.skip(f"load/benchmark/{name} is not here: see 'Data' in README.md")
-    test_config = config.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
+    test_config = load.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
     test_set = data.make(test_config.test_dataset.model_dump(), seed=0, training=False)
     psnr, _ = evaluation.mean(list(evaluation.test(evaluation.bicubic, test_set, test_config)))
     assert psnr == pytest.approx(wanted, abs=0.01)

@@ -14,7 +14,7 @@ from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
 from liif_core import evaluation, schedule
-from liif_core.config import MultiStepLR
+from liif_core.config.schema import MultiStepLR
 from liif_core.geometry import coords
 from liif_core.images import rgb8
 from liif_core.system import devices

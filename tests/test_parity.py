@@ -18,9 +18,10 @@ import pytest
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import checkpoint, config, data, evaluation
+from liif_core import checkpoint, data, evaluation
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import DataNorm
+from liif_core.config import load
+from liif_core.config.schema import DataNorm
 from liif_core.data.batching import Batches
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
@@ -293,7 +294,7 @@ def test_optimizers_make_the_same_of_the_same_gradients(spec):
 @pytest.mark.skipif(not PRETRAINED.exists(), reason="needs the weights in pretrained/")
 @pytest.mark.parametrize("scale", [2, 3, 4, 6, 8])
 def test_psnr_of_set5(scale):
-    settings = config.load(f"test/test-set5-{scale}.yaml", "test")
+    settings = load.load(f"test/test-set5-{scale}.yaml", "test")
     test_set = data.make(settings.test_dataset.model_dump(), seed=0, training=False)
     found = checkpoint.load(PRETRAINED)
     rows = []

@@ -6,7 +6,7 @@ import torch
 from conftest import ROOT
 
 from liif_core import checkpoint, metrics
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
 from liif_core.evaluation import Network

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from liif_core import config
+from liif_core.config import load
 from liif_core.errors import UserError
 from liif_core.registry import Registry, nearest_known
 
@@ -95,21 +95,21 @@ def changed(place: str, value) -> dict:
 
 
 def test_upstreams_files_are_accepted(write):
-    train = config.load(write(UPSTREAM_TRAIN), "train")
+    train = load.load(write(UPSTREAM_TRAIN), "train")
     assert train.epoch_max == 1000 and train.model.args["imnet_spec"]["args"]["out_dim"] == 3
     assert train.multi_step_lr.gamma == 0.5 and train.resume == "./save/_train/epoch-last.pth"
-    assert config.load(write(UPSTREAM_TEST), "test").eval_type == "benchmark-2"
+    assert load.load(write(UPSTREAM_TEST), "test").eval_type == "benchmark-2"
 
 
 @pytest.mark.parametrize("key", ["val_dataset", "multi_step_lr", "epoch_save", "epoch_val", "eval_type", "resume"])
 def test_upstream_writes_null_for_no(write, key):
-    assert getattr(config.load(write(changed(key, None)), "train"), key) is None
+    assert getattr(load.load(write(changed(key, None)), "train"), key) is None
 
 
 def test_a_learning_rate_that_yaml_reads_as_text_is_accepted(write):
     text = UPSTREAM_TRAIN.replace("lr: 1.e-4", "lr: 1e-4")
     assert yaml.safe_load(text)["optimizer"]["args"]["lr"] == "1e-4"  # YAML 1.1 wants a dot in a float
-    assert float(config.load(write(text), "train").optimizer.args["lr"]) == 1e-4
+    assert float(load.load(write(text), "train").optimizer.args["lr"]) == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_learning_rate_that_yaml_reads_as_text_is_accepted(write):
 def test_an_unknown_key_at_any_depth_names_the_nearest(write, place, near, also):
     path = write(changed(place, 3))
     with pytest.raises(UserError) as caught:
-        config.load(path, "train")
+        load.load(path, "train")
     message = str(caught.value)
     assert message.startswith(f"{path}: unknown key '{place}': did you mean '{near}'? known: ")
     assert also in message
@@ -155,13 +155,13 @@ def test_an_unknown_key_at_any_depth_names_the_nearest(write, place, near, also)
 )
 def test_a_wrong_value_is_named_with_its_place(write, place, value):
     with pytest.raises(UserError, match=f"config.yaml: '{place}") as caught:
-        config.load(write(changed(place, value)), "train")
+        load.load(write(changed(place, value)), "train")
     assert "\n" not in str(caught.value)
 
 
 def test_a_wrong_protocol_is_told_what_is_accepted(write):
     with pytest.raises(UserError, match="'eval_type' is 'benchmark4': accepted is div2k-S or benchmark-S"):
-        config.load(write(changed("eval_type", "benchmark4")), "train")
+        load.load(write(changed("eval_type", "benchmark4")), "train")
 
 
 @pytest.mark.parametrize("key", ["train_dataset", "model", "optimizer", "epoch_max"])
@@ -169,21 +169,21 @@ def test_a_missing_key_is_named(write, key):
     content = yaml.safe_load(UPSTREAM_TRAIN)
     del content[key]
     with pytest.raises(UserError, match=f"key '{key}' is missing"):
-        config.load(write(content), "train")
+        load.load(write(content), "train")
 
 
 def test_a_missing_key_inside_is_named_with_its_place(write):
     content = yaml.safe_load(UPSTREAM_TRAIN)
     del content["train_dataset"]["wrapper"]
     with pytest.raises(UserError, match="key 'train_dataset.wrapper' is missing"):
-        config.load(write(content), "train")
+        load.load(write(content), "train")
 
 
 def test_a_config_for_the_other_command_is_recognised(write):
     with pytest.raises(UserError, match="'test_dataset': it is not a config for train.py"):
-        config.load(write(UPSTREAM_TEST), "train")
+        load.load(write(UPSTREAM_TEST), "train")
     with pytest.raises(UserError, match="'train_dataset': it is not a config for test.py"):
-        config.load(write(UPSTREAM_TRAIN), "test")
+        load.load(write(UPSTREAM_TRAIN), "test")
 
 
 @pytest.mark.parametrize(
@@ -199,47 +199,47 @@ def test_a_config_for_the_other_command_is_recognised(write):
 )
 def test_what_is_no_mapping_is_refused(write, text, message):
     with pytest.raises(UserError, match=message):
-        config.load(write(text), "train")
+        load.load(write(text), "train")
 
 
 def test_yaml_cannot_run_code(write, tmp_path):
     sentinel = tmp_path / "sentinel"
     with pytest.raises(UserError, match="not valid YAML"):
-        config.load(write(f"a: !!python/object/apply:os.mkdir [{sentinel}]"), "train")
+        load.load(write(f"a: !!python/object/apply:os.mkdir [{sentinel}]"), "train")
     assert not sentinel.exists()
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UserError, match="cannot read|not valid YAML"):
-        config.load(tmp_path / "config.yaml", "train")
+        load.load(tmp_path / "config.yaml", "train")
 
 
 def test_a_missing_config_says_where_it_was_looked_for():
     with pytest.raises(UserError) as caught:
-        config.load("train-div2k/no-such.yaml", "train")
+        load.load("train-div2k/no-such.yaml", "train")
     assert str(ROOT / "configs" / "train-div2k") in str(caught.value)
 
 
 def test_configs_are_found_here_in_the_repository_and_in_configs(tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
     name = "train-div2k/train_edsr-baseline-liif.yaml"
-    assert config.find(name) == config.find(f"configs/{name}") == ROOT / "configs" / name
+    assert load.find(name) == load.find(f"configs/{name}") == ROOT / "configs" / name
     (tmp_path / "train-div2k").mkdir()
     (tmp_path / name).write_text(UPSTREAM_TRAIN)
-    assert config.find(name).resolve() == (tmp_path / name).resolve()  # the one here comes first
+    assert load.find(name).resolve() == (tmp_path / name).resolve()  # the one here comes first
 
 
 def test_data_is_found_here_and_in_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert config.locate_data("configs/test") == ROOT / "configs" / "test"
+    assert load.locate_data("configs/test") == ROOT / "configs" / "test"
     (tmp_path / "configs" / "test").mkdir(parents=True)
-    assert config.locate_data("configs/test").resolve() == (tmp_path / "configs" / "test").resolve()
+    assert load.locate_data("configs/test").resolve() == (tmp_path / "configs" / "test").resolve()
 
 
 def test_a_dumped_config_loads_as_the_same(write):
-    first = config.load(write(UPSTREAM_TRAIN), "train")
-    assert config.load(write(config.dump(first)), "train") == first
+    first = load.load(write(UPSTREAM_TRAIN), "train")
+    assert load.load(write(load.dump(first)), "train") == first
 
 
 # Registry

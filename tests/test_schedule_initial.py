@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from liif_core.config import MultiStepLR
+from liif_core.config.schema import MultiStepLR
 from liif_core.initial import initial_parameters
 from liif_core.schedule import learning_rate
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_run import load_tree
 
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.evaluation import Network
 from liif_core.geometry import tiling
 from liif_core.images.normalisation import Normalisation

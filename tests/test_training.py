@@ -11,7 +11,7 @@ from small_run import EPOCHS, STEPS, records, train_config
 
 from liif_core import checkpoint, evaluation, run_folder, training
 from liif_core.checkpoint import Checkpoint
-from liif_core.config import TrainConfig
+from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError

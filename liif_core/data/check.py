@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from liif_core import data
-from liif_core.config import Data, locate_data
+from liif_core.config.load import locate_data
+from liif_core.config.schema import Data
 from liif_core.data import DATASETS, WRAPPERS, folders
 from liif_core.data.batching import Batches
 from liif_core.data.catalogue import known_count

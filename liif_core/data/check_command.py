@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from liif_core import config as configs
+from liif_core.config import load as configs
 from liif_core.data.check import Checker, Finding
 from liif_core.errors import UserError
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import PositiveInt
 from tqdm import tqdm
 
-from liif_core.config import locate_data
+from liif_core.config.load import locate_data
 from liif_core.data import DATASETS, bin_cache
 from liif_core.errors import UserError
 from liif_core.images import rgb8

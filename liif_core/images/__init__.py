@@ -1,1 +1,1 @@
-"""Images in memory and in files: 8-bit RGB for data and tests, every other kind for the demo, and comparisons of several."""
+"""Images in memory and in files: 8-bit RGB for data and tests, every other kind for the demo; comparisons."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from liif_core.config import DataNorm
+from liif_core.config.schema import DataNorm
 from liif_core.images import rgb8
 
 

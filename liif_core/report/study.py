@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from liif_core import config as configs
 from liif_core import experiments
+from liif_core.config import load as configs
 from liif_core.errors import UserError
 from liif_core.report import reference
 from liif_core.runlog import read_metrics
