@@ -18,7 +18,7 @@ import common
 import numpy as np
 from compare_upstream import load_upstream
 
-from liif_core import checkpoint
+from liif_core.checkpoints import formats
 from liif_core.errors import UserError
 from liif_core.initial import initial_parameters
 from liif_core.system import devices, memory
@@ -113,7 +113,7 @@ def upstream_weights(folder: Path, target: Path) -> None:
 def _write_weights(folder: Path, target: Path) -> None:
     import torch
 
-    weights = checkpoint.load(PRETRAINED)
+    weights = formats.load(PRETRAINED)
     model = load_upstream(folder, weights.model, weights.state.parameters)
     torch.save({"model": {**weights.model, "sd": model.state_dict()}, "epoch": 1}, target)
 

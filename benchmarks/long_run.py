@@ -26,8 +26,9 @@ import common
 import numpy as np
 import pictures
 
-from liif_core import checkpoint, data, evaluation
-from liif_core.checkpoint import Checkpoint
+from liif_core import data, evaluation
+from liif_core.checkpoints import native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
 from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches, checked
@@ -83,7 +84,7 @@ class Training(common.Work):
         for number, (low, high) in enumerate(sizes(self.step)):
             picture = self.val_set.dataset[number % len(self.val_set)][: low[0], : low[1]]
             assert np.isfinite(self.network(picture, *high)).all()
-        checkpoint.save(self.path, Checkpoint(self.settings.model.model_dump(), self.engine.state()))
+        native.save(self.path, Checkpoint(self.settings.model.model_dump(), self.engine.state()))
         return self.look() | {"what": "evaluation", "seconds": [round(time.perf_counter() - start, 1)], "psnr": psnr}
 
     def look(self) -> dict:

@@ -19,7 +19,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from liif_core import checkpoint, data, evaluation, run_folder, runlog, training
+from liif_core import data, evaluation, run_folder, runlog, training
+from liif_core.checkpoints import formats, native
 from liif_core.config import load as configs
 from liif_core.config.schema import DataNorm, TestConfig
 from liif_core.engine import PRECISIONS, Update
@@ -131,11 +132,11 @@ def train(framework: str, load_tree: Callable) -> None:
 
 def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):
     """A checkpoint's model with its weights, its normalisation, and where it runs."""
-    found = checkpoint.load(path)
+    found = formats.load(path)
     device = choose_device(framework, gpu)
     engine_class, _ = load_tree()
     engine = engine_class(found.model, device.kind, precision=precision)
-    checkpoint.restore(engine, found.state, path)
+    native.restore(engine, found.state, path)
     return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}, {engine.precision}"
 
 
@@ -175,7 +176,7 @@ def test(framework: str, load_tree: Callable) -> None:
         engine, own_norm, place = None, DataNorm(), "Pillow"
         origin["framework"] = "pillow"
     else:
-        origin["weights"] = provenance.sha256(checkpoint.locate(arguments.model))
+        origin["weights"] = provenance.sha256(formats.locate(arguments.model))
         loaded = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
         engine, own_norm, place = loaded
         origin["precision"] = engine.precision

@@ -6,45 +6,17 @@ trees need nothing else; a .pth is what upstream's test.py, demo.py and, as `res
 """
 
 import argparse
-import importlib.util
-import io
 from pathlib import Path
 
 import numpy as np
 
-from liif_core import checkpoint, upstream_checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import formats, liif, native
+from liif_core.checkpoints.liif import ADAM, save_pth
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import DataNorm
 from liif_core.engine import State
 from liif_core.errors import UserError
-from liif_core.system import packages
-from liif_core.system.files import check_writable, write_atomically
-from liif_core.system.packages import pip_install
-
-ADAM = {"name": "adam", "args": {"lr": 1e-4}}  # of upstream's configs
-OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by upstream's names
-
-
-def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
-    """Write upstream's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
-    if importlib.util.find_spec("torch") is None:
-        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
-    import torch
-
-    model = upstream_checkpoint.model_content(bare.model, bare.state.parameters)
-    model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
-    if optimizer["name"] not in OPTIMIZERS:
-        optimizer = ADAM
-    start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(list(model["sd"].values()), **optimizer["args"])
-    content = {
-        "model": model,
-        "optimizer": {**optimizer, "sd": start.state_dict()},
-        "epoch": 0,
-        "data_norm": bare.data_norm,  # upstream has it in its configs; with it, the way back loses nothing
-    }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+from liif_core.system.files import check_writable
 
 
 def main() -> int:
@@ -58,18 +30,18 @@ def main() -> int:
         raise UserError(f"{arguments.output}: the output is a .safetensors file, or a .pth for upstream LIIF")
     if arguments.half and arguments.output.suffix == ".pth":
         raise UserError("--half is for .safetensors: upstream computes in the precision of the file")
-    found = checkpoint.load(arguments.input)
+    found = formats.load(arguments.input)
     data_norm = DataNorm.model_validate(found.data_norm or {}).model_dump()
     kind = np.float16 if arguments.half else np.float32
     weights = {name: array.astype(kind) for name, array in found.state.weights.items()}
     bare = Checkpoint(found.model, State(weights), data_norm)
     check_writable(arguments.output)
     if arguments.output.suffix == ".safetensors":
-        checkpoint.save(arguments.output, bare)
+        native.save(arguments.output, bare)
     else:
         save_pth(arguments.output, bare, found.optimizer or ADAM)
     count = sum(array.size for array in weights.values())
     print(f"{arguments.input} -> {arguments.output}: {found.model['name']}, {count:,} parameters")
-    if arguments.output.suffix == ".pth" and found.data_norm != upstream_checkpoint.DATA_NORM:
+    if arguments.output.suffix == ".pth" and found.data_norm != liif.DATA_NORM:
         print(f"upstream's demo.py assumes 0.5 / 0.5; these weights want, in a config, data_norm: {found.data_norm}")
     return 0

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import checkpoint, run_folder
-from liif_core.checkpoint import Checkpoint
+from liif_core import run_folder
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
 from liif_core.errors import Unsavable, UserError
@@ -101,7 +102,7 @@ class Run:
         self.log.flush()
         for name in names:
             previous = self.folder / run_folder.PREVIOUS if name == "epoch-last" else None
-            checkpoint.save(self.folder / f"{name}.safetensors", content, previous)
+            native.save(self.folder / f"{name}.safetensors", content, previous)
 
     def all_hear(self, stop: StopRequest) -> bool:
         """Whether one of the processes has been asked to stop; all of them have to call this."""
@@ -141,11 +142,11 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
     source = own[0] if own else config.resume
     if source is None:
         return Progress(), []
-    found = own[1] if own else checkpoint.load(source)
+    found = own[1] if own else formats.load(source)
     if found.optimizer and found.optimizer["name"] != config.optimizer.name:
         before, now = found.optimizer["name"], config.optimizer.name
         raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")
-    checkpoint.restore(engine, found.state, source)
+    native.restore(engine, found.state, source)
     if found.model != config.model.model_dump():  # equal parameters, but another switch such as local_ensemble
         raise UserError(f"{source} holds another model than the config: {found.model}")
     if own:

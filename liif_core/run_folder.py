@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import formats
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
 from liif_core.errors import UserError
@@ -62,7 +62,7 @@ def check(folder: Path, config: TrainConfig, resume: bool) -> None:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
     if empty or not _written(folder):  # or it stopped before there was anything to keep
         if config.resume is not None:
-            checkpoint.locate(config.resume)
+            formats.locate(config.resume)
         return
     if not any(folder.glob("*.safetensors")):
         raise UserError(
@@ -113,7 +113,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[Path]] | None:
         whole = []
         for path in (folder / name for name in names if (folder / name).exists()):
             try:
-                whole.append((path, checkpoint.load(path)))
+                whole.append((path, formats.load(path)))
             except UserError as error:
                 if path not in damaged:
                     tqdm.write(f"warning: {error}; going on from the one before")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from liif_core import checkpoint, experiments
+from liif_core import experiments
+from liif_core.checkpoints import formats
 from liif_core.errors import UserError
 from liif_core.system import packages, provenance
 from liif_core.system.places import WORK
@@ -71,7 +72,7 @@ def single(text: str, output: Path) -> Model:
     """A checkpoint file, or bicubic; its results go below `output`. Raises UserError for a file that is not there."""
     if text == BICUBIC:
         return bicubic(output)
-    path = checkpoint.locate(text)
+    path = formats.locate(text)
     # All runs call their files epoch-best: the run's folder tells them apart.
     name = f"{path.resolve().parent.name}_{path.stem}" if path.stem.startswith("epoch-") else path.stem
     return replace(by_name(name, output), path=path)

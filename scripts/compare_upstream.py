@@ -16,7 +16,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, data, evaluation, experiments
+from liif_core import data, evaluation, experiments
+from liif_core.checkpoints import formats, native
 from liif_core.config import load
 from liif_core.config.schema import TestConfig
 from liif_core.geometry import coords
@@ -142,7 +143,7 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
         path = Path(place) / "epoch-last.pth"
         torch.save({"model": {**spec, "sd": theirs.state_dict()}, "epoch": 1}, path)
         for engine in engines.values():
-            checkpoint.restore(engine, checkpoint.load(path).state, path)
+            native.restore(engine, formats.load(path).state, path)
     count = sum(parameter.numel() for key, parameter in theirs.named_parameters() if "_mean." not in key)
     ours = {key: sum(array.size for array in engine.state().parameters.values()) for key, engine in engines.items()}
     print(f"{name}: parameters: upstream {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
@@ -157,7 +158,7 @@ def compare_protocols(folder: Path, pictures: int) -> None:
     from liif_jittor.engine import Engine as JittorEngine
     from liif_torch.engine import Engine as TorchEngine
 
-    weights = checkpoint.load(PRETRAINED)
+    weights = formats.load(PRETRAINED)
     theirs = load_upstream(folder, weights.model, weights.state.parameters)
     import datasets
     import test
@@ -180,7 +181,7 @@ def compare_protocols(folder: Path, pictures: int) -> None:
         settings = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
         test_set = data.make(blocks, seed=0, training=False)
         for name, engine in engines.items():
-            checkpoint.restore(engine, weights.state, PRETRAINED)
+            native.restore(engine, weights.state, PRETRAINED)
             network = evaluation.Network(engine, Normalisation(settings.data_norm))
             rows = list(evaluation.test(network, test_set, settings))
             found = evaluation.mean(rows)[0]

@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, jobs, viewer
+from liif_core import jobs, viewer
+from liif_core.checkpoints import formats
 from liif_core.cli import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.images import rgb8, vips
@@ -260,9 +261,9 @@ def find_models(given: list[Path]) -> dict[str, Path]:
     """Names and files of the models to choose from. Raises UserError for a file that is none."""
     models: dict[str, Path] = {}
     for path in [*given, *sorted(PRETRAINED.parent.glob("*.safetensors"))]:
-        checkpoint.load(path)
+        formats.load(path)
         name = path.stem if path.stem not in models else str(path)
-        models[name] = checkpoint.locate(path).resolve()
+        models[name] = formats.locate(path).resolve()
     return models
 
 

@@ -21,7 +21,8 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, metrics
+from liif_core import metrics
+from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.geometry import coords
 from liif_core.images import rgb8
@@ -49,10 +50,10 @@ class Network:
         from liif_torch.engine import Engine
 
         torch.set_num_threads(1)
-        found = checkpoint.load(PRETRAINED)
+        found = formats.load(PRETRAINED)
         half = {"sub": [0.5], "div": [0.5]}
         self.engine = Engine(found.model)
-        checkpoint.restore(self.engine, found.state, PRETRAINED)
+        native.restore(self.engine, found.state, PRETRAINED)
         self.normalisation = Normalisation(DataNorm.model_validate({"inp": half, "gt": half}))
         self.original = rgb8.read_image(ROOT / "examples" / "chelsea.png")
         height, width = (side // FACTOR * FACTOR for side in self.original.shape[:2])

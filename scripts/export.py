@@ -21,7 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, jobs
+from liif_core import jobs
+from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.geometry import coords
@@ -66,7 +67,7 @@ def require(packages: tuple[str, ...]) -> None:
         raise UserError(f"not installed: {', '.join(missing)}; run `{pip_install(*PACKAGES)}`")
 
 
-def metadata(found: checkpoint.Checkpoint, path: str | Path, encoder: Any) -> dict[str, str]:
+def metadata(found: native.Checkpoint, path: str | Path, encoder: Any) -> dict[str, str]:
     """What somebody with the two graphs and nothing else has to know."""
     norm = DataNorm.model_validate(found.data_norm or {})
     height, width = (f"{encoder.scale} {letter}" if encoder.scale > 1 else letter for letter in "HW")
@@ -82,7 +83,7 @@ def metadata(found: checkpoint.Checkpoint, path: str | Path, encoder: Any) -> di
         "cell": "(1, 2) float32: height and width of an output pixel, 2 / h and 2 / w",
         "rgb": "(1, Q, 3) float32: value / 255 is rgb * gt_div + gt_sub, clamped to [0, 1]",
         "spec": json.dumps(found.model),
-        "weights": f"{Path(path).name}, SHA-256 {provenance.sha256(checkpoint.locate(path))}",
+        "weights": f"{Path(path).name}, SHA-256 {provenance.sha256(formats.locate(path))}",
     }
 
 
@@ -169,14 +170,14 @@ OPEN = {"onnx": open_onnx, "torch-export": open_torch_export}
 
 def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
-    found = checkpoint.load(path)
+    found = formats.load(path)
     devices.prepare("torch", "cpu")
     import torch
 
     from liif_torch.engine import Engine
 
     engine = Engine(found.model)
-    checkpoint.restore(engine, found.state, path)
+    native.restore(engine, found.state, path)
     # torch.export.save takes channels last for a part of a tensor.
     engine.model.to(memory_format=torch.contiguous_format)
     properties = metadata(found, path, engine.model.encoder)

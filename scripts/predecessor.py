@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import checkpoint, data, evaluation, metrics
+from liif_core import data, evaluation, metrics
+from liif_core.checkpoints import formats, native
 from liif_core.config import load, schema
 from liif_core.config.schema import MultiStepLR
 from liif_core.data.batching import Batches
@@ -76,9 +77,9 @@ def network() -> evaluation.Network:
     devices.prepare("torch", "cpu")
     from liif_torch.engine import Engine
 
-    found = checkpoint.load(WEIGHTS)
+    found = formats.load(WEIGHTS)
     engine = Engine(found.model)
-    checkpoint.restore(engine, found.state, WEIGHTS)
+    native.restore(engine, found.state, WEIGHTS)
     return evaluation.Network(engine, Normalisation(schema.DataNorm.model_validate(found.data_norm)))
 
 

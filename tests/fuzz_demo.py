@@ -59,14 +59,14 @@ def _prepare(folder: Path):
     import torch
     from small_run import model_spec
 
-    from liif_core import checkpoint
+    from liif_core.checkpoints import native
     from liif_torch.engine import Engine
 
     torch.set_num_threads(1)
     engine = Engine(model_spec(8), "cpu")
     engine.seed(0)
     half = {"inp": {"sub": [0.5], "div": [0.5]}, "gt": {"sub": [0.5], "div": [0.5]}}
-    checkpoint.save(folder / "model.safetensors", checkpoint.Checkpoint(model_spec(8), engine.state(), half))
+    native.save(folder / "model.safetensors", native.Checkpoint(model_spec(8), engine.state(), half))
 
     class Light(Engine):
         def predict_image(self, inp, height, width, *more):

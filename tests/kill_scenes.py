@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy_engine
 from lives import LAST, PREVIOUS, Life, Run, differences
 
-from liif_core import checkpoint
+from liif_core.checkpoints import formats
 from liif_core.errors import UserError
 
 CLONE_NEWNS = 0x00020000  # from linux/sched.h
@@ -75,7 +75,7 @@ def damaged(trial) -> None:
     """The newest checkpoint is damaged or gone: the one before is taken, and a warning names the file."""
     for kind, damage in {**DAMAGE, "deleted": None}.items():
         began, run = time.monotonic(), trial.late(f"damaged {kind}".replace(" ", "-"))
-        path, previous = run.folder / LAST, checkpoint.load(run.folder / PREVIOUS).progress["step"]
+        path, previous = run.folder / LAST, formats.load(run.folder / PREVIOUS).progress["step"]
         content = damage(path.read_bytes(), trial.rng) if damage else None
         if damage:
             path.write_bytes(content)

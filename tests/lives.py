@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy_engine
 import small_run
 
-from liif_core import checkpoint
+from liif_core.checkpoints import formats
 
 LIMIT = 300  # seconds for anything, on a busy machine
 RESUME = ("--resume", "auto")
@@ -58,7 +58,7 @@ class Run:
         """The progress of the newest whole checkpoint that a resumed run begins with; step 0 without any."""
         for name in (LAST, PREVIOUS):
             if (self.folder / name).exists():
-                return checkpoint.load(self.folder / name).progress
+                return formats.load(self.folder / name).progress
         return {"step": 0}
 
     def records(self) -> list[dict]:
@@ -231,7 +231,7 @@ def _kept(folder: Path) -> dict[str, Path]:
 
 def _what_differs(path: Path, other: Path) -> str:
     try:
-        one, two = checkpoint.load(path), checkpoint.load(other)
+        one, two = formats.load(path), formats.load(other)
     except Exception as error:
         return str(error)
     names = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from liif_core import checkpoint
+from liif_core.checkpoints import formats
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -151,4 +151,4 @@ def records(folder: Path) -> list[dict]:
 
 
 def progress_of(path: Path) -> dict:
-    return checkpoint.load(path).progress
+    return formats.load(path).progress

@@ -14,8 +14,8 @@ import safetensors.numpy
 import torch
 from conftest import ROOT
 
-from liif_core import checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
 
@@ -51,42 +51,42 @@ def assert_equal(found: Checkpoint, wanted: Checkpoint) -> None:
 
 def test_what_goes_in_comes_out_to_the_last_bit(tmp_path):
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, make_checkpoint())
-    assert_equal(checkpoint.load(path), make_checkpoint())
+    native.save(path, make_checkpoint())
+    assert_equal(formats.load(path), make_checkpoint())
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]  # no temporary file is left
 
 
 def test_non_contiguous_arrays_are_written_as_they_read(tmp_path):
     content = make_checkpoint()
     content.state.parameters["t"] = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    checkpoint.save(tmp_path / "a.safetensors", content)
+    native.save(tmp_path / "a.safetensors", content)
     np.testing.assert_array_equal(
-        checkpoint.load(tmp_path / "a.safetensors").state.parameters["t"], np.arange(12).reshape(3, 4).T
+        formats.load(tmp_path / "a.safetensors").state.parameters["t"], np.arange(12).reshape(3, 4).T
     )
 
 
 def test_any_safetensors_reader_sees_the_same_names_and_the_spec(tmp_path):
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, make_checkpoint())
+    native.save(path, make_checkpoint())
     with safetensors.safe_open(path, framework="numpy") as file:
         assert "encoder.head.0.weight" in file.keys()  # noqa: SIM118  (not a dict)
         assert "optimizer.exp_avg.encoder.head.0.weight" in file.keys()  # noqa: SIM118
-        content = json.loads(file.metadata()[checkpoint.FORMAT])
+        content = json.loads(file.metadata()[native.FORMAT])
         assert content["model"] == MODEL
         assert content["progress"]["step"] == 17
 
 
 def test_equal_checkpoints_are_equal_files(tmp_path):
     for name in "abcdefgh":  # an order that is drawn for each file would be the same in all eight by chance only
-        checkpoint.save(tmp_path / f"{name}.safetensors", make_checkpoint())
+        native.save(tmp_path / f"{name}.safetensors", make_checkpoint())
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
 
 
 def test_float16_weights_come_back_as_float32(tmp_path):
     content = make_checkpoint()
     content.state = State({name: array.astype(np.float16) for name, array in content.state.parameters.items()})
-    checkpoint.save(tmp_path / "a.safetensors", content)
-    found = checkpoint.load(tmp_path / "a.safetensors").state.parameters
+    native.save(tmp_path / "a.safetensors", content)
+    found = formats.load(tmp_path / "a.safetensors").state.parameters
     for name, array in content.state.parameters.items():
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], array.astype(np.float32))
@@ -95,24 +95,24 @@ def test_float16_weights_come_back_as_float32(tmp_path):
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
     """In a tensor safetensors would not notice it; in a number of the progress JSON would not."""
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, make_checkpoint())
+    native.save(path, make_checkpoint())
     whole = path.read_bytes()
     inside = [len(whole) - 1, len(whole) - 300, whole.index(b'7, \\"loss_sum'), whole.index(b"0.5]") + 2]
     for place in inside:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(UserError, match="a.safetensors is damaged: its SHA-256"):
-            checkpoint.load(path)
+            formats.load(path)
 
 
 def test_an_average_is_what_readers_find_under_the_parameters_names(tmp_path):
     content = make_checkpoint()
     content.state.average = {name: array + 1 for name, array in content.state.parameters.items()}
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, content)
+    native.save(path, content)
     with safetensors.safe_open(path, framework="numpy") as file:
         for name, array in content.state.average.items():
             np.testing.assert_array_equal(file.get_tensor(name), array)
-    found = checkpoint.load(path)
+    found = formats.load(path)
     assert_equal(found, content)
     for name, array in content.state.average.items():
         np.testing.assert_array_equal(found.state.average[name], array)
@@ -121,14 +121,14 @@ def test_an_average_is_what_readers_find_under_the_parameters_names(tmp_path):
 
 def test_saving_replaces_the_file_whole(tmp_path):
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, make_checkpoint(0))
-    checkpoint.save(path, make_checkpoint(1))
-    assert_equal(checkpoint.load(path), make_checkpoint(1))
+    native.save(path, make_checkpoint(0))
+    native.save(path, make_checkpoint(1))
+    assert_equal(formats.load(path), make_checkpoint(1))
 
 
 def test_a_full_disk_leaves_the_previous_file(tmp_path):
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, make_checkpoint())
+    native.save(path, make_checkpoint())
     before = path.read_bytes()
     program = f"""
 import sys
@@ -159,35 +159,35 @@ except UserError as error:
 def test_a_folder_that_is_none_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        checkpoint.save(tmp_path / "file" / "a.safetensors", make_checkpoint())
+        native.save(tmp_path / "file" / "a.safetensors", make_checkpoint())
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 1000, -1])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     path = tmp_path / "a.safetensors"
-    checkpoint.save(path, make_checkpoint())
+    native.save(path, make_checkpoint())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match="cut short or damaged"):
-        checkpoint.load(path)
+        formats.load(path)
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path):
     safetensors.numpy.save_file({"w": np.zeros(3, dtype=np.float32)}, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="not a checkpoint of this project"):
-        checkpoint.load(tmp_path / "a.safetensors")
+        formats.load(tmp_path / "a.safetensors")
 
 
 def test_damaged_metadata_is_one_sentence(tmp_path):
     path = tmp_path / "a.safetensors"
     for metadata in ("", "{", "3", "[]", '{"model": {}}'):
-        safetensors.numpy.save_file({"w": np.zeros(3, dtype=np.float32)}, path, {checkpoint.FORMAT: metadata})
+        safetensors.numpy.save_file({"w": np.zeros(3, dtype=np.float32)}, path, {native.FORMAT: metadata})
         with pytest.raises(UserError, match="metadata is damaged"):
-            checkpoint.load(path)
+            formats.load(path)
 
 
 def test_a_missing_file_says_what_is_wanted():
     with pytest.raises(UserError, match="no checkpoint 'nowhere.safetensors'"):
-        checkpoint.load("nowhere.safetensors")
+        formats.load("nowhere.safetensors")
 
 
 class Holder:
@@ -208,7 +208,7 @@ def test_another_architecture_names_the_parameters_that_differ():
     engine = Holder(a=(2, 3), b=(4,))
     state = State({"a": np.zeros((2, 5)), "c": np.zeros(7)})
     with pytest.raises(UserError) as caught:
-        checkpoint.restore(engine, state, "other.safetensors")
+        native.restore(engine, state, "other.safetensors")
     message = str(caught.value)
     assert "other.safetensors holds another model" in message
     assert "a (2x5 in the file, 2x3 in the model)" in message
@@ -220,7 +220,7 @@ def test_another_architecture_names_the_parameters_that_differ():
 def test_a_long_list_of_differences_is_cut():
     engine = Holder(**{f"layer{i}": (i + 1,) for i in range(10)})
     with pytest.raises(UserError, match="and 7 more"):
-        checkpoint.restore(engine, State({}), "other")
+        native.restore(engine, State({}), "other")
 
 
 # Upstream's files. PyTorch writes them here and reads nothing back.
@@ -287,7 +287,7 @@ def test_upstreams_optimizer_finds_the_names_of_its_parameters(tmp_path):
         optimizer.step()
     given = {"name": "adam", "args": {"lr": 1e-4}, "sd": optimizer.state_dict()}
     torch.save(upstream(model.state_dict(), optimizer=given), tmp_path / "a.pth")
-    found = checkpoint.load(tmp_path / "a.pth")
+    found = formats.load(tmp_path / "a.pth")
     assert found.progress["step"] == 3
     assert set(found.state.parameters) == {"head.weight", "head.bias"}
     wanted = {"step": np.float32(3)}
@@ -301,7 +301,7 @@ def test_upstreams_optimizer_finds_the_names_of_its_parameters(tmp_path):
 
 def test_bare_upstream_weights_start_at_the_first_epoch(tmp_path):
     torch.save({"model": upstream({"w": torch.zeros(2)})["model"]}, tmp_path / "a.pth")
-    found = checkpoint.load(tmp_path / "a.pth")
+    found = formats.load(tmp_path / "a.pth")
     assert (found.optimizer, found.state.optimizer, found.progress["epoch"]) == (None, {}, 1)
 
 
@@ -320,7 +320,7 @@ def test_bare_upstream_weights_start_at_the_first_epoch(tmp_path):
 def test_content_of_the_wrong_kind_is_one_sentence(tmp_path, changes):
     torch.save(upstream({"w": torch.zeros(1)}) | changes, tmp_path / "a.pth")
     with pytest.raises(UserError, match="is damaged"):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")
 
 
 class Evil:
@@ -339,7 +339,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, where):
     evil = Evil(sentinel)
     torch.save(upstream({}, note=evil) if where == "beside the model" else upstream({"w": evil}), path)
     with pytest.raises(UserError, match=r"refused: it contains the name (_io|io)\.open"):
-        checkpoint.load(path)
+        formats.load(path)
     assert not sentinel.exists()
     torch.load(path, weights_only=False)  # the file is live: this is what was prevented
     assert sentinel.exists()
@@ -353,14 +353,14 @@ def test_no_name_beyond_the_known_ones(tmp_path, module, name):
     path = tmp_path / "a.pth"
     write_archive(path, f"c{module}\n{name}\n.".encode())
     with pytest.raises(UserError, match=f"refused: it contains the name {module}.{name}"):
-        checkpoint.load(path)
+        formats.load(path)
 
 
 def test_a_bare_pickle_is_not_even_opened(tmp_path):
     path, sentinel = tmp_path / "a.pth", tmp_path / "sentinel"
     path.write_bytes(pickle.dumps(Evil(sentinel)))
     with pytest.raises(UserError, match="not a .pth archive"):
-        checkpoint.load(path)
+        formats.load(path)
     assert not sentinel.exists()
 
 
@@ -371,7 +371,7 @@ def test_a_truncated_upstream_checkpoint_is_refused(tmp_path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(UserError, match="cut short"):
-        checkpoint.load(path)
+        formats.load(path)
 
 
 def test_a_flipped_byte_is_noticed(tmp_path):
@@ -381,21 +381,21 @@ def test_a_flipped_byte_is_noticed(tmp_path):
     content[len(content) // 2] ^= 0xFF  # among the numbers, which are most of the file
     path.write_bytes(content)
     with pytest.raises(UserError, match="is damaged"):
-        checkpoint.load(path)
+        formats.load(path)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {"model": {"name": "liif"}}, torch.zeros(3)])
 def test_other_content_is_not_an_upstream_checkpoint(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(UserError, match="not a checkpoint of upstream LIIF"):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(UserError, match="no data.pkl"):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")
 
 
 # Archives by hand: what no honest writer makes. The lines of the pickle are protocol 0, which is readable.
@@ -439,7 +439,7 @@ class StoragePickler(pickle.Pickler):
 def test_an_archive_by_hand_is_read_when_it_is_honest(tmp_path):
     numbers = np.arange(6, dtype=np.float32)
     write_archive(tmp_path / "a.pth", describe(1, (2, 2), (2, 1), 6), numbers.tobytes())
-    found = checkpoint.load(tmp_path / "a.pth").state.parameters["w"]
+    found = formats.load(tmp_path / "a.pth").state.parameters["w"]
     np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
 
 
@@ -461,23 +461,23 @@ def test_an_archive_by_hand_is_read_when_it_is_honest(tmp_path):
 def test_a_tensor_outside_its_storage_is_refused(tmp_path, offset, size, stride):
     write_archive(tmp_path / "a.pth", describe(offset, size, stride, 6), np.zeros(6, dtype=np.float32).tobytes())
     with pytest.raises(UserError, match="a tensor outside its storage"):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(("size", "stride"), [((), ()), ((1,), (1,)), ((1, 1), (5, 5))])
 def test_an_empty_storage_holds_no_number(tmp_path, size, stride):
     write_archive(tmp_path / "a.pth", describe(0, size, stride, 0))
     with pytest.raises(UserError, match="a tensor outside its storage"):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")
 
 
 def test_a_storage_that_is_cut_short_is_refused(tmp_path):
     write_archive(tmp_path / "a.pth", describe(0, (6,), (1,), 6), np.zeros(5, dtype=np.float32).tobytes())
     with pytest.raises(UserError, match="storage 0 is cut short"):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")
 
 
 def test_a_small_file_cannot_ask_for_all_memory(tmp_path):
     write_archive(tmp_path / "a.pth", describe(0, (2**20, 2**20), (0, 0), 1), np.zeros(1, dtype=np.float32).tobytes())
     with pytest.raises(UserError):
-        checkpoint.load(tmp_path / "a.pth")
+        formats.load(tmp_path / "a.pth")

@@ -36,7 +36,8 @@ from small_run import (
     write_yaml,
 )
 
-from liif_core import checkpoint, evaluation
+from liif_core import evaluation
+from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -217,9 +218,9 @@ def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_p
     arguments = ["--input", world / "input.png", "--model", model, "--output", output]
     status, out, _ = say("demo", *arguments, "--resolution", "22,32")
     assert status == 0 and f"13x19 -> 22x32 {output}" in out
-    found = checkpoint.load(model)
+    found = formats.load(model)
     engine = load_tree(framework)()[0](found.model, "cpu")
-    engine.load_state(checkpoint.State(found.state.parameters))
+    engine.load_state(native.State(found.state.parameters))
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
     bands = list(engine.predict_image(norm.inp(pictures.picture(13, 19)), 22, 32))
     levels = norm.rgb(np.concatenate(bands)) * 255

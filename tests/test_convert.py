@@ -10,8 +10,8 @@ import torch
 from conftest import ROOT
 from small_run import load_script, run
 
-from liif_core import checkpoint, liif_pytorch_checkpoint, upstream_checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import formats, liif, liif_pytorch, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.errors import UserError
 from liif_torch.engine import Engine
 
@@ -38,9 +38,7 @@ def small_model(encoder: str) -> dict:
 def save_small(path, encoder="edsr-baseline", norm=None, **more) -> Engine:
     engine = Engine(small_model(encoder))
     engine.seed(1)
-    checkpoint.save(
-        path, Checkpoint(small_model(encoder), engine.state(), norm or upstream_checkpoint.DATA_NORM, **more)
-    )
+    native.save(path, Checkpoint(small_model(encoder), engine.state(), norm or liif.DATA_NORM, **more))
     return engine
 
 
@@ -73,7 +71,7 @@ def test_a_pth_has_all_that_upstream_looks_for(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("encoder", "rgb_range"), [("edsr-baseline", 1), ("edsr", 255), ("rcan", 1)])
 def test_the_mean_shift_has_upstreams_values(encoder, rgb_range):
-    state = upstream_checkpoint.model_content(small_model(encoder), {})["sd"]
+    state = liif.model_content(small_model(encoder), {})["sd"]
     mean = torch.tensor([0.4488, 0.4371, 0.4040]) * rgb_range
     for name, sign in (("sub_mean", -1), ("add_mean", 1)):
         assert state[f"encoder.{name}.weight"].shape == (3, 3, 1, 1)
@@ -83,12 +81,12 @@ def test_the_mean_shift_has_upstreams_values(encoder, rgb_range):
 
 
 def test_rdn_has_no_mean_shift():
-    assert upstream_checkpoint.model_content(small_model("rdn"), {})["sd"] == {}
+    assert liif.model_content(small_model("rdn"), {})["sd"] == {}
 
 
 def test_specs_get_the_args_that_upstream_does_not_do_without():
     spec = {"name": "liif", "args": {"encoder_spec": {"name": "rdn"}, "imnet_spec": None}}
-    assert upstream_checkpoint.model_content(spec, {})["args"] == {
+    assert liif.model_content(spec, {})["args"] == {
         "encoder_spec": {"name": "rdn", "args": {}},
         "imnet_spec": None,
     }
@@ -98,7 +96,7 @@ def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, mo
     sgd = {"name": "sgd", "args": {"lr": 0.1, "momentum": 0.9}}
     save_small(tmp_path / "run.safetensors", optimizer=sgd, progress={"epoch": 7, "step": 60})
     convert(monkeypatch, tmp_path / "run.safetensors", tmp_path / "bare.safetensors")
-    bare = checkpoint.load(tmp_path / "bare.safetensors")
+    bare = formats.load(tmp_path / "bare.safetensors")
     assert (bare.optimizer, bare.progress, bare.state.optimizer) == (None, {}, {})
     convert(monkeypatch, tmp_path / "run.safetensors", tmp_path / "bare.pth")
     start = torch.load(tmp_path / "bare.pth")["optimizer"]
@@ -108,7 +106,7 @@ def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, mo
 def test_half_is_half_the_size_and_nearly_the_same_picture(tmp_path, monkeypatch):
     engine = save_small(tmp_path / "a.safetensors")
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--half")
-    for name, array in checkpoint.load(tmp_path / "b.safetensors").state.parameters.items():
+    for name, array in formats.load(tmp_path / "b.safetensors").state.parameters.items():
         np.testing.assert_array_equal(array, engine.state().parameters[name].astype(np.float16))
     with pytest.raises(UserError, match="--half is for .safetensors"):
         convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth", "--half")
@@ -116,11 +114,11 @@ def test_half_is_half_the_size_and_nearly_the_same_picture(tmp_path, monkeypatch
 
 def test_of_a_run_with_an_average_the_average_is_taken(tmp_path, monkeypatch):
     engine = save_small(tmp_path / "a.safetensors")
-    content = checkpoint.load(tmp_path / "a.safetensors")
+    content = formats.load(tmp_path / "a.safetensors")
     content.state.average = {name: array / 2 for name, array in content.state.parameters.items()}
-    checkpoint.save(tmp_path / "a.safetensors", content)
+    native.save(tmp_path / "a.safetensors", content)
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    found = checkpoint.load(tmp_path / "b.safetensors").state
+    found = formats.load(tmp_path / "b.safetensors").state
     assert not found.average and not found.optimizer
     for name, array in engine.state().parameters.items():
         np.testing.assert_array_equal(found.parameters[name], array / 2)
@@ -204,7 +202,7 @@ def their_encoder(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch
 def test_liif_pytorchs_checkpoints_are_read_as_they_are(tmp_path):
     theirs = their_parameters()
     optimizer = their_file(tmp_path / "epoch_2.pth.tar", theirs)
-    found = checkpoint.load(tmp_path / "epoch_2.pth.tar")
+    found = formats.load(tmp_path / "epoch_2.pth.tar")
     assert found.data_norm == {"inp": {"sub": [0.0], "div": [1.0]}, "gt": {"sub": [0.0], "div": [1.0]}}
     assert found.optimizer == {
         "name": "adam",
@@ -212,7 +210,7 @@ def test_liif_pytorchs_checkpoints_are_read_as_they_are(tmp_path):
     }
     assert (found.progress["epoch"], found.progress["step"]) == (3, 2)
     engine = Engine(found.model)
-    checkpoint.restore(engine, found.state, "theirs")
+    native.restore(engine, found.state, "theirs")
     x = torch.rand(1, 3, 7, 11)
     with torch.no_grad():
         torch.testing.assert_close(engine.model.encoder(x), their_encoder(theirs, x))
@@ -228,15 +226,15 @@ def test_liif_pytorchs_checkpoints_are_converted(tmp_path, monkeypatch):
     their_file(tmp_path / "best.pth.tar", their_parameters())
     for name in ("a.safetensors", "b.pth"):
         convert(monkeypatch, tmp_path / "best.pth.tar", tmp_path / name)
-    first, second = (checkpoint.load(tmp_path / name) for name in ("a.safetensors", "b.pth"))
-    assert first.model == second.model and first.data_norm == second.data_norm == liif_pytorch_checkpoint.DATA_NORM
+    first, second = (formats.load(tmp_path / name) for name in ("a.safetensors", "b.pth"))
+    assert first.model == second.model and first.data_norm == second.data_norm == liif_pytorch.DATA_NORM
     for name, array in first.state.parameters.items():
         np.testing.assert_array_equal(array, second.state.parameters[name])
 
 
 def test_bare_weights_of_liif_pytorch_start_at_the_first_epoch(tmp_path):
     torch.save({"state_dict": their_parameters()}, tmp_path / "a.pth.tar")
-    found = checkpoint.load(tmp_path / "a.pth.tar")
+    found = formats.load(tmp_path / "a.pth.tar")
     assert (found.optimizer, found.state.optimizer, found.progress["epoch"]) == (None, {}, 1)
 
 
@@ -257,7 +255,7 @@ def test_another_state_dict_is_refused_in_one_sentence(tmp_path, change, message
         {"state_dict": {name: value for name, value in state.items() if value is not None}}, tmp_path / "a.pth.tar"
     )
     with pytest.raises(UserError, match=f"not of LIIF-PyTorch's model: {message}"):
-        checkpoint.load(tmp_path / "a.pth.tar")
+        formats.load(tmp_path / "a.pth.tar")
 
 
 def test_code_in_a_pth_tar_is_refused(tmp_path):
@@ -267,7 +265,7 @@ def test_code_in_a_pth_tar_is_refused(tmp_path):
 
     torch.save({"state_dict": their_parameters(), "note": Evil()}, tmp_path / "a.pth.tar")
     with pytest.raises(UserError, match="is refused: it contains the name"):
-        checkpoint.load(tmp_path / "a.pth.tar")
+        formats.load(tmp_path / "a.pth.tar")
     assert not (tmp_path / "sentinel").exists()
 
 
@@ -276,4 +274,4 @@ def test_a_damaged_optimizer_is_one_sentence(tmp_path):
     torch.save({"state_dict": their_parameters(), "optimizer": {"param_groups": []}}, buffer)
     (tmp_path / "a.pth.tar").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match="is damaged"):
-        checkpoint.load(tmp_path / "a.pth.tar")
+        formats.load(tmp_path / "a.pth.tar")

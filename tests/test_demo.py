@@ -15,7 +15,8 @@ import pytest
 from conftest import ROOT
 from small_run import load_tree, run
 
-from liif_core import checkpoint, enlarge
+from liif_core import enlarge
+from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.evaluation import Network
@@ -160,9 +161,9 @@ def test_a_film_is_made_of_one_picture(demo, world, tmp_path):
 
 def test_squares_give_the_picture_that_the_whole_gives(framework, trained):
     """Tolerance: see test_tiling.py."""
-    found = checkpoint.load(trained / "epoch-last.safetensors")
+    found = formats.load(trained / "epoch-last.safetensors")
     engine = load_tree(framework)()[0](found.model)
-    checkpoint.restore(engine, found.state, "test")
+    native.restore(engine, found.state, "test")
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
     image = pictures.picture(41, 67)
     whole, squares = (Network(engine, norm, tile)(image, 95, 150) for tile in (0, 16))

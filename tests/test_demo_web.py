@@ -14,8 +14,9 @@ import pytest
 from conftest import ROOT
 from small_run import FRAMEWORKS, model_spec, process, run
 
-from liif_core import checkpoint, viewer
-from liif_core.checkpoint import Checkpoint
+from liif_core import viewer
+from liif_core.checkpoints import native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import DataNorm
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
@@ -107,7 +108,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("web")
     engine = Engine(model_spec(8))
     engine.seed(1)
-    checkpoint.save(folder / "small.safetensors", Checkpoint(model_spec(8), State(engine.state().parameters)))
+    native.save(folder / "small.safetensors", Checkpoint(model_spec(8), State(engine.state().parameters)))
     deep = np.random.default_rng(1).integers(0, 65536, (31, 45, 4), dtype=np.uint16)
     vips.write(folder / "deep.png", deep, vips.Picture(deep, depth=16))
     (folder / "wrong.png").write_text("no picture\n")

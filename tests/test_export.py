@@ -18,8 +18,8 @@ import torch
 from conftest import ROOT
 from small_run import load_script, run
 
-from liif_core import checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.geometry import coords, corners
@@ -70,7 +70,7 @@ def save_small(path: Path, model: dict) -> Path:
     engine = Engine(model)
     engine.seed(5)
     norm = {"inp": {"sub": [0.4, 0.5, 0.6], "div": [1.0]}, "gt": {"sub": [0.25], "div": [0.5]}}
-    checkpoint.save(path, Checkpoint(model, engine.state(), norm))
+    native.save(path, Checkpoint(model, engine.state(), norm))
     return path
 
 
@@ -349,6 +349,6 @@ def test_bad_input_to_the_command_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write"):
         call(monkeypatch, "--output", tmp_path / "file")
     model = VARIANTS["MetaSR"]["args"]["encoder_spec"]
-    checkpoint.save(tmp_path / "encoder.safetensors", Checkpoint(model, State({})))
+    native.save(tmp_path / "encoder.safetensors", Checkpoint(model, State({})))
     with pytest.raises(UserError, match="gives features, not pictures"):
         call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path)

@@ -18,8 +18,9 @@ import pytest
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import checkpoint, data, evaluation
-from liif_core.checkpoint import Checkpoint
+from liif_core import data, evaluation
+from liif_core.checkpoints import native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
 from liif_core.config.schema import DataNorm
 from liif_core.data.batching import Batches
@@ -34,6 +35,7 @@ devices.prepare("jittor", "cpu")
 import jittor as jt
 import torch
 
+from liif_core.checkpoints import formats
 from liif_jittor.datasets import make_loader as jittor_loader
 from liif_jittor.engine import Engine as JittorEngine
 from liif_torch.datasets import make_loader as torch_loader
@@ -231,8 +233,8 @@ def test_a_run_goes_on_in_the_other_framework(tmp_path, writer, reader):
     engines = both(SMALL)
     engines[writer].train_step(batch(1))
     saved = Checkpoint(SMALL, engines[writer].state(), optimizer=ADAM)
-    checkpoint.save(tmp_path / "run.safetensors", saved)
-    checkpoint.restore(engines[reader], checkpoint.load(tmp_path / "run.safetensors").state, "run")
+    native.save(tmp_path / "run.safetensors", saved)
+    native.restore(engines[reader], formats.load(tmp_path / "run.safetensors").state, "run")
     states = [engine.state() for engine in engines]
     for part in ("parameters", "optimizer"):
         first, second = (getattr(state, part) for state in states)
@@ -296,11 +298,11 @@ def test_optimizers_make_the_same_of_the_same_gradients(spec):
 def test_psnr_of_set5(scale):
     settings = load.load(f"test/test-set5-{scale}.yaml", "test")
     test_set = data.make(settings.test_dataset.model_dump(), seed=0, training=False)
-    found = checkpoint.load(PRETRAINED)
+    found = formats.load(PRETRAINED)
     rows = []
     for engine_class in (TorchEngine, JittorEngine):
         engine = engine_class(found.model)
-        checkpoint.restore(engine, found.state, PRETRAINED)
+        native.restore(engine, found.state, PRETRAINED)
         network = evaluation.Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))
         rows.append(list(evaluation.test(network, test_set, settings)))
     for first, second in zip(*rows, strict=True):

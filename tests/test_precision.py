@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from liif_core import checkpoint, metrics
+from liif_core import metrics
+from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
@@ -42,9 +43,9 @@ def test_a_processor_without_bf16(monkeypatch):
 
 
 def enlarge(precision: str, low: np.ndarray, height: int, width: int) -> np.ndarray:
-    found = checkpoint.load(PRETRAINED)
+    found = formats.load(PRETRAINED)
     engine = Engine(found.model, "cpu", precision=precision)
-    checkpoint.restore(engine, found.state, PRETRAINED)
+    native.restore(engine, found.state, PRETRAINED)
     return Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))(low, height, width)
 
 

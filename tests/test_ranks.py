@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from small_run import records, run, train_config, write_yaml
 
-from liif_core import checkpoint
+from liif_core.checkpoints import formats
 from liif_core.errors import UserError
 from liif_core.system import devices, distributed, jittor_setup
 
@@ -68,9 +68,7 @@ def test_two_processes_have_the_bits_of_one_that_takes_the_batch_in_two_parts(se
     arguments = ["liif_torch/train.py", "--config", config, "--name", "run", "--save-dir", tmp_path, "--gpu", "cpu"]
     result = run([sys.executable, *map(str, arguments)], OMP_NUM_THREADS="1")
     assert result.returncode == 0, result.stderr
-    found, wanted = (
-        checkpoint.load(place / "epoch-last.safetensors").state for place in (several[2], tmp_path / "run")
-    )
+    found, wanted = (formats.load(place / "epoch-last.safetensors").state for place in (several[2], tmp_path / "run"))
     for kind in ("parameters", "optimizer", "average"):
         for name, array in getattr(wanted, kind).items():
             np.testing.assert_array_equal(getattr(found, kind)[name], array, err_msg=f"{kind} {name}")
@@ -87,7 +85,7 @@ def test_they_validate_and_keep_what_one_does(several):
     assert len((several[2] / "log.txt").read_text().splitlines()) == len(
         (several[1] / "log.txt").read_text().splitlines()
     )
-    found = checkpoint.load(several[2] / "epoch-last.safetensors")
+    found = formats.load(several[2] / "epoch-last.safetensors")
     assert found.progress["step"] == 54 and found.state.average
 
 
@@ -105,7 +103,7 @@ def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, world, 
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
-    found = checkpoint.load(tmp_path / "run" / "epoch-last.safetensors").progress
+    found = formats.load(tmp_path / "run" / "epoch-last.safetensors").progress
     assert f"stopped at step {found['step']}, saved in" in output
     assert found["step"] % 2 == 0 or found["batch"] == 0  # agreed on every step_log steps, and after a validation
     result = run([sys.executable, *arguments, "--set", f"epoch_max={found['epoch'] + 1}"])

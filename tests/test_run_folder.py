@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from liif_core import checkpoint, run_folder
-from liif_core.checkpoint import Checkpoint
+from liif_core import run_folder
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
 
@@ -58,7 +59,7 @@ def content(step: int) -> Checkpoint:
 
 
 def save(path, step: int) -> None:
-    checkpoint.save(path, content(step))
+    native.save(path, content(step))
 
 
 def spoil(path) -> None:
@@ -104,8 +105,8 @@ def test_what_is_damaged_is_set_aside_and_not_deleted(tmp_path):
 def test_the_one_before_stays(tmp_path):
     last, previous = tmp_path / run_folder.LAST, tmp_path / run_folder.PREVIOUS
     for step in (1, 2, 3):
-        checkpoint.save(last, content(step), previous)
-    assert [checkpoint.load(path).progress["step"] for path in (previous, last)] == [2, 3]
+        native.save(last, content(step), previous)
+    assert [formats.load(path).progress["step"] for path in (previous, last)] == [2, 3]
     # A kill between the two renames: the one before is all there is.
     last.rename(previous)
     assert run_folder.last_checkpoint(tmp_path)[1].progress["step"] == 3
@@ -114,7 +115,7 @@ def test_the_one_before_stays(tmp_path):
 def test_a_full_disk_leaves_both(tmp_path, monkeypatch):
     last, previous = tmp_path / run_folder.LAST, tmp_path / run_folder.PREVIOUS
     for step in (1, 2):
-        checkpoint.save(last, content(step), previous)
+        native.save(last, content(step), previous)
     before = {path: path.read_bytes() for path in (last, previous)}
 
     def full(descriptor):
@@ -122,7 +123,7 @@ def test_a_full_disk_leaves_both(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"cannot write .*epoch-last.safetensors \(No space left on device\); what was"):
-        checkpoint.save(last, content(3), previous)
+        native.save(last, content(3), previous)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

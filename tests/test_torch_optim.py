@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from liif_core import checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.errors import UserError
 from liif_torch import optim
 from liif_torch.engine import Engine
@@ -54,13 +54,13 @@ def test_steps_after_a_checkpoint_have_the_same_bits(name, tmp_path):
     first = make_engine(name, seed=1)
     for step in range(3):
         first.train_step(batch(step))
-    checkpoint.save(tmp_path / "half.safetensors", Checkpoint(MODEL, first.state()))
+    native.save(tmp_path / "half.safetensors", Checkpoint(MODEL, first.state()))
     for step in range(3, 6):
         first.train_step(batch(step))
 
     second = make_engine(name, seed=2)
     second.train_step(batch(99))  # moments that must be overwritten
-    checkpoint.restore(second, checkpoint.load(tmp_path / "half.safetensors").state, "half")
+    native.restore(second, formats.load(tmp_path / "half.safetensors").state, "half")
     second.read_losses()
     for step in range(3, 6):
         second.train_step(batch(step))
@@ -164,7 +164,7 @@ def test_a_predictor_takes_a_training_checkpoint(tmp_path):
     engine.train_step(batch(0))
     predictor = Engine(MODEL, "cpu")
     assert predictor.state().optimizer == {}
-    checkpoint.restore(predictor, engine.state(), "run")
+    native.restore(predictor, engine.state(), "run")
     assert_same_bits(predictor.state().parameters, engine.state().parameters)
 
 

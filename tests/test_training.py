@@ -9,8 +9,9 @@ import pytest
 import yaml
 from small_run import EPOCHS, STEPS, records, train_config
 
-from liif_core import checkpoint, evaluation, run_folder, training
-from liif_core.checkpoint import Checkpoint
+from liif_core import evaluation, run_folder, training
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches
 from liif_core.engine import State
@@ -83,12 +84,12 @@ def run(world, tmp_path):
 def test_nan_is_never_the_best(run):
     folder = run(CountingEngine(predicts=math.nan))
     assert not (folder / "epoch-best.safetensors").exists()
-    assert checkpoint.load(folder / "epoch-last.safetensors").progress["best_psnr"] is None
+    assert formats.load(folder / "epoch-last.safetensors").progress["best_psnr"] is None
 
 
 def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
     undisturbed = run(name="undisturbed")
-    save, written = checkpoint.save, []
+    save, written = native.save, []
 
     def dies_at_the_second(path, content, previous):
         if len(written) == 1:
@@ -96,10 +97,10 @@ def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
         written.append(path.name)
         save(path, content, previous)
 
-    monkeypatch.setattr(checkpoint, "save", dies_at_the_second)
+    monkeypatch.setattr(native, "save", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         run(step_save=None)
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(native, "save", save)
     folder = run(go_on=True, step_save=None)
     names, wanted = (
         {path.name for path in run.glob("*.safetensors")} - {run_folder.PREVIOUS} for run in (folder, undisturbed)
@@ -137,9 +138,9 @@ def test_another_runs_checkpoint_gives_weights_and_epoch_but_not_its_best(run, t
     source = tmp_path / "source.safetensors"
     progress = {"epoch": 3, "batch": 2, "step": 40, "loss_sum": 9.0, "best_psnr": 99.0}
     model = train_config(tmp_path)["model"]
-    checkpoint.save(source, Checkpoint(model, State({"steps": np.array([40], dtype=np.float32)}), progress=progress))
+    native.save(source, Checkpoint(model, State({"steps": np.array([40], dtype=np.float32)}), progress=progress))
     folder = run(resume=str(source))
-    found = checkpoint.load(folder / "epoch-last.safetensors")
+    found = formats.load(folder / "epoch-last.safetensors")
     assert found.state.parameters["steps"] == 40 + STEPS  # the whole third epoch
     assert (folder / "epoch-best.safetensors").exists() and found.progress["best_psnr"] < 99
     with pytest.raises(UserError, match="2 epochs behind it; epoch_max 2 leaves none"):
@@ -150,7 +151,7 @@ def test_another_switch_of_the_model_is_not_taken_for_the_same(run, tmp_path):
     source = tmp_path / "source.safetensors"
     model = train_config(tmp_path)["model"]
     model["args"]["local_ensemble"] = False
-    checkpoint.save(source, Checkpoint(model, State({"steps": np.zeros(1, dtype=np.float32)})))
+    native.save(source, Checkpoint(model, State({"steps": np.zeros(1, dtype=np.float32)})))
     with pytest.raises(UserError, match="holds another model than the config.*'local_ensemble': False"):
         run(resume=str(source))
 
@@ -199,9 +200,9 @@ def test_an_epochs_time_is_all_of_its_own(run, tmp_path, monkeypatch, known):
         TimedEngine.clock += 1000
     path = tmp_path / "run" / "epoch-last.safetensors"
     if not known:
-        found = checkpoint.load(path)
+        found = formats.load(path)
         found.progress.pop("seconds")
-        checkpoint.save(path, found)
+        native.save(path, found)
     folder = run(TimedEngine(), go_on=True)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     seconds = [record["seconds"] for record in lines if "seconds" in record]
@@ -260,7 +261,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_before_anything_is_saved(
     with pytest.raises(UserError, match="the loss of step 9 is nan: the batches .*bad-step-8.npz and bad-step-9.npz"):
         run(SpoiltEngine(), step_log=5)
     folder = tmp_path / "run"
-    assert checkpoint.load(folder / "epoch-last.safetensors").progress["step"] == 8
+    assert formats.load(folder / "epoch-last.safetensors").progress["step"] == 8
     assert [record["step"] for record in records(folder) if "loss" in record] == list(range(1, 9))
     assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8, 9)
     # Gone on with, it comes to the same end.
@@ -272,7 +273,7 @@ def test_weights_that_are_no_numbers_are_not_saved(run, world, tmp_path):
     with pytest.raises(UserError, match="after step 8 the weights are no numbers any more.*bad-step-8.npz"):
         run(SpoiltEngine(weights=True))
     folder = tmp_path / "run"
-    assert checkpoint.load(folder / "epoch-last.safetensors").progress["step"] == STEPS
+    assert formats.load(folder / "epoch-last.safetensors").progress["step"] == STEPS
     assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8)
 
 
@@ -286,7 +287,7 @@ def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tm
         patch.setattr(evaluation, "validate", broken)
         with pytest.raises(UserError, match="a broken picture"):
             run(step_save=None)
-    assert checkpoint.load(tmp_path / "run" / "epoch-last.safetensors").progress["batch"] == STEPS
+    assert formats.load(tmp_path / "run" / "epoch-last.safetensors").progress["batch"] == STEPS
     folder = run(go_on=True, step_save=None)
     assert records(folder) == records(undisturbed)
     last = [(place / "epoch-last.safetensors").read_bytes() for place in (folder, undisturbed)]
@@ -303,7 +304,7 @@ def test_a_stop_in_validation_is_heard_before_another_step(run, monkeypatch, tmp
     monkeypatch.setattr(evaluation, "validate", interrupted)
     with pytest.raises(Stopped, match=f"stopped at step {STEPS}, saved"):
         run()
-    assert checkpoint.load(tmp_path / "run" / "epoch-last.safetensors").progress["epoch"] == 2
+    assert formats.load(tmp_path / "run" / "epoch-last.safetensors").progress["epoch"] == 2
 
 
 def test_a_run_that_another_process_made_meanwhile_is_not_gone_on_with(run, world, tmp_path):

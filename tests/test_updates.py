@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_run import load_tree, model_spec
 
-from liif_core import checkpoint
-from liif_core.checkpoint import Checkpoint
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
 from liif_core.data.sampling import step_seed
 from liif_core.engine import Update, split
 from liif_core.system import devices
@@ -107,16 +107,16 @@ def test_the_average_is_what_predicts_and_what_others_read(make, framework, tmp_
     for seed in range(3):
         engine.train_step(batch(seed))
     path = tmp_path / "run.safetensors"
-    checkpoint.save(path, Checkpoint(model_spec(8), engine.state()))
-    found = checkpoint.load(path)
+    native.save(path, Checkpoint(model_spec(8), engine.state()))
+    found = formats.load(path)
     assert found.state.average.keys() == found.state.parameters.keys()
     engine_class, _ = load_tree(framework)()
     predictor = engine_class(model_spec(8), "cpu")
-    checkpoint.restore(predictor, found.state, path)
+    native.restore(predictor, found.state, path)
     queries = (batch()["inp"], batch()["coord"], batch()["cell"])
     averaged = predictor.predict_queries(*queries)
     np.testing.assert_array_equal(averaged, engine.predict_queries(*queries))
-    predictor.load_state(checkpoint.State(found.state.parameters))
+    predictor.load_state(native.State(found.state.parameters))
     assert np.abs(predictor.predict_queries(*queries) - averaged).max() > 1e-4
 
 
@@ -125,9 +125,9 @@ def test_with_all_of_it_a_resumed_run_has_the_same_bits(make, tmp_path):
     first = make(ADAM, **rules)
     for seed in range(2):
         first.train_step(batch(seed))
-    checkpoint.save(tmp_path / "half.safetensors", Checkpoint(model_spec(8), first.state()))
+    native.save(tmp_path / "half.safetensors", Checkpoint(model_spec(8), first.state()))
     second = make(ADAM, **rules)
-    checkpoint.restore(second, checkpoint.load(tmp_path / "half.safetensors").state, "half")
+    native.restore(second, formats.load(tmp_path / "half.safetensors").state, "half")
     for engine in (first, second):
         engine.train_step(batch(7))
     for kind in ("parameters", "optimizer", "average"):

@@ -4,12 +4,11 @@ The weights to predict with stand under upstream's names ("encoder.head.0.weight
 along: the optimizer's moments under "optimizer.<moment>.<parameter>" and, where the weights are a moving average, the
 parameters themselves under "raw.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress, and a
 SHA-256 of everything, because safetensors would not notice a flipped bit.
-Upstream's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.upstream_checkpoint.
+Upstream's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.checkpoints.foreign.
 """
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +16,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from liif_core import upstream_checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
 from liif_core.system.files import write_atomically
-from liif_core.system.places import SHIPPED
 
 FORMAT = "liif-checkpoint-1"
 OPTIMIZER, RAW = "optimizer.", "raw."
@@ -73,25 +70,8 @@ def _digest(content: dict, tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def locate(path: str | Path) -> Path:
-    """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
-    for place in (Path(path), SHIPPED / path):
-        if os.path.isfile(place):
-            return place
-    raise UserError(
-        f"no checkpoint '{path}': a .safetensors of this project, a .pth of upstream LIIF "
-        "or a .pth.tar of LIIF-PyTorch is wanted"
-    )
-
-
-def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of any of the three kinds. Raises UserError for a damaged or foreign file."""
-    path = locate(path)
-    if path.suffix != ".safetensors":
-        found = upstream_checkpoint.read(path)
-        progress = {"epoch": found.epoch + 1, "step": int(found.moments.get("step", 0))}
-        state = State(found.parameters, found.moments)
-        return Checkpoint(found.model, state, found.data_norm, found.optimizer, progress)
+def read(path: Path) -> Checkpoint:
+    """Read a file that `save` wrote. Raises UserError for a damaged or foreign one."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -1,0 +1,32 @@
+"""Any checkpoint file, found and read."""
+
+import os
+from pathlib import Path
+
+from liif_core.checkpoints import foreign, native
+from liif_core.checkpoints.native import Checkpoint
+from liif_core.engine import State
+from liif_core.errors import UserError
+from liif_core.system.places import SHIPPED
+
+
+def locate(path: str | Path) -> Path:
+    """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
+    for place in (Path(path), SHIPPED / path):
+        if os.path.isfile(place):
+            return place
+    raise UserError(
+        f"no checkpoint '{path}': a .safetensors of this project, a .pth of upstream LIIF "
+        "or a .pth.tar of LIIF-PyTorch is wanted"
+    )
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of any of the three kinds. Raises UserError for a damaged or foreign file."""
+    path = locate(path)
+    if path.suffix != ".safetensors":
+        found = foreign.read(path)
+        progress = {"epoch": found.epoch + 1, "step": int(found.moments.get("step", 0))}
+        state = State(found.parameters, found.moments)
+        return Checkpoint(found.model, state, found.data_norm, found.optimizer, progress)
+    return native.read(path)

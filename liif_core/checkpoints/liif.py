@@ -1,0 +1,89 @@
+"""Upstream LIIF's .pth files ({model: {name, args, sd}, optimizer, epoch}), read without PyTorch and without running
+what is in them, and their content for scripts/convert_checkpoint.py to write.
+"""
+
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liif_core.checkpoints.native import Checkpoint
+from liif_core.checkpoints.unpickle import ForeignCheckpoint, float32, named_moments
+from liif_core.errors import UserError
+from liif_core.system import packages
+from liif_core.system.files import write_atomically
+from liif_core.system.packages import pip_install
+
+# The mean shift of EDSR and RCAN: parameters that upstream registers and never uses (models/edsr.py, models/rcan.py:
+# its calls in forward are comments). Upstream's load_state_dict asks for them.
+UNUSED = {"sub_mean.": -1, "add_mean.": 1}  # by sign
+SHIFTED = ("edsr-baseline", "edsr", "rcan")
+RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
+
+# Upstream keeps the normalisation in its configs; all of them, and its demo.py, use this one.
+HALF = {"sub": [0.5], "div": [0.5]}
+DATA_NORM = {"inp": HALF, "gt": HALF}
+
+
+def translate(content: dict) -> ForeignCheckpoint:
+    """An unpickled .pth in this project's terms."""
+    model, optimizer = content["model"], content.get("optimizer")
+    used = {name: array for name, array in model["sd"].items() if not any(unused in name for unused in UNUSED)}
+    return ForeignCheckpoint(
+        model={"name": model["name"], "args": dict(model["args"])},
+        parameters=float32(used),
+        optimizer=optimizer and {"name": optimizer["name"], "args": dict(optimizer["args"])},
+        moments=named_moments(optimizer.get("sd", {}), list(model["sd"])) if optimizer else {},
+        epoch=int(content.get("epoch", 0)),
+        data_norm=dict(content.get("data_norm", DATA_NORM)),
+    )
+
+
+def model_content(model: dict, parameters: dict[str, np.ndarray]) -> dict:
+    """`model` of a .pth that upstream's models.make(..., load_sd=True) takes: name, args and sd, of numpy arrays."""
+    spec = _with_args(model)
+    encoder = spec["args"].get("encoder_spec", spec)
+    prefix = "encoder." if "encoder_spec" in spec["args"] else ""
+    state = dict(parameters)
+    if encoder["name"] in SHIFTED:
+        mean = np.array(RGB_MEAN, dtype=np.float32) * np.float32(encoder["args"].get("rgb_range", 1))
+        for name, sign in UNUSED.items():
+            state[f"{prefix}{name}weight"] = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+            state[f"{prefix}{name}bias"] = mean * np.float32(sign)
+    return {**spec, "sd": state}
+
+
+def _with_args(spec: Any) -> Any:
+    """A spec in which every name has its args, which upstream's models.make does not do without."""
+    if not isinstance(spec, dict):
+        return spec
+    whole = {key: _with_args(value) for key, value in spec.items()}
+    return {**whole, "args": whole.get("args") or {}} if "name" in whole else whole
+
+
+ADAM = {"name": "adam", "args": {"lr": 1e-4}}  # of upstream's configs
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by upstream's names
+
+
+def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
+    """Write upstream's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
+    import torch
+
+    model = model_content(bare.model, bare.state.parameters)
+    model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
+    if optimizer["name"] not in OPTIMIZERS:
+        optimizer = ADAM
+    start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(list(model["sd"].values()), **optimizer["args"])
+    content = {
+        "model": model,
+        "optimizer": {**optimizer, "sd": start.state_dict()},
+        "epoch": 0,
+        "data_norm": bare.data_norm,  # upstream has it in its configs; with it, the way back loses nothing
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
