@@ -23,8 +23,8 @@ import common
 import numpy as np
 from PIL import Image
 
-from liif_core import data
 from liif_core.config import load
+from liif_core.data import sets
 from liif_core.data.batching import Batches
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import memory
@@ -59,7 +59,7 @@ def shuffled(length: int) -> Iterator[int]:
 def ours(folder: Path, cache: str) -> tuple[Callable, Callable]:
     """Two functions: draw SAMPLES samples, and make batches of as many."""
     spec = data_spec(folder, cache)
-    wrapper = data.make(spec, seed=0, training=True)
+    wrapper = sets.make(spec, seed=0, training=True)
     normalisation = Normalisation(load.load(RECIPE, "train").data_norm)
     order, epochs = shuffled(len(wrapper)), itertools.count(1)
 

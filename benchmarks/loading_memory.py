@@ -24,7 +24,7 @@ from pathlib import Path
 import common
 import loading
 
-from liif_core import data
+from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.system import devices
 
@@ -56,7 +56,7 @@ def draw(folder: Path, arguments: argparse.Namespace) -> None:
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores
     spec = loading.data_spec(folder, arguments.cache)
     spec["dataset"]["args"]["repeat"] = 20 * arguments.pictures // len(list(folder.iterdir()))
-    wrapper = data.make(spec, seed=0, training=True)
+    wrapper = sets.make(spec, seed=0, training=True)
     make_loader = importlib.import_module(f"liif_{arguments.framework}.datasets").make_loader
     batches = Batches(wrapper, spec["batch_size"], epoch=1)
     last = min(arguments.batches or len(batches), len(batches) - 1)  # after the very last one there are no workers

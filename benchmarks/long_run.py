@@ -26,11 +26,12 @@ import common
 import numpy as np
 import pictures
 
-from liif_core import data, evaluation
+from liif_core import evaluation
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
 from liif_core.config.schema import TrainConfig
+from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.images.normalisation import Normalisation
 from liif_core.report.study import FRAMEWORKS
@@ -51,8 +52,8 @@ class Training(common.Work):
         specs = (spec.model_dump() for spec in (settings.model, settings.method, settings.optimizer))
         self.engine = candidates.our_engine(framework, "fp32", "cpu", *specs)
         self.make_loader = importlib.import_module(f"liif_{framework}.datasets").make_loader
-        self.train_set = data.make(settings.train_dataset.model_dump(), settings.seed, training=True)
-        self.val_set = data.make(settings.val_dataset.model_dump(), settings.seed, training=False)
+        self.train_set = sets.make(settings.train_dataset.model_dump(), settings.seed, training=True)
+        self.val_set = sets.make(settings.val_dataset.model_dump(), settings.seed, training=False)
         self.settings, self.normalisation = settings, Normalisation(settings.data_norm)
         self.network = evaluation.Network(self.engine, self.normalisation)
         self.path = folder / f"{framework}.safetensors"

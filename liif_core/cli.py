@@ -19,10 +19,11 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from liif_core import data, evaluation, run_folder, runlog, training
+from liif_core import evaluation, run_folder, runlog, training
 from liif_core.checkpoints import formats, native
 from liif_core.config import load as configs
 from liif_core.config.schema import DataNorm, TestConfig
+from liif_core.data import sets
 from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
 from liif_core.images.normalisation import Normalisation
@@ -170,7 +171,7 @@ def test(framework: str, load_tree: Callable) -> None:
         raise UserError("--json: two configs of one name would write the same file; test them one after the other")
     for path in outputs.values():
         check_writable(path)
-    test_sets = [data.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
+    test_sets = [sets.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
     origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
     if str(arguments.model) == "bicubic":
         engine, own_norm, place = None, DataNorm(), "Pillow"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import data, evaluation, schedule
+from liif_core import evaluation, schedule
 from liif_core.config.schema import TrainConfig
+from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.data.sampling import step_seed
 from liif_core.errors import Stopped, Unsavable, UserError
@@ -21,8 +22,8 @@ from liif_core.system.text import duration
 
 def make_data_sets(config: TrainConfig) -> tuple:
     """What to train on and what to validate on, None without a val_dataset."""
-    train_set = data.make(config.train_dataset.model_dump(), config.seed, training=True)
-    return train_set, config.val_dataset and data.make(config.val_dataset.model_dump(), config.seed, training=False)
+    train_set = sets.make(config.train_dataset.model_dump(), config.seed, training=True)
+    return train_set, config.val_dataset and sets.make(config.val_dataset.model_dump(), config.seed, training=False)
 
 
 def train(

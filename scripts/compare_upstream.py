@@ -16,10 +16,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import data, evaluation, experiments
+from liif_core import evaluation, experiments
 from liif_core.checkpoints import formats, native
 from liif_core.config import load
 from liif_core.config.schema import TestConfig
+from liif_core.data import sets
 from liif_core.geometry import coords
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
@@ -179,7 +180,7 @@ def compare_protocols(folder: Path, pictures: int) -> None:
         wanted = test.eval_psnr(loader, theirs, data_norm=norm, eval_type=protocol, eval_bsize=30000)
         blocks = {"dataset": dataset, "wrapper": wrapper, "batch_size": 1}
         settings = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
-        test_set = data.make(blocks, seed=0, training=False)
+        test_set = sets.make(blocks, seed=0, training=False)
         for name, engine in engines.items():
             native.restore(engine, weights.state, PRETRAINED)
             network = evaluation.Network(engine, Normalisation(settings.data_norm))

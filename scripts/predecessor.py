@@ -13,10 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import data, evaluation, metrics
+from liif_core import evaluation, metrics
 from liif_core.checkpoints import formats, native
 from liif_core.config import load, schema
 from liif_core.config.schema import MultiStepLR
+from liif_core.data import sets
 from liif_core.data.batching import Batches
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -89,7 +90,7 @@ def random_crops(predict: evaluation.Network, draws: int = 6) -> list[float]:
     spec = settings.val_dataset.model_dump()
     spec["dataset"]["args"] |= {"repeat": 40, "cache": "in_memory"}
     spec["wrapper"]["args"] |= {"sample_q": 576}
-    crops = data.make(spec, seed=0, training=True)  # as in training, so that an epoch has crops of its own
+    crops = sets.make(spec, seed=0, training=True)  # as in training, so that an epoch has crops of its own
     return [
         statistics.mean(
             metrics.psnr(

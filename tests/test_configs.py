@@ -8,8 +8,9 @@ import yaml
 from conftest import ROOT
 from small_run import FRAMEWORKS
 
-from liif_core import data, experiments
+from liif_core import experiments
 from liif_core.config import load as configs
+from liif_core.data import sets
 from liif_core.errors import UserError
 from liif_core.schedule import learning_rate
 
@@ -67,8 +68,8 @@ def test_every_data_set_and_wrapper_of_a_config_is_known(name):
             key: "no-such" for key in with_wrong_folder["args"] if key.startswith("root_path")
         }
         with pytest.raises(UserError, match="no folder or file 'no-such'"):  # all else was accepted before
-            data.DATASETS.make(with_wrong_folder)
-        wrapper = data.WRAPPERS.make(spec["wrapper"], dataset=[], seed=0, training=False)
+            sets.DATASETS.make(with_wrong_folder)
+        wrapper = sets.WRAPPERS.make(spec["wrapper"], dataset=[], seed=0, training=False)
         assert len(wrapper) == 0
 
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from liif_core.data import WRAPPERS, sampling
+from liif_core.data import sampling
 from liif_core.data.batching import Batches, checked
+from liif_core.data.registries import WRAPPERS
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.images import rgb8

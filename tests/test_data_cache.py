@@ -17,9 +17,9 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from liif_core import data
-from liif_core.data import DATASETS, bin_cache
+from liif_core.data import bin_cache, sets
 from liif_core.data.batching import Batches, checked
+from liif_core.data.registries import DATASETS
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_torch.datasets import make_loader
@@ -153,7 +153,8 @@ def test_an_interruption_leaves_nothing_half_and_keeps_the_old_cache(folder, mon
 READ = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from liif_core.data import DATASETS, bin_cache
+from liif_core.data import bin_cache
+from liif_core.data.registries import DATASETS
 decode = bin_cache._decode_all
 def counted(folder, pixels):
     print("decodes", flush=True)
@@ -240,7 +241,7 @@ def test_training_samples_are_the_same_bits(tmp_path, workers):
     found = {}
     for cache in ("none", "bin"):
         dataset = {"name": "image-folder", "args": {"root_path": str(root), "repeat": 3, "cache": cache}}
-        made = data.make({"dataset": dataset, "wrapper": wrapper}, seed=1, training=True)
+        made = sets.make({"dataset": dataset, "wrapper": wrapper}, seed=1, training=True)
         found[cache] = list(checked(make_loader(Batches(made, 4, 1, 2), workers)))
     assert len(found["bin"]) == 3
     for ours, theirs in zip(found["bin"], found["none"], strict=True):
@@ -301,7 +302,7 @@ def test_a_crop_reads_its_own_pages_only(tmp_path):
     Image.fromarray(np.zeros((3000, 4000, 3), np.uint8)).save(root / "a.png", compress_level=1)
     spec = {"name": "image-folder", "args": {"root_path": str(root), "cache": "bin"}}
     wrapper = {"name": "sr-implicit-downsampled", "args": {"inp_size": 8, "scale_min": 4, "sample_q": 9}}
-    made = data.make({"dataset": spec, "wrapper": wrapper}, seed=0, training=True)
+    made = sets.make({"dataset": spec, "wrapper": wrapper}, seed=0, training=True)
     pixels = next(beside(root).glob("pixels-*.bin"))
     assert resident(pixels) < 1e6
     made.sample(0)  # 32 rows of 12 kB; the kernel maps some pages around each access

@@ -8,8 +8,8 @@ import pictures
 import pytest
 from PIL import Image
 
-from liif_core import data
-from liif_core.data import DATASETS
+from liif_core.data import sets
+from liif_core.data.registries import DATASETS
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 
@@ -161,7 +161,7 @@ def test_make_joins_data_set_and_wrapper(folder):
         "wrapper": {"name": "sr-implicit-downsampled", "args": {"inp_size": 4, "sample_q": 9}},
         "batch_size": 3,
     }
-    wrapper = data.make(spec, seed=4, training=True)
+    wrapper = sets.make(spec, seed=4, training=True)
     assert len(wrapper) == 8 and wrapper.seed == 4 and wrapper.training
     assert wrapper.sample(7, 1)["inp"].shape == (4, 4, 3)
 
@@ -178,7 +178,7 @@ def test_a_data_set_and_a_wrapper_that_do_not_fit_are_refused_before_anything_is
     roots = {"root_path": "/nowhere"} if dataset == "image-folder" else {"root_path_1": "/no", "root_path_2": "/where"}
     spec = {"dataset": {"name": dataset, "args": roots}, "wrapper": {"name": wrapper, "args": arguments}}
     with pytest.raises(UserError) as caught:
-        data.make(spec, seed=0, training=True)
+        sets.make(spec, seed=0, training=True)
     message = str(caught.value)
     fit = {"image-folder": ("downsampled", "paired-image-folders")}.get(dataset, ("paired' or", "'image-folder'"))
     assert f"'{dataset}' gives" in message and f"'{wrapper}' wants" in message

@@ -6,8 +6,9 @@ import plain_samples
 import pytest
 
 from liif_core.config.schema import DataNorm
-from liif_core.data import WRAPPERS, make
 from liif_core.data.batching import Batches, checked
+from liif_core.data.registries import WRAPPERS
+from liif_core.data.sets import make
 from liif_core.images.normalisation import Normalisation
 from liif_torch.datasets import make_loader
 

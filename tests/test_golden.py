@@ -21,8 +21,8 @@ if __name__ == "__main__":
 from conftest import ROOT
 from small_run import FRAMEWORKS, model_spec
 
-from liif_core import data
 from liif_core.config.schema import DataNorm
+from liif_core.data import sets
 from liif_core.data.batching import Batches
 from liif_core.data.sampling import step_seed
 from liif_core.images.normalisation import Normalisation
@@ -41,7 +41,7 @@ def losses(framework: str) -> list[float]:
     dataset = {"name": "image-folder", "args": {"root_path": str(ROOT / "examples"), "repeat": 30} | split}
     crops = {"inp_size": 11, "scale_max": 2.5, "sample_q": 77, "augment": True}
     wrapper = {"name": "sr-implicit-downsampled", "args": crops}
-    samples = data.make({"dataset": dataset, "wrapper": wrapper}, seed=5, training=True)
+    samples = sets.make({"dataset": dataset, "wrapper": wrapper}, seed=5, training=True)
     devices.prepare(framework, "cpu")
     engine_class = importlib.import_module(f"liif_{framework}.engine").Engine
     make_loader = importlib.import_module(f"liif_{framework}.datasets").make_loader

@@ -8,8 +8,9 @@ from conftest import ROOT
 from pictures import picture
 from skimage.metrics import structural_similarity
 
-from liif_core import data, evaluation, metrics
+from liif_core import evaluation, metrics
 from liif_core.config import load, schema
+from liif_core.data import sets
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 
@@ -168,6 +169,6 @@ def test_bicubic_scores_what_is_published(name, scale, wanted):
     if not (ROOT / "load" / "benchmark" / name / "LR_bicubic" / f"X{scale}").is_dir():
         pytest.skip(f"load/benchmark/{name} is not here: see 'Data' in README.md")
     test_config = load.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
-    test_set = data.make(test_config.test_dataset.model_dump(), seed=0, training=False)
+    test_set = sets.make(test_config.test_dataset.model_dump(), seed=0, training=False)
     psnr, _ = evaluation.mean(list(evaluation.test(evaluation.bicubic, test_set, test_config)))
     assert psnr == pytest.approx(wanted, abs=0.01)

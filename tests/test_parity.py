@@ -18,11 +18,12 @@ import pytest
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import data, evaluation
+from liif_core import evaluation
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
 from liif_core.config.schema import DataNorm
+from liif_core.data import sets
 from liif_core.data.batching import Batches
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
@@ -116,7 +117,7 @@ def training_set(folder: Path):
             "args": {"inp_size": 24, "scale_max": 4, "augment": True, "sample_q": 256},
         },
     }
-    return data.make(spec, seed=0, training=True)
+    return sets.make(spec, seed=0, training=True)
 
 
 def test_initial_parameters_are_the_same_bits_under_the_same_names():
@@ -297,7 +298,7 @@ def test_optimizers_make_the_same_of_the_same_gradients(spec):
 @pytest.mark.parametrize("scale", [2, 3, 4, 6, 8])
 def test_psnr_of_set5(scale):
     settings = load.load(f"test/test-set5-{scale}.yaml", "test")
-    test_set = data.make(settings.test_dataset.model_dump(), seed=0, training=False)
+    test_set = sets.make(settings.test_dataset.model_dump(), seed=0, training=False)
     found = formats.load(PRETRAINED)
     rows = []
     for engine_class in (TorchEngine, JittorEngine):

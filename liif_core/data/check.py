@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from liif_core import data
 from liif_core.config.load import locate_data
 from liif_core.config.schema import Data
-from liif_core.data import DATASETS, WRAPPERS, folders
+from liif_core.data import folders, sets
 from liif_core.data.batching import Batches
 from liif_core.data.catalogue import known_count
+from liif_core.data.registries import DATASETS, WRAPPERS
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 
@@ -66,7 +66,7 @@ class Checker:
     def examine(self, spec: Data, training: bool, batches: bool) -> Finding:
         """Check one data set of a config: folders, split, pictures, pairs, sizes, and the first sample.
 
-        training: as for `data.make`. batches: it is read in batches, not picture by picture. Raises UserError
+        training: as for `sets.make`. batches: it is read in batches, not picture by picture. Raises UserError
         for names and arguments that are not known.
         """
         arguments = DATASETS.arguments(spec.dataset.model_dump())
@@ -80,7 +80,7 @@ class Checker:
             notes += [f"left out: {sentence}" for sentence in broken]
         else:
             problems += broken
-        if problem := data.misfit(spec.model_dump()):
+        if problem := sets.misfit(spec.model_dump()):
             problems.append(problem)
         elif found and not any(folder.problems for folder in found):
             problems += _pairs_and_sizes(spec, found, training)
@@ -136,11 +136,11 @@ def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool) -> list[st
 
 
 def make_uncached(spec: Data, training: bool):
-    """`data.make` for a check, which writes no cache and fills no memory."""
+    """`sets.make` for a check, which writes no cache and fills no memory."""
     content = spec.model_dump()
     if "cache" in content["dataset"]["args"]:
         content["dataset"]["args"]["cache"] = "none"
-    return data.make(content, seed=0, training=training)
+    return sets.make(content, seed=0, training=training)
 
 
 def _first_sample(spec: Data, training: bool, batches: bool) -> list[str]:

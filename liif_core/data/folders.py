@@ -10,7 +10,8 @@ from pydantic import PositiveInt
 from tqdm import tqdm
 
 from liif_core.config.load import locate_data
-from liif_core.data import DATASETS, bin_cache
+from liif_core.data import bin_cache
+from liif_core.data.registries import DATASETS
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 

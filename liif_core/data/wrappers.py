@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveInt
 
-from liif_core.data import WRAPPERS, sampling
+from liif_core.data import sampling
+from liif_core.data.registries import WRAPPERS
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.images import rgb8

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from jittor.dataset import Dataset
 
-from liif_core.data import make
 from liif_core.data.batching import Batches
+from liif_core.data.sets import make
 from liif_core.system.signals import serve
 
 __all__ = ["make", "make_loader"]

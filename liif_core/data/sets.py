@@ -1,0 +1,50 @@
+"""Data sets and wrappers, made from their specs; importing this registers them all.
+
+A data set yields uint8 images; a wrapper turns one of them into a pair (low resolution, high
+resolution) and a training sample. Both trees put their own loader on top.
+"""
+
+from typing import Any
+
+from liif_core.data import folders, wrappers  # noqa: F401  (they register themselves)
+from liif_core.data.registries import DATASETS, WRAPPERS
+from liif_core.errors import UserError
+from liif_core.registry import Registry
+
+
+def make(spec: dict, seed: int, training: bool):
+    """The wrapper over the data set that a config's `train_dataset`, `val_dataset` or `test_dataset` names.
+
+    spec: {"dataset": spec, "wrapper": spec, ...}. training: crops differ by epoch and are shuffled;
+    otherwise every epoch sees the same crops in the same order. Raises UserError if they do not fit each other.
+    """
+    if problem := misfit(spec):
+        raise UserError(problem)
+    dataset = DATASETS.make(spec["dataset"])
+    return WRAPPERS.make(spec["wrapper"], dataset=dataset, seed=seed, training=training)
+
+
+def misfit(spec: dict) -> str | None:
+    """Why the wrapper of `spec` cannot take what its data set gives, None if it can.
+
+    Raises UserError for names and arguments that are not known.
+    """
+    DATASETS.arguments(spec["dataset"])
+    WRAPPERS.arguments(spec["wrapper"], dataset=None, seed=0, training=False)
+    dataset, wrapper = spec["dataset"]["name"], spec["wrapper"]["name"]
+    gives, wants = (_pictures(registry)[name] for registry, name in ((DATASETS, dataset), (WRAPPERS, wrapper)))
+    if gives == wants:
+        return None
+    words = {1: "single pictures", 2: "pairs"}
+    fitting = " or ".join(f"'{name}'" for name, count in _pictures(WRAPPERS).items() if count == gives)
+    datasets = " or ".join(f"'{name}'" for name, count in _pictures(DATASETS).items() if count == wants)
+    return (
+        f"data set '{dataset}' gives {words[gives]}, wrapper '{wrapper}' wants {words[wants]}: "
+        f"take {fitting} for this data set, or {datasets} for this wrapper"
+    )
+
+
+def _pictures(registry: Registry) -> dict[str, int]:
+    """How many pictures make an item, by name."""
+    entries: dict[str, Any] = registry.entries
+    return {name: entry.pictures for name, entry in entries.items()}
