@@ -22,10 +22,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from liif_core import download as downloads
-from liif_core.data import catalogue, obtain
+from liif_core.data import catalogue
 from liif_core.data.catalogue import Archive
-from liif_core.download import BrokenOff, Failed, download
+from liif_core.download import obtain
+from liif_core.download import transfer as downloads
+from liif_core.download.transfer import BrokenOff, Failed, download
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 

@@ -5,71 +5,16 @@ the small sizes of CelebA-HQ from pictures fetched by hand.
 """
 
 import argparse
-import json
-import os
-import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-from tqdm import tqdm
 
 from liif_core.data.catalogue import ARCHIVES, DATA_SETS
 from liif_core.data.folders import found
-from liif_core.data.obtain import count, missing, obtain
+from liif_core.download.faces import FACES, make_faces
+from liif_core.download.obtain import count, missing, obtain
 from liif_core.errors import UserError
-from liif_core.images import rgb8
-from liif_core.system import files, places
+from liif_core.system import files
 from liif_core.system.places import WORK
-
-COMMAND = places.command("download", "download_data.py")
-FACES = f"""CelebA-HQ has to be fetched by hand: it lies on Google Drive, which asks for a browser, and links to it have
-died before. It is for research that is not commercial.
-  1. Get data1024x1024.zip (30,000 pictures) by the link under 'celebAHQ' in the README of github.com/yinboc/liif,
-     and unpack it.
-  2. {COMMAND} celebAHQ --from PATH/data1024x1024
-     shrinks the pictures to load/celebAHQ/256 and from there to 128, 64 and 32, with Pillow's bicubic.
-  3. Get split.json, which says what is for training, validation and test, by the link in the same place,
-     and put it into load/celebAHQ/."""
-
-
-def shrink_face(source: Path, target: Path) -> None:
-    """One face at four sizes: 256 from 1024, the others from 256, as upstream makes them."""
-    places = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
-    if all(place.exists() for place in places.values()):
-        return
-    large = rgb8.read_image(source)
-    if large.shape[:2] != (1024, 1024):
-        raise UserError(f"{source} is {large.shape[0]}x{large.shape[1]}: CelebA-HQ's pictures are 1024x1024")
-    middle = rgb8.resize(large, 256, 256)
-    for size, place in places.items():
-        rgb8.write_image(place, middle if size == 256 else rgb8.resize(middle, size, size))
-
-
-def make_faces(source: Path, target: Path) -> None:
-    """All faces at all sizes, what is there left alone; says whether the split is there."""
-    names = found(source)
-    if not names:
-        raise UserError(f"no pictures in {source}: the folder data1024x1024 of CelebA-HQ is wanted")
-    # Ctrl-C reaches the workers as well; they leave it to this process.
-    quiet = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=quiet) as pool:
-        work = [pool.submit(shrink_face, source / name, target) for name in names]
-        try:
-            for one in tqdm(work, desc="shrinking", unit="picture", leave=False, disable=None):
-                one.result()
-        except (UserError, KeyboardInterrupt):
-            pool.shutdown(cancel_futures=True)
-            raise
-    print(f"{target}: {len(names)} pictures at 256, 128, 64 and 32")
-    split = target / "split.json"
-    try:
-        parts = json.loads(split.read_text())
-        print(f"{split}: {', '.join(f'{key} {len(names)}' for key, names in parts.items())}")
-    except FileNotFoundError:
-        print(f"{split} is missing: see step 3 of {COMMAND} --list")
-    except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{split} is not a JSON object of lists of names: fetch it again") from None
 
 
 def show(root: Path) -> None:

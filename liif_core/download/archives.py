@@ -12,7 +12,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from liif_core.download import Failed
+from liif_core.download.transfer import Failed
 
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 

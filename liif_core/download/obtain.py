@@ -12,11 +12,11 @@ from tqdm import tqdm
 from liif_core.data.bin_cache import picture_files
 from liif_core.data.catalogue import Archive
 from liif_core.data.folders import unreadable
-from liif_core.download import Failed, check_room, download, sha256
+from liif_core.download.archives import unpack
+from liif_core.download.transfer import Failed, check_room, download, sha256
 from liif_core.errors import UserError
 from liif_core.system import provenance
 from liif_core.system.files import write_atomically
-from liif_core.unpack import unpack
 
 LEDGER = ".downloads.json"
 
