@@ -34,6 +34,7 @@ from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference import network
 from liif_core.report.study import FRAMEWORKS
 from liif_core.system import devices
 
@@ -55,7 +56,7 @@ class Training(common.Work):
         self.train_set = sets.make(settings.train_dataset.model_dump(), settings.seed, training=True)
         self.val_set = sets.make(settings.val_dataset.model_dump(), settings.seed, training=False)
         self.settings, self.normalisation = settings, Normalisation(settings.data_norm)
-        self.network = evaluation.Network(self.engine, self.normalisation)
+        self.network = network.Network(self.engine, self.normalisation)
         self.path = folder / f"{framework}.safetensors"
         self.batches, self.step = self.epochs(), 0
 

@@ -20,15 +20,16 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from liif_core import evaluation, run_folder, runlog, training
-from liif_core.checkpoints import formats, native
+from liif_core.checkpoints import formats
 from liif_core.config import load as configs
 from liif_core.config.schema import DataNorm, TestConfig
 from liif_core.data import sets
 from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
 from liif_core.images.normalisation import Normalisation
-from liif_core.system import devices, provenance
-from liif_core.system.distributed import ALONE, Ranks
+from liif_core.inference import network
+from liif_core.inference.network import choose_device, load_engine
+from liif_core.system import provenance
 from liif_core.system.distributed import read as read_ranks
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
@@ -79,13 +80,6 @@ def leave_at_once(status: int) -> NoReturn:
     os._exit(status)
 
 
-def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> devices.Device:
-    """Prepare the process for a framework and say where it will run, before an import that may take minutes."""
-    device = devices.prepare(framework, gpu, ranks)
-    print(f"{framework}: {device.note}", flush=True)
-    return device
-
-
 def train(framework: str, load_tree: Callable) -> None:
     """train.py"""
     parser = argparse.ArgumentParser(description=f"Train a model in {framework} from a YAML config.")
@@ -131,16 +125,6 @@ def train(framework: str, load_tree: Callable) -> None:
         leave_at_once(130)  # the same signal may have ended the frameworks' helpers
 
 
-def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):
-    """A checkpoint's model with its weights, its normalisation, and where it runs."""
-    found = formats.load(path)
-    device = choose_device(framework, gpu)
-    engine_class, _ = load_tree()
-    engine = engine_class(found.model, device.kind, precision=precision)
-    native.restore(engine, found.state, path)
-    return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}, {engine.precision}"
-
-
 def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluation.Row]:
     """Score every picture and print its row, the mean and the result."""
     rows = []
@@ -183,7 +167,7 @@ def test(framework: str, load_tree: Callable) -> None:
         origin["precision"] = engine.precision
     for (name, config), test_set in zip(tests, test_sets, strict=True):
         norm = config.data_norm if "data_norm" in config.model_fields_set else own_norm
-        predict = evaluation.Network(engine, Normalisation(norm)) if engine else evaluation.bicubic
+        predict = network.Network(engine, Normalisation(norm)) if engine else network.bicubic
         print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {place}")
         rows = measure(predict, test_set, config)
         if outputs:

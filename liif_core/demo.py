@@ -11,16 +11,16 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import demo_plan, film
-from liif_core.cli import GPU_HELP, PRECISION_HELP, load_engine
-from liif_core.demo_plan import Task
+from liif_core.cli import GPU_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
-from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError, one_line
-from liif_core.evaluation import Network
 from liif_core.images import comparison, rgb8, vips
 from liif_core.images.image import Picture, fit
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference import plan, zoom
+from liif_core.inference.network import Network, load_engine
+from liif_core.inference.plan import Task
+from liif_core.inference.upscale import enlarge, passes
 from liif_core.system import memory
 from liif_core.system.files import scratch
 from liif_core.system.places import PRETRAINED
@@ -34,18 +34,18 @@ COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Enlarge pictures by any factor with LIIF.")
-    demo_plan.add_file_arguments(parser)
-    demo_plan.add_size_arguments(parser)
+    plan.add_file_arguments(parser)
+    plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
     parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
-    zoom = parser.add_argument_group(
+    film = parser.add_argument_group(
         "a film instead of a picture: the zoom into it, bicubic beside LIIF (.gif or .mp4)"
     )
-    zoom.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
-    zoom.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
-    zoom.add_argument("--seconds", type=float, help="how long (default: 5)")
-    zoom.add_argument("--fps", type=float, help="frames per second (default: 20)")
+    film.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
+    film.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
+    film.add_argument("--seconds", type=float, help="how long (default: 5)")
+    film.add_argument("--fps", type=float, help="frames per second (default: 20)")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     parser.add_argument("--tile", "-t", type=tile_side, help=TILE_HELP)
@@ -104,14 +104,14 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for a film: give --zoom FACTOR too")
-    pairs = demo_plan.files(arguments)
+    pairs = plan.files(arguments)
     tasks, failed, skipped = [], 0, 0
     for source, output in pairs:
         if arguments.skip_existing and os.path.lexists(output):
             skipped += 1
             continue
         try:
-            tasks.append(demo_plan.task(source, output, arguments))
+            tasks.append(plan.task(source, output, arguments))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             failed += 1
@@ -135,24 +135,24 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
 
 def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
     """The zoom into one picture."""
-    source, output = demo_plan.film_files(arguments)
+    source, output = plan.film_files(arguments)
     if arguments.skip_existing and os.path.lexists(output):
         return print(one_line(f"{output} exists, skipped"))
     image = vips.read(source).rgb()
     size = (image.shape[0], image.shape[1])
-    half = demo_plan.output_size(size, arguments) if arguments.resolution else film.default_size(size)
-    shown = film.Film(half, arguments.zoom)
+    half = plan.output_size(size, arguments) if arguments.resolution else zoom.default_size(size)
+    shown = zoom.Film(half, arguments.zoom)
     if arguments.centre is not None:
-        shown = replace(shown, centre=demo_plan.centre(arguments.centre))
+        shown = replace(shown, centre=plan.centre(arguments.centre))
     if arguments.seconds is not None:
         shown = replace(shown, seconds=arguments.seconds)
     if arguments.fps is not None:
         shown = replace(shown, frames_per_second=arguments.fps)
-    film.check(shown, output, size)
+    zoom.check(shown, output, size)
     network, place = load()
     started = time.monotonic()
     with tqdm(total=len(shown), unit="frame", leave=False, disable=None) as bar:
-        film.make(network, image, output, shown, bar.update)
+        zoom.make(network, image, output, shown, bar.update)
     print(one_line(f"{source} {size[0]}x{size[1]}, x{arguments.zoom:g} in {len(shown)} frames -> {output}"))
     print(f"{place}, {time.monotonic() - started:.2f} s")
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,9 +12,9 @@ from tqdm import tqdm
 from liif_core import metrics
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
-from liif_core.geometry import tiling
 from liif_core.images import comparison, rgb8
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference.network import Network
 from liif_core.system.distributed import ALONE, Ranks
 
 
@@ -28,37 +27,6 @@ class Row:
     width: int
     psnr: float
     ssim: float
-
-
-class Network:
-    """Enlarges a picture, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
-
-    def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None):
-        self.engine = engine
-        self.normalisation = normalisation
-        self.tile = tile
-
-    def bands(self, image: np.ndarray, height: int, width: int, white: int = 255):
-        """float32 RGB (rows, width, 3) in [0, 1], from top to bottom."""
-        for band in self.engine.predict_image(self.normalisation.inp(image, white), height, width, self.tile):
-            yield self.normalisation.rgb(band)
-
-    def part(self, image: np.ndarray, box: tiling.Box, height: int, width: int) -> np.ndarray:
-        """A part of the picture at height x width, float32 (height, width, 3) in [0, 1], of which only what the part's
-        pixels depend on is encoded. box: top, left, bottom, right in pixels of the picture, fractions too."""
-        crop, window = tiling.crop((image.shape[0], image.shape[1]), box, self.engine.halo)
-        inp = self.normalisation.inp(image[crop])
-        bands = self.engine.predict_image(inp, height, width, self.tile, window)
-        return self.normalisation.rgb(np.concatenate(list(bands)))
-
-    def __call__(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]."""
-        return np.concatenate(list(self.bands(image, height, width)))
-
-
-def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pillow's bicubic with the same signature as a network, rounded to 8 bits."""
-    return rgb8.to_float(rgb8.resize(image, height, width))
 
 
 def test(predict, test_set, config: TestConfig):

@@ -19,9 +19,10 @@ from PIL import Image
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import demo_plan, jobs, trained
+from liif_core import jobs, trained
 from liif_core.errors import UserError
 from liif_core.images import comparison, rgb8
+from liif_core.inference import plan
 from liif_core.system import provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
@@ -115,14 +116,14 @@ def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Enlarge one picture with all models.")
     parser.add_argument("--input", "-i", required=True, type=Path)
-    demo_plan.add_size_arguments(parser)
+    plan.add_size_arguments(parser)
     trained.add_arguments(parser)
     parser.add_argument("--output", type=Path, default=WORK / "demo_result", help="folder (default: demo_result/)")
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     image = rgb8.read_image(arguments.input)
-    height, width = demo_plan.output_size(image.shape[:2], arguments)
+    height, width = plan.output_size(image.shape[:2], arguments)
     picture = provenance.sha256(arguments.input)
     check_writable(arguments.output / "log.txt")
     files = arguments.models or ([] if arguments.save_dir else [str(PRETRAINED)])

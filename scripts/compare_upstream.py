@@ -23,6 +23,7 @@ from liif_core.config.schema import TestConfig
 from liif_core.data import sets
 from liif_core.geometry import coords
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference.network import Network
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 
@@ -183,7 +184,7 @@ def compare_protocols(folder: Path, pictures: int) -> None:
         test_set = sets.make(blocks, seed=0, training=False)
         for name, engine in engines.items():
             native.restore(engine, weights.state, PRETRAINED)
-            network = evaluation.Network(engine, Normalisation(settings.data_norm))
+            network = Network(engine, Normalisation(settings.data_norm))
             rows = list(evaluation.test(network, test_set, settings))
             found = evaluation.mean(rows)[0]
             sizes = len({(row.height, row.width) for row in rows})

@@ -19,16 +19,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import jobs, viewer
+from liif_core import jobs
 from liif_core.checkpoints import formats
 from liif_core.cli import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.images import rgb8, vips
 from liif_core.images.image import FORMATS
-from liif_core.renderer import Renderer
+from liif_core.inference import web_view
+from liif_core.inference.web_view import Visit
+from liif_core.inference.web_worker import Renderer
 from liif_core.system import packages
 from liif_core.system.places import PRETRAINED
-from liif_core.viewer import Visit
 
 GRADIO = "gradio>=6.31,<7"
 
@@ -83,7 +84,7 @@ class Page:
                     self.framework = gr.Radio(list(FRAMEWORKS), value="PyTorch", label="Framework", elem_id="framework")
                     self.model = gr.Dropdown(list(self.models), label="Model")
                 with gr.Column(scale=7, min_width=320):
-                    self.factor = gr.Slider(*viewer.FACTORS, value=4, step=0.05, label="Factor", elem_id="factor")
+                    self.factor = gr.Slider(*web_view.FACTORS, value=4, step=0.05, label="Factor", elem_id="factor")
                     self.seen = gr.ImageSlider(
                         format="png", show_label=False, buttons=["fullscreen"], max_height=540, elem_id="view"
                     )
@@ -162,8 +163,8 @@ class Page:
     def aim(self, visit: Visit, factor: float):
         """Choose the view and frame it in the overview."""
         size = visit.size
-        visit.view = viewer.view(size, factor, visit.centre)
-        framed = viewer.framed(visit.small, size, visit.view.box)
+        visit.view = web_view.view(size, factor, visit.centre)
+        framed = web_view.framed(visit.small, size, visit.view.box)
         label = f"{visit.source.name}, {_sides(size)}: click where to look"
         whole = f"Enlarge the whole picture to {_sides(rgb8.enlarged_size(size, factor))}"
         return gr.update(value=framed, label=label), gr.update(value=whole)
@@ -175,7 +176,7 @@ class Page:
         renderer = self.renderers[framework]
         if renderer.process is None:
             yield gr.skip(), f"{framework} is starting{SLOW.get(framework, '')}"
-        for step in (viewer.DRAFT, 1):
+        for step in (web_view.DRAFT, 1):
             async with self.turns[framework]:
                 if number != visit.asked:
                     return
@@ -201,7 +202,7 @@ class Page:
     ):
         """The whole picture in a file."""
         size = rgb8.enlarged_size(visit.size, factor)
-        path = _folder() / viewer.file_name(visit.source.name, factor, ending)
+        path = _folder() / web_view.file_name(visit.source.name, factor, ending)
         try:
             rgb8.check_pixels(size)
             vips.check_output(path, *size)

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import evaluation, metrics
+from liif_core import metrics
 from liif_core.checkpoints import formats, native
 from liif_core.config import load, schema
 from liif_core.config.schema import MultiStepLR
@@ -21,6 +21,7 @@ from liif_core.data import sets
 from liif_core.data.batching import Batches
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference.network import Network
 from liif_core.report import reference
 from liif_core.schedule import learning_rate
 from liif_core.system import devices
@@ -73,7 +74,7 @@ def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
     return scores[0] - scores[1]
 
 
-def network() -> evaluation.Network:
+def network() -> Network:
     """WEIGHTS in the PyTorch tree."""
     devices.prepare("torch", "cpu")
     from liif_torch.engine import Engine
@@ -81,10 +82,10 @@ def network() -> evaluation.Network:
     found = formats.load(WEIGHTS)
     engine = Engine(found.model)
     native.restore(engine, found.state, WEIGHTS)
-    return evaluation.Network(engine, Normalisation(schema.DataNorm.model_validate(found.data_norm)))
+    return Network(engine, Normalisation(schema.DataNorm.model_validate(found.data_norm)))
 
 
-def random_crops(predict: evaluation.Network, draws: int = 6) -> list[float]:
+def random_crops(predict: Network, draws: int = 6) -> list[float]:
     """Validation PSNR in dB of one network on crops drawn anew `draws` times, 400 of 10 pictures each."""
     settings = load.load("train-bsds400/train_edsr-baseline-liif.yaml", "train")
     spec = settings.val_dataset.model_dump()

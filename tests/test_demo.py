@@ -15,14 +15,14 @@ import pytest
 from conftest import ROOT
 from small_run import load_tree, run
 
-from liif_core import enlarge
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
-from liif_core.evaluation import Network
 from liif_core.images import rgb8, vips
 from liif_core.images.image import Picture
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference import upscale
+from liif_core.inference.network import Network
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ REFUSED = [
 def test_too_little_memory_leads_to_smaller_squares(error):
     network, done = Scarce(100, error), []
     result = np.zeros((600, 2000, 3), np.uint8)
-    enlarge.enlarge(network, Picture(np.zeros((300, 1000, 3), np.uint8)), result, done.append)
+    upscale.enlarge(network, Picture(np.zeros((300, 1000, 3), np.uint8)), result, done.append)
     assert network.tried == [None, 500, 250, 125, 62] and network.tile is None
     assert (result[1:] == 255).all() and (result[0] == 0).all()
     assert sum(done) == 600 * 2000 and min(done) < 0
@@ -206,13 +206,13 @@ def test_too_little_memory_leads_to_smaller_squares(error):
 def test_no_memory_at_all_is_one_sentence(halo):
     network = Scarce(0, MemoryError(), halo)
     with pytest.raises(UserError, match="not enough memory to enlarge 30x40 pixels: .*(16 pixels|see it whole)"):
-        enlarge.enlarge(network, Picture(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
+        upscale.enlarge(network, Picture(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
 
 
 def test_another_error_is_not_called_one_of_memory():
     network = Scarce(0, RuntimeError("expected scalar type Half but found Float"))
     with pytest.raises(RuntimeError, match="scalar type"):
-        enlarge.enlarge(network, Picture(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
+        upscale.enlarge(network, Picture(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
     assert network.tried == [None]
 
 

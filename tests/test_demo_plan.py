@@ -7,22 +7,22 @@ from pathlib import Path
 import pictures
 import pytest
 
-from liif_core import demo_plan
 from liif_core.errors import UserError
+from liif_core.inference import plan as plans
 from liif_core.system import files
 
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
-    """Call demo_plan.files in an empty folder with a command line."""
+    """Call plan.files in an empty folder with a command line."""
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
-    demo_plan.add_file_arguments(parser)
-    demo_plan.add_size_arguments(parser)
+    plans.add_file_arguments(parser)
+    plans.add_size_arguments(parser)
     parser.add_argument("--compare", action="store_true")
 
     def call(*words):
-        return demo_plan.files(parser.parse_args([*words, "--scale=2"]))
+        return plans.files(parser.parse_args([*words, "--scale=2"]))
 
     return call
 
@@ -111,18 +111,18 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_a_size_that_is_none_is_no_size_of_any_picture():
     parser = argparse.ArgumentParser()
-    demo_plan.add_size_arguments(parser)
+    plans.add_size_arguments(parser)
     for words in ([], ["--scale=nan"], ["--height=0"], ["--width=-3"], ["--resolution=3"]):
         with pytest.raises(UserError):
-            demo_plan.check_size_arguments(parser.parse_args(words))
+            plans.check_size_arguments(parser.parse_args(words))
     with pytest.raises(UserError, match="--width 9{20}: at least 1 pixel"):
-        demo_plan.check_size_arguments(parser.parse_args([f"--width={'9' * 400}"]))
+        plans.check_size_arguments(parser.parse_args([f"--width={'9' * 400}"]))
 
 
 def test_a_size_that_is_too_large_for_one_picture_names_it(several):
     arguments = argparse.Namespace(resolution=None, scale=1e5, width=None, height=None)
     with pytest.raises(UserError, match="in/a.png: output size 300000x500000: at most"):
-        demo_plan.task(several / "a.png", several / "out.png", arguments)
+        plans.task(several / "a.png", several / "out.png", arguments)
     arguments.scale = 4000
     with pytest.raises(UserError, match="in/a.png: output size 12000x20000: .webp holds at most"):
-        demo_plan.task(several / "a.png", several / "out.webp", arguments)
+        plans.task(several / "a.png", several / "out.webp", arguments)

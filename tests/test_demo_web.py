@@ -14,16 +14,16 @@ import pytest
 from conftest import ROOT
 from small_run import FRAMEWORKS, model_spec, process, run
 
-from liif_core import viewer
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import DataNorm
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
-from liif_core.evaluation import Network
 from liif_core.images import rgb8, vips
 from liif_core.images.normalisation import Normalisation
-from liif_core.renderer import Renderer
+from liif_core.inference import web_view
+from liif_core.inference.network import Network
+from liif_core.inference.web_worker import Renderer
 
 SIZE = 61, 93
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -40,23 +40,23 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("factor", [1, 1.05, 7.35, 30])
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0, 0), (1, 0.3)])
 def test_a_view_is_whole_pixels_of_the_enlarged_picture_and_lies_inside(size, factor, centre):
-    view = viewer.view(size, factor, centre)
+    view = web_view.view(size, factor, centre)
     enlarged = rgb8.enlarged_size(size, factor)
     for axis, shown in enumerate((view.height, view.width)):
         start, stop = view.box[axis], view.box[axis + 2]
         assert 0 <= start < stop <= size[axis]
-        assert shown == min(viewer.VIEW[axis], enlarged[axis])
+        assert shown == min(web_view.VIEW[axis], enlarged[axis])
         pixels = np.array([start, stop]) * enlarged[axis] / size[axis]
         np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-6)
         assert pixels[1] - pixels[0] == pytest.approx(shown)
 
 
 def test_a_click_moves_the_middle_of_the_view_there():
-    visit = viewer.Visit()
-    visit.small = viewer.shrink(picture(*SIZE))
-    assert max(visit.small.shape) == viewer.OVERVIEW
+    visit = web_view.Visit()
+    visit.small = web_view.shrink(picture(*SIZE))
+    assert max(visit.small.shape) == web_view.OVERVIEW
     visit.look_at(200, 320)
-    top, left, bottom, right = viewer.view(SIZE, 25, visit.centre).box
+    top, left, bottom, right = web_view.view(SIZE, 25, visit.centre).box
     middle = 200.5 * 93 / 640, 320.5 * 93 / 640
     assert (top + bottom) / 2 == pytest.approx(middle[0], abs=0.3)
     assert (left + right) / 2 == pytest.approx(middle[1], abs=0.1)
@@ -68,30 +68,30 @@ def test_both_halves_of_a_view_are_those_of_the_whole_picture(factor, centre):
 
     image, network = picture(*SIZE), Network(Engine(model_spec(8)), Normalisation(DataNorm()))
     network.engine.seed(3)
-    view = viewer.view(SIZE, factor, centre)
+    view = web_view.view(SIZE, factor, centre)
     height, width = rgb8.enlarged_size(SIZE, factor)
     first = round(view.box[0] * height / SIZE[0]), round(view.box[1] * width / SIZE[1])
     part = slice(first[0], first[0] + view.height), slice(first[1], first[1] + view.width)
     for whole, found in (
-        (rgb8.resize(image, height, width), viewer.bicubic(image, view)),
-        (rgb8.to_uint8(network(image, height, width)), viewer.liif(network, image, view)),
+        (rgb8.resize(image, height, width), web_view.bicubic(image, view)),
+        (rgb8.to_uint8(network(image, height, width)), web_view.liif(network, image, view)),
     ):
         difference = np.abs(whole[part].astype(int) - found)
         assert difference.max() <= 1 and np.mean(difference > 0) < 0.01  # rounding
-    assert viewer.liif(network, image, view, 3).shape == (-(-view.height // 3), -(-view.width // 3), 3)
+    assert web_view.liif(network, image, view, 3).shape == (-(-view.height // 3), -(-view.width // 3), 3)
 
 
 def test_the_frame_encloses_the_view_and_nothing_else_changes():
-    small = viewer.shrink(np.full((*SIZE, 3), 128, np.uint8))
-    framed = viewer.framed(small, SIZE, (10, 20, 30, 50))
+    small = web_view.shrink(np.full((*SIZE, 3), 128, np.uint8))
+    framed = web_view.framed(small, SIZE, (10, 20, 30, 50))
     rows, columns = (np.flatnonzero((framed != 128).any(axis=(other, 2))) for other in (1, 0))
-    scale = viewer.OVERVIEW / 93
+    scale = web_view.OVERVIEW / 93
     np.testing.assert_allclose([rows[0], rows[-1] + 1], np.array([10, 30]) * scale, atol=1)
     np.testing.assert_allclose([columns[0], columns[-1] + 1], np.array([20, 50]) * scale, atol=1)
     assert (framed[round(20 * scale), round(35 * scale)] == 128).all()
     assert (small == 128).all()
-    viewer.framed(small, SIZE, (0, 0, 0.01, 0.01))  # smaller than a pixel of the overview
-    viewer.framed(small, SIZE, (60.99, 92.99, 61, 93))
+    web_view.framed(small, SIZE, (0, 0, 0.01, 0.01))  # smaller than a pixel of the overview
+    web_view.framed(small, SIZE, (60.99, 92.99, 61, 93))
 
 
 def test_too_many_pixels_are_refused_in_a_sentence():
@@ -123,7 +123,7 @@ def renderer():
 
 
 def test_views_do_not_wait_for_the_end_of_a_whole_picture_which_can_be_stopped(renderer, world, tmp_path):
-    visit = viewer.Visit()
+    visit = web_view.Visit()
     visit.open(world / "deep.png", tmp_path)
     model = world / "small.safetensors"
     whole = renderer.whole(model, visit.source, (31 * 300, 45 * 300), tmp_path / "large.png")
@@ -131,7 +131,7 @@ def test_views_do_not_wait_for_the_end_of_a_whole_picture_which_can_be_stopped(r
     while not whole.share:
         assert not whole.done() and time.monotonic() < deadline
         time.sleep(0.05)
-    bicubic, liif = renderer.pair(model, visit.rgb, viewer.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
+    bicubic, liif = renderer.pair(model, visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
     assert bicubic.shape == liif.shape == (124, 180, 3)
     assert whole.share < 1 and not whole.done()
     renderer.stop()
@@ -139,13 +139,13 @@ def test_views_do_not_wait_for_the_end_of_a_whole_picture_which_can_be_stopped(r
         whole.result(60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep.png", "rgb.npy"]
     with pytest.raises(UserError, match="no checkpoint"):
-        renderer.pair(world / "none.safetensors", visit.rgb, viewer.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
+        renderer.pair(world / "none.safetensors", visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
 
 
 def test_a_framework_that_dies_is_started_again(renderer, world, tmp_path):
-    visit = viewer.Visit()
+    visit = web_view.Visit()
     visit.open(world / "deep.png", tmp_path)
-    question = world / "small.safetensors", visit.rgb, viewer.view(visit.size, 1, (0.5, 0.5)), 1
+    question = world / "small.safetensors", visit.rgb, web_view.view(visit.size, 1, (0.5, 0.5)), 1
     job = renderer.pair(*question)
     renderer.process.kill()
     with pytest.raises(UserError, match="torch has ended"):

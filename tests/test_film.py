@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from small_run import load_tree, model_spec
 
-from liif_core import film
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
-from liif_core.evaluation import Network
-from liif_core.film import Film
 from liif_core.images import rgb8
 from liif_core.images.comparison import CAPTION, GAP
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference import zoom
+from liif_core.inference.network import Network
+from liif_core.inference.zoom import Film
 from liif_core.system import devices
 
 PICTURE = pictures.picture(31, 47)
@@ -115,7 +115,7 @@ def test_one_point_stands_still():
 
 def test_a_frame_is_bicubic_and_the_network_under_captions(network):
     box = (3.25, 20.5, 10.25, 31.2)
-    found = film.frame(network, PICTURE, box, SMALL.size)
+    found = zoom.frame(network, PICTURE, box, SMALL.size)
     assert found.shape == (CAPTION + 21, 2 * 32 + GAP, 3)
     bicubic, enlarged = halves(found)
     np.testing.assert_array_equal(bicubic, pillow(box))
@@ -125,7 +125,7 @@ def test_a_frame_is_bicubic_and_the_network_under_captions(network):
 
 
 def test_what_is_shrunk_is_shrunk_alike():
-    bicubic, enlarged = halves(film.frame(None, PICTURE, (0, 0, 30.1, 45), SMALL.size))
+    bicubic, enlarged = halves(zoom.frame(None, PICTURE, (0, 0, 30.1, 45), SMALL.size))
     np.testing.assert_array_equal(bicubic, enlarged)
 
 
@@ -153,7 +153,7 @@ def opened(path: Path) -> tuple[list[np.ndarray], float]:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_film(network, tmp_path, ending):
     path, counted = tmp_path / f"zoom{ending}", []
-    film.make(network, PICTURE, path, SMALL, counted.append)
+    zoom.make(network, PICTURE, path, SMALL, counted.append)
     assert counted == [1] * 7 and len(SMALL) == 7
     frames, duration = opened(path)
     assert len(frames) == (7 if ending == ".gif" else 7 + REST)
@@ -161,7 +161,7 @@ def test_a_film(network, tmp_path, ending):
     height, width = CAPTION + 21, 2 * 32 + GAP
     assert {frame.shape for frame in frames} == {(height + (ending == ".mp4"), width, 3)}
     for box, frame in zip(SMALL.boxes(PICTURE.shape[:2]), frames, strict=False):
-        exact = film.frame(network, PICTURE, box, SMALL.size)
+        exact = zoom.frame(network, PICTURE, box, SMALL.size)
         difference = np.abs(frame[:height].astype(int) - exact)
         assert difference.mean() < (2 if ending == ".gif" else 8)
     assert np.abs(frames[0].astype(int) - frames[6]).mean() > 10
@@ -171,7 +171,7 @@ def test_a_film(network, tmp_path, ending):
 def test_a_gif_goes_on_for_ever_and_keeps_time(network, tmp_path):
     """Also where a frame lasts no whole number of hundredths."""
     path = tmp_path / "zoom.gif"
-    film.make(network, PICTURE, path, Film((9, 13), 3, seconds=1, frames_per_second=30), lambda _: None)
+    zoom.make(network, PICTURE, path, Film((9, 13), 3, seconds=1, frames_per_second=30), lambda _: None)
     with Image.open(path) as image:
         assert image.info["loop"] == 0 and image.n_frames == 30
     assert opened(path)[1] == pytest.approx(2)
@@ -180,14 +180,14 @@ def test_a_gif_goes_on_for_ever_and_keeps_time(network, tmp_path):
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_frames_are_kept(network, tmp_path, monkeypatch, ending):
     made, alive = [], []
-    frame = film.frame
+    frame = zoom.frame
 
     def watched(*arguments):
         made.append(weakref.ref(picture := frame(*arguments)))
         return picture
 
-    monkeypatch.setattr(film, "frame", watched)
-    film.make(
+    monkeypatch.setattr(zoom, "frame", watched)
+    zoom.make(
         network, PICTURE, tmp_path / f"a{ending}", SMALL, lambda _: alive.append(sum(one() is not None for one in made))
     )
     assert len(made) == 7 and max(alive) <= 1
@@ -206,7 +206,7 @@ def test_a_film_that_is_interrupted_leaves_what_was_there(network, tmp_path, end
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        film.make(network, PICTURE, path, SMALL, interrupt)
+        zoom.make(network, PICTURE, path, SMALL, interrupt)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the film before"] * there_before
 
 
@@ -219,7 +219,7 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
     full.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(full))
     noise = np.random.default_rng(0).integers(0, 255, (frames, 60, 80, 3)).astype(np.uint8)
-    with pytest.raises(OSError, match="ffmpeg did not finish"), film._mp4(str(tmp_path / "a.mp4"), 10) as add:
+    with pytest.raises(OSError, match="ffmpeg did not finish"), zoom._mp4(str(tmp_path / "a.mp4"), 10) as add:
         for picture in noise:
             add(picture, 1)
 
@@ -250,7 +250,7 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, name, changes, message):
     wanted = Film(**{"size": SMALL.size, "zoom": 6} | changes)
     with pytest.raises(UserError, match=message) as found:
-        film.make(None, PICTURE, tmp_path / name, wanted, lambda _: None)
+        zoom.make(None, PICTURE, tmp_path / name, wanted, lambda _: None)
     assert len(str(found.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
@@ -259,12 +259,12 @@ def test_without_imageio_ffmpeg_mp4_is_refused_and_gif_is_not(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "imageio_ffmpeg" else find(name))
-    film.check(SMALL, tmp_path / "zoom.gif", PICTURE.shape[:2])
+    zoom.check(SMALL, tmp_path / "zoom.gif", PICTURE.shape[:2])
     with pytest.raises(UserError, match=re.escape("pip install imageio-ffmpeg`, or write a .gif")):
-        film.check(SMALL, tmp_path / "zoom.mp4", PICTURE.shape[:2])
+        zoom.check(SMALL, tmp_path / "zoom.mp4", PICTURE.shape[:2])
 
 
 def test_the_usual_size_has_the_aspect_of_the_picture():
-    assert film.default_size((300, 451)) == (266, 400)
-    assert film.default_size((64, 32)) == (400, 200)
-    assert film.default_size((1, 9000)) == (1, 400)
+    assert zoom.default_size((300, 451)) == (266, 400)
+    assert zoom.default_size((64, 32)) == (400, 200)
+    assert zoom.default_size((1, 9000)) == (1, 400)

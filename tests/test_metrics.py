@@ -13,6 +13,7 @@ from liif_core.config import load, schema
 from liif_core.data import sets
 from liif_core.errors import UserError
 from liif_core.images import rgb8
+from liif_core.inference import network
 
 SIZE = (47, 62)  # odd, non-square, and enough left when 14 pixels are cut from every side
 
@@ -170,5 +171,5 @@ def test_bicubic_scores_what_is_published(name, scale, wanted):
         pytest.skip(f"load/benchmark/{name} is not here: see 'Data' in README.md")
     test_config = load.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
     test_set = sets.make(test_config.test_dataset.model_dump(), seed=0, training=False)
-    psnr, _ = evaluation.mean(list(evaluation.test(evaluation.bicubic, test_set, test_config)))
+    psnr, _ = evaluation.mean(list(evaluation.test(network.bicubic, test_set, test_config)))
     assert psnr == pytest.approx(wanted, abs=0.01)

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import evaluation, schedule
+from liif_core import schedule
 from liif_core.config.schema import MultiStepLR
 from liif_core.geometry import coords
 from liif_core.images import rgb8
+from liif_core.inference import network
 from liif_core.system import devices
 
 
@@ -163,17 +164,17 @@ def test_the_predecessors_jittor_falls_behind_where_pictures_are_shrunk(predeces
 
 def test_a_swapped_resize_costs_what_a_picture_is_off_square(predecessor):
     picture = rgb8.read_image(ROOT / "examples" / "chelsea.png")
-    cost = predecessor.cost_of_swapping(evaluation.bicubic, picture, 6, "benchmark-6")
+    cost = predecessor.cost_of_swapping(network.bicubic, picture, 6, "benchmark-6")
     assert cost > 0.15
     square = picture[:, : picture.shape[0]]
-    assert predecessor.cost_of_swapping(evaluation.bicubic, square, 6, "benchmark-6") == 0
+    assert predecessor.cost_of_swapping(network.bicubic, square, 6, "benchmark-6") == 0
 
 
 def test_a_swapped_resize_costs_the_network_more_than_bicubic(predecessor):
     picture = rgb8.read_image(ROOT / "examples" / "chelsea.png")
     costs = [
         predecessor.cost_of_swapping(predict, picture, 6, "benchmark-6")
-        for predict in (evaluation.bicubic, predecessor.network())
+        for predict in (network.bicubic, predecessor.network())
     ]
     assert costs[1] > costs[0]
 

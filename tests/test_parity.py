@@ -37,6 +37,7 @@ import jittor as jt
 import torch
 
 from liif_core.checkpoints import formats
+from liif_core.inference import network as networks
 from liif_jittor.datasets import make_loader as jittor_loader
 from liif_jittor.engine import Engine as JittorEngine
 from liif_torch.datasets import make_loader as torch_loader
@@ -304,11 +305,11 @@ def test_psnr_of_set5(scale):
     for engine_class in (TorchEngine, JittorEngine):
         engine = engine_class(found.model)
         native.restore(engine, found.state, PRETRAINED)
-        network = evaluation.Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))
+        network = networks.Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))
         rows.append(list(evaluation.test(network, test_set, settings)))
     for first, second in zip(*rows, strict=True):
         assert abs(first.psnr - second.psnr) < 1e-3, first.name
-    bicubic = list(evaluation.test(evaluation.bicubic, test_set, settings))
+    bicubic = list(evaluation.test(networks.bicubic, test_set, settings))
     assert evaluation.mean(rows[0])[0] > evaluation.mean(bicubic)[0]
 
 

@@ -20,10 +20,10 @@ from conftest import ROOT
 from PIL import ImageCms
 from small_run import run
 
-from liif_core.enlarge import enlarge
 from liif_core.errors import UserError
 from liif_core.images import vips
 from liif_core.images.image import FORMATS, Picture, fit, pyvips, to_vips
+from liif_core.inference.upscale import enlarge
 
 LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy picture may come out otherwise
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -10,9 +10,9 @@ from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
-from liif_core.evaluation import Network
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference.network import Network
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine, native_precisions

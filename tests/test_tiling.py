@@ -12,9 +12,9 @@ import torch
 from small_run import load_tree
 
 from liif_core.config.schema import DataNorm
-from liif_core.evaluation import Network
 from liif_core.geometry import tiling
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference.network import Network
 from liif_core.system import devices
 from liif_torch import models
 from liif_torch.models import rdn

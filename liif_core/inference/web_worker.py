@@ -21,18 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from liif_core import viewer
-from liif_core.cli import load_engine
-from liif_core.enlarge import enlarge, passes
 from liif_core.errors import Stopped, UserError
-from liif_core.evaluation import Network
 from liif_core.images import vips
 from liif_core.images.image import fit
 from liif_core.images.normalisation import Normalisation
+from liif_core.inference import web_view
+from liif_core.inference.network import Network, load_engine
+from liif_core.inference.upscale import enlarge, passes
+from liif_core.inference.web_view import View
 from liif_core.system import memory
 from liif_core.system.files import scratch
 from liif_core.system.places import CODE
-from liif_core.viewer import View
 
 PATIENCE = 5  # seconds that the process has for its end
 
@@ -93,7 +92,7 @@ class Renderer:
 
     def _start(self) -> None:
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "liif_core.renderer", str(theirs.fileno()), self.framework]
+        command = [sys.executable, "-m", "liif_core.inference.web_worker", str(theirs.fileno()), self.framework]
         command += [] if self.gpu is None else [self.gpu]
         # A session of its own: the terminal's Ctrl-C is for the server, which then ends this process.
         self.process = subprocess.Popen(command, cwd=CODE, pass_fds=[theirs.fileno()], start_new_session=True)
@@ -163,7 +162,7 @@ class Service:
             image = np.load(rgb, mmap_mode="r").view(np.ndarray)  # Jittor: takes no other kind of array
         except FileNotFoundError:  # the visitor looks at another picture by now
             raise Stopped from None
-        return viewer.bicubic(image, view), viewer.liif(self.network(model), image, view, step)
+        return web_view.bicubic(image, view), web_view.liif(self.network(model), image, view, step)
 
     def whole(self, number: int, model: Path, source: Path, size: tuple[int, int], output: Path) -> tuple[str, ...]:
         """See Renderer."""

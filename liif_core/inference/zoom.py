@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from liif_core.enlarge import with_memory_that_is_there
 from liif_core.errors import UserError
-from liif_core.evaluation import Network
 from liif_core.geometry import coords
 from liif_core.geometry.tiling import Box
 from liif_core.images import rgb8
 from liif_core.images.comparison import sheet
+from liif_core.inference.network import Network
+from liif_core.inference.upscale import with_memory_that_is_there
 from liif_core.system import packages
 from liif_core.system.files import check_writable, replacing
 

@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from liif_core.errors import UserError
-from liif_core.evaluation import Network
 from liif_core.geometry import tiling
 from liif_core.images.image import Picture, levels
+from liif_core.inference.network import Network
 from liif_core.system import memory
 
 SMALLEST_TILE = 16  # pixels

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core.evaluation import Network
 from liif_core.geometry import tiling
 from liif_core.images import rgb8, vips
+from liif_core.inference.network import Network
 
 FACTORS = 1.0, 30.0
 VIEW = 384, 512  # pixels of the enlarged picture: 5 s of one CPU core with the weights in pretrained/
@@ -34,9 +34,9 @@ class View:
 class Visit:
     """What one visitor looks at.
 
-    source: the file. rgb: the picture as the views are made from, uint8 (H, W, 3), in a .npy for liif_core.renderer.
-    small: the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were
-    asked for, of which only the last is wanted. stop: ends the enlarging of the whole picture, if it is under way.
+    source: the file. rgb: the picture as the views are made from, uint8 (H, W, 3), in a .npy for the web worker. small:
+    the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were asked
+    for, of which only the last is wanted. stop: ends the enlarging of the whole picture, if it is under way.
     """
 
     source: Path | None = None

@@ -1,0 +1,63 @@
+"""A checkpoint's network, ready to be asked for images."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liif_core.checkpoints import formats, native
+from liif_core.config.schema import DataNorm
+from liif_core.geometry import tiling
+from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
+from liif_core.system import devices
+from liif_core.system.distributed import ALONE, Ranks
+
+
+def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> devices.Device:
+    """Prepare the process for a framework and say where it will run, before an import that may take minutes."""
+    device = devices.prepare(framework, gpu, ranks)
+    print(f"{framework}: {device.note}", flush=True)
+    return device
+
+
+def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):
+    """A checkpoint's model with its weights, its normalisation, and where it runs."""
+    found = formats.load(path)
+    device = choose_device(framework, gpu)
+    engine_class, _ = load_tree()
+    engine = engine_class(found.model, device.kind, precision=precision)
+    native.restore(engine, found.state, path)
+    return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}, {engine.precision}"
+
+
+class Network:
+    """Enlarges a picture, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
+
+    def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None):
+        self.engine = engine
+        self.normalisation = normalisation
+        self.tile = tile
+
+    def bands(self, image: np.ndarray, height: int, width: int, white: int = 255):
+        """float32 RGB (rows, width, 3) in [0, 1], from top to bottom."""
+        for band in self.engine.predict_image(self.normalisation.inp(image, white), height, width, self.tile):
+            yield self.normalisation.rgb(band)
+
+    def part(self, image: np.ndarray, box: tiling.Box, height: int, width: int) -> np.ndarray:
+        """A part of the picture at height x width, float32 (height, width, 3) in [0, 1], of which only what the part's
+        pixels depend on is encoded. box: top, left, bottom, right in pixels of the picture, fractions too."""
+        crop, window = tiling.crop((image.shape[0], image.shape[1]), box, self.engine.halo)
+        inp = self.normalisation.inp(image[crop])
+        bands = self.engine.predict_image(inp, height, width, self.tile, window)
+        return self.normalisation.rgb(np.concatenate(list(bands)))
+
+    def __call__(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]."""
+        return np.concatenate(list(self.bands(image, height, width)))
+
+
+def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's bicubic with the same signature as a network, rounded to 8 bits."""
+    return rgb8.to_float(rgb8.resize(image, height, width))
