@@ -26,13 +26,13 @@ import common
 import numpy as np
 import pictures
 
-from liif_core import evaluation
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
 from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
+from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.report.study import FRAMEWORKS
@@ -82,7 +82,7 @@ class Training(common.Work):
     def evaluate(self) -> dict:
         """Queries, whole pictures, a checkpoint."""
         start = time.perf_counter()
-        psnr = evaluation.validate(self.engine, self.make_loader, self.val_set, self.settings, self.normalisation)
+        psnr = evaluate.validate(self.engine, self.make_loader, self.val_set, self.settings, self.normalisation)
         for number, (low, high) in enumerate(sizes(self.step)):
             picture = self.val_set.dataset[number % len(self.val_set)][: low[0], : low[1]]
             assert np.isfinite(self.network(picture, *high)).all()

@@ -19,13 +19,14 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from liif_core import evaluation, run_folder, runlog, training
+from liif_core import run_folder, runlog, training
 from liif_core.checkpoints import formats
 from liif_core.config import load as configs
 from liif_core.config.schema import DataNorm, TestConfig
 from liif_core.data import sets
 from liif_core.engine import PRECISIONS, Update
 from liif_core.errors import Stopped, UserError
+from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.inference.network import choose_device, load_engine
@@ -125,15 +126,15 @@ def train(framework: str, load_tree: Callable) -> None:
         leave_at_once(130)  # the same signal may have ended the frameworks' helpers
 
 
-def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluation.Row]:
+def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluate.Row]:
     """Score every picture and print its row, the mean and the result."""
     rows = []
     started = time.monotonic()
     print(f"{'picture':24} {'size':>11} {'psnr':>8} {'ssim':>8}")
-    for row in tqdm(evaluation.test(predict, test_set, config), total=len(test_set), leave=False, disable=None):
+    for row in tqdm(evaluate.test(predict, test_set, config), total=len(test_set), leave=False, disable=None):
         rows.append(row)
         tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {row.psnr:8.4f} {row.ssim:8.4f}")
-    psnr, ssim = evaluation.mean(rows)
+    psnr, ssim = evaluate.mean(rows)
     print(f"{'mean':24} {len(rows):>11} {psnr:8.4f} {ssim:8.4f}   {time.monotonic() - started:.1f} s")
     print(f"result: {psnr:.4f}", flush=True)
     return rows
@@ -172,5 +173,5 @@ def test(framework: str, load_tree: Callable) -> None:
         rows = measure(predict, test_set, config)
         if outputs:
             changed = {"set": arguments.set} if arguments.set else {}
-            report = {"config": name} | changed | origin | evaluation.summary(name, test_set, config, rows)
+            report = {"config": name} | changed | origin | evaluate.summary(name, test_set, config, rows)
             write_atomically(outputs[name], (json.dumps(report, indent=1) + "\n").encode())

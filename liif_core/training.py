@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import evaluation, schedule
+from liif_core import schedule
 from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.data.sampling import step_seed
 from liif_core.errors import Stopped, Unsavable, UserError
+from liif_core.evaluation import evaluate
 from liif_core.run import Run, begin
 from liif_core.system import provenance
 from liif_core.system.distributed import ALONE, Ranks
@@ -118,9 +119,9 @@ def finish_epoch(run: Run, make_loader, train_set, val_set, rate: float) -> None
     record: dict = {"step": progress.step, "epoch": epoch, "lr": rate, "train_loss": train_loss}
     names = [f"epoch-{epoch}"] if config.epoch_save and epoch % config.epoch_save == 0 else []
     if val_set and config.epoch_val and epoch % config.epoch_val == 0:
-        psnr = evaluation.validate(run.engine, make_loader, val_set, config, run.normalisation, run.ranks)
+        psnr = evaluate.validate(run.engine, make_loader, val_set, config, run.normalisation, run.ranks)
         if run.ranks.rank == 0:
-            for name, page in evaluation.sheets(run.engine, val_set, config.val_pictures, run.normalisation):
+            for name, page in evaluate.sheets(run.engine, val_set, config.val_pictures, run.normalisation):
                 run.log.picture(f"val/{name}", page, progress.step)
         record |= {"val_psnr": psnr} if math.isfinite(psnr) else {}
         if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):

@@ -16,11 +16,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import evaluation, experiments
+from liif_core import experiments
 from liif_core.checkpoints import formats, native
 from liif_core.config import load
 from liif_core.config.schema import TestConfig
 from liif_core.data import sets
+from liif_core.evaluation import evaluate
 from liif_core.geometry import coords
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -185,8 +186,8 @@ def compare_protocols(folder: Path, pictures: int) -> None:
         for name, engine in engines.items():
             native.restore(engine, weights.state, PRETRAINED)
             network = Network(engine, Normalisation(settings.data_norm))
-            rows = list(evaluation.test(network, test_set, settings))
-            found = evaluation.mean(rows)[0]
+            rows = list(evaluate.test(network, test_set, settings))
+            found = evaluate.mean(rows)[0]
             sizes = len({(row.height, row.width) for row in rows})
             print(
                 f"{protocol}, {len(rows)} pictures of {sizes} sizes, {name}: {found:.5f} dB, "

@@ -17,7 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import metrics
+from liif_core.evaluation import psnr_ssim
 from liif_core.images import comparison, rgb8
 
 PICTURE = ROOT / "examples" / "chelsea.png"
@@ -28,7 +28,7 @@ DETAIL = (72, 115, 80, 120)  # top, left, height, width: an eye
 
 def psnr(picture: np.ndarray, original: np.ndarray) -> float:
     """RGB PSNR in dB of two uint8 pictures, a border of 4 pixels cut."""
-    return metrics.psnr(*(rgb8.to_float(image[4:-4, 4:-4]) for image in (picture, original)))
+    return psnr_ssim.psnr(*(rgb8.to_float(image[4:-4, 4:-4]) for image in (picture, original)))
 
 
 def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:

@@ -21,9 +21,9 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import metrics
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
+from liif_core.evaluation import psnr_ssim
 from liif_core.geometry import coords
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -337,7 +337,7 @@ def measure(network: Network) -> None:
         "cell of x8": network.queries(coord, 8),
     }
     for name, picture in ways.items():
-        score = metrics.psnr(picture.reshape(target.shape), target, f"benchmark-{FACTOR}")
+        score = psnr_ssim.psnr(picture.reshape(target.shape), target, f"benchmark-{FACTOR}")
         print(f"PSNR (Y) at x{FACTOR}, {name}: {score:.2f} dB")
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import metrics
 from liif_core.checkpoints import formats, native
 from liif_core.config import load, schema
 from liif_core.config.schema import MultiStepLR
 from liif_core.data import sets
 from liif_core.data.batching import Batches
+from liif_core.evaluation import psnr_ssim
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -64,11 +64,11 @@ def shrink(image, scale: int, swapped: bool):
 
 
 def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
-    """What a swapped resize costs in dB; `predict` as in liif_core.evaluation."""
+    """What a swapped resize costs in dB; `predict` as in liif_core.evaluation.evaluate."""
     height, width = (side // scale * scale for side in image.shape[:2])
     image = image[:height, :width]
     scores = [
-        metrics.psnr(predict(shrink(image, scale, swapped), height, width), rgb8.to_float(image), eval_type)
+        psnr_ssim.psnr(predict(shrink(image, scale, swapped), height, width), rgb8.to_float(image), eval_type)
         for swapped in (False, True)
     ]
     return scores[0] - scores[1]
@@ -94,7 +94,7 @@ def random_crops(predict: Network, draws: int = 6) -> list[float]:
     crops = sets.make(spec, seed=0, training=True)  # as in training, so that an epoch has crops of its own
     return [
         statistics.mean(
-            metrics.psnr(
+            psnr_ssim.psnr(
                 predict.normalisation.rgb(
                     predict.engine.predict_queries(predict.normalisation.inp(b["inp"]), b["coord"], b["cell"])
                 ),

@@ -36,9 +36,9 @@ from small_run import (
     write_yaml,
 )
 
-from liif_core import evaluation
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
+from liif_core.evaluation import evaluate
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 
@@ -261,7 +261,7 @@ def test_a_finished_run_has_nothing_left_to_do(say, world, trained, tmp_path):
 
 def test_the_best_is_kept_and_remembered_by_a_resumed_run(say, world, tmp_path, monkeypatch):
     scores = iter([20.0, 30.0, 25.0, 29.0, 31.0])
-    monkeypatch.setattr(evaluation, "validate", lambda *_: next(scores))
+    monkeypatch.setattr(evaluate, "validate", lambda *_: next(scores))
     best = []
     for epoch_max in (1, 2, 3, 4, 5):
         config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=epoch_max))

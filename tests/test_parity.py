@@ -18,13 +18,13 @@ import pytest
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import evaluation
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
 from liif_core.config.schema import DataNorm
 from liif_core.data import sets
 from liif_core.data.batching import Batches
+from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
@@ -306,11 +306,11 @@ def test_psnr_of_set5(scale):
         engine = engine_class(found.model)
         native.restore(engine, found.state, PRETRAINED)
         network = networks.Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))
-        rows.append(list(evaluation.test(network, test_set, settings)))
+        rows.append(list(evaluate.test(network, test_set, settings)))
     for first, second in zip(*rows, strict=True):
         assert abs(first.psnr - second.psnr) < 1e-3, first.name
-    bicubic = list(evaluation.test(networks.bicubic, test_set, settings))
-    assert evaluation.mean(rows[0])[0] > evaluation.mean(bicubic)[0]
+    bicubic = list(evaluate.test(networks.bicubic, test_set, settings))
+    assert evaluate.mean(rows[0])[0] > evaluate.mean(bicubic)[0]
 
 
 @pytest.mark.parametrize("make_loader", [torch_loader, jittor_loader], ids=["torch", "jittor"])

@@ -5,11 +5,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-from liif_core import metrics
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.engine import choose_precision
 from liif_core.errors import UserError
+from liif_core.evaluation import psnr_ssim
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -57,7 +57,7 @@ def test_bf16_costs_less_than_a_hundredth_of_a_decibel(factor):
     low = rgb8.resize(high, round(171 / factor), round(221 / factor))
     exact, rounded = (enlarge(precision, low, 171, 221) for precision in ("fp32", "bf16"))
     assert 0 < np.abs(exact - rounded).max() < 4 / 255  # other arithmetic, the same picture
-    psnr = [metrics.psnr(picture, rgb8.to_float(high)) for picture in (exact, rounded)]
+    psnr = [psnr_ssim.psnr(picture, rgb8.to_float(high)) for picture in (exact, rounded)]
     assert abs(psnr[0] - psnr[1]) < 0.01
 
 

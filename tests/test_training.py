@@ -9,13 +9,14 @@ import pytest
 import yaml
 from small_run import EPOCHS, STEPS, records, train_config
 
-from liif_core import evaluation, run_folder, training
+from liif_core import run_folder, training
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches
 from liif_core.engine import State
 from liif_core.errors import Stopped, UserError
+from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
 
@@ -284,7 +285,7 @@ def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tm
         raise UserError("a broken picture")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "validate", broken)
+        patch.setattr(evaluate, "validate", broken)
         with pytest.raises(UserError, match="a broken picture"):
             run(step_save=None)
     assert formats.load(tmp_path / "run" / "epoch-last.safetensors").progress["batch"] == STEPS
@@ -295,13 +296,13 @@ def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tm
 
 
 def test_a_stop_in_validation_is_heard_before_another_step(run, monkeypatch, tmp_path):
-    validate = evaluation.validate
+    validate = evaluate.validate
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGTERM)
         return validate(*arguments)
 
-    monkeypatch.setattr(evaluation, "validate", interrupted)
+    monkeypatch.setattr(evaluate, "validate", interrupted)
     with pytest.raises(Stopped, match=f"stopped at step {STEPS}, saved"):
         run()
     assert formats.load(tmp_path / "run" / "epoch-last.safetensors").progress["epoch"] == 2
@@ -385,7 +386,7 @@ def test_two_processes_validate_as_one(world):
     config.val_dataset.batch_size = 2
     _, val_set = training.make_data_sets(config)
     normalisation = Normalisation(config.data_norm)
-    alone = evaluation.validate(CountingEngine(), list, val_set, config, normalisation)
+    alone = evaluate.validate(CountingEngine(), list, val_set, config, normalisation)
     scores = []
 
     class Listening(CountingEngine):
@@ -394,8 +395,8 @@ def test_two_processes_validate_as_one(world):
             return values
 
     for rank in (0, 1):
-        evaluation.validate(Listening(), list, val_set, config, normalisation, Ranks(rank, 2))
+        evaluate.validate(Listening(), list, val_set, config, normalisation, Ranks(rank, 2))
     assert all((values == 0).any() for values in scores)  # each did a part
     for rank in (0, 1):
         engine = PartEngine(scores[1 - rank])
-        assert evaluation.validate(engine, list, val_set, config, normalisation, Ranks(rank, 2)) == alone
+        assert evaluate.validate(engine, list, val_set, config, normalisation, Ranks(rank, 2)) == alone

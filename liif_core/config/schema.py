@@ -69,7 +69,7 @@ class CosineLR(Strict):
 class Evaluation(Strict):
     """Keys that training's validation and `test.py` share.
 
-    eval_type: "div2k-S" or "benchmark-S" (see liif_core.metrics), None for plain RGB PSNR.
+    eval_type: "div2k-S" or "benchmark-S" (see liif_core.evaluation.psnr_ssim), None for plain RGB PSNR.
     eval_bsize is accepted for upstream's sake: memory is bounded without it.
     """
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from liif_core import metrics
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data.batching import Batches, checked
+from liif_core.evaluation import psnr_ssim
 from liif_core.images import comparison, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -35,7 +35,7 @@ def test(predict, test_set, config: TestConfig):
         low, high = test_set.pair(index)
         height, width = high.shape[:2]
         prediction, target = predict(low, height, width), rgb8.to_float(high)
-        scores = (metric(prediction, target, config.eval_type) for metric in (metrics.psnr, metrics.ssim))
+        scores = (metric(prediction, target, config.eval_type) for metric in (psnr_ssim.psnr, psnr_ssim.ssim))
         yield Row(test_set.name(index), height, width, *scores)
 
 
@@ -83,7 +83,7 @@ def validate(
         scores, weights = np.zeros(len(val_set)), np.ones(len(val_set))
         for index in bar(range(ranks.rank, len(val_set), ranks.count)):
             low, high = val_set.pair(index)
-            scores[index] = metrics.psnr(network(low, *high.shape[:2]), rgb8.to_float(high), config.eval_type)
+            scores[index] = psnr_ssim.psnr(network(low, *high.shape[:2]), rgb8.to_float(high), config.eval_type)
     else:
         batches = Batches(val_set, config.val_dataset.batch_size)
         scores, weights = np.zeros(len(batches)), np.array([len(indices) for indices in batches.indices])
@@ -91,7 +91,7 @@ def validate(
         batches.indices = [batches.indices[k] for k in own]
         for k, batch in zip(own, bar(checked(make_loader(batches)), total=len(own)), strict=True):
             prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
-            scores[k] = metrics.psnr(normalisation.rgb(prediction), rgb8.to_float(batch["gt"]))
+            scores[k] = psnr_ssim.psnr(normalisation.rgb(prediction), rgb8.to_float(batch["gt"]))
     return float(np.sum(engine.total(scores) * weights) / np.sum(weights))
 
 
