@@ -20,9 +20,9 @@ from compare_upstream import load_upstream
 
 from liif_core.checkpoints import formats
 from liif_core.errors import UserError
-from liif_core.initial import initial_parameters
 from liif_core.system import devices, memory
 from liif_core.system.places import PRETRAINED
+from liif_core.training.initial import initial_parameters
 
 AS_IT_IS, PAGES_KEPT, PLAIN = "upstream as it is", "upstream, pages kept", "plain formulation (tests/plain.py)"
 BASELINES = [AS_IT_IS, PAGES_KEPT, PLAIN, "PyTorch"]  # what the others are held against

@@ -19,7 +19,6 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from liif_core import run_folder, runlog, training
 from liif_core.checkpoints import formats
 from liif_core.config import load as configs
 from liif_core.config.schema import DataNorm, TestConfig
@@ -35,6 +34,7 @@ from liif_core.system.distributed import read as read_ranks
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
 from liif_core.system.streams import steady_streams
+from liif_core.training import loop, run_folder, runlog
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
@@ -106,7 +106,7 @@ def train(framework: str, load_tree: Callable) -> None:
     run_folder.check(folder, config, resume)
     if ranks.rank == 0:
         run_folder.lock(folder)
-    data_sets = training.make_data_sets(config)
+    data_sets = loop.make_data_sets(config)
     device = choose_device(framework, arguments.gpu, ranks)
     engine_class, make_loader = load_tree()
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
@@ -119,7 +119,7 @@ def train(framework: str, load_tree: Callable) -> None:
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
     try:
-        training.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb, resume)
+        loop.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb, resume)
     except Stopped as stop:
         if ranks.rank == 0:
             print(stop, file=sys.stderr)

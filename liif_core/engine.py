@@ -107,7 +107,7 @@ class Engine(Protocol):
         """
 
     def seed(self, seed: int) -> None:
-        """Set the initial parameters (liif_core.initial)."""
+        """Set the initial parameters (liif_core.training.initial)."""
 
     def begin_step(self, random_seed: int, learning_rate: float) -> None:
         """The framework's random numbers and the learning rate of the step to come."""

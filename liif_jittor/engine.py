@@ -7,8 +7,8 @@ import numpy as np
 
 from liif_core.engine import PLAIN, State, Update, choose_precision, require_decoder, split
 from liif_core.geometry import coords
-from liif_core.initial import initial_parameters
 from liif_core.system.memory import peak_resident_memory
+from liif_core.training.initial import initial_parameters
 from liif_jittor import methods, models, optim, ranks
 from liif_jittor.models.features import encode
 

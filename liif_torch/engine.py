@@ -7,9 +7,9 @@ import torch
 
 from liif_core.engine import PLAIN, State, Update, choose_precision, require_decoder, split
 from liif_core.geometry import coords
-from liif_core.initial import initial_parameters
 from liif_core.system.devices import cpu_has_bf16
 from liif_core.system.memory import peak_resident_memory
+from liif_core.training.initial import initial_parameters
 from liif_torch import methods, models, optim, ranks
 from liif_torch.models.features import encode
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import experiments, jobs, run_folder, runlog
+from liif_core import experiments, jobs
 from liif_core.config import load as configs
 from liif_core.errors import UserError
 from liif_core.system import packages, text
 from liif_core.system.places import WORK
+from liif_core.training import run_folder, runlog
 
 HEADER = ["experiment", "framework", "best PSNR", "time"]
 WORDS = {"new": "train", "unfinished": "go on with", "finished": "skip"}

@@ -23,9 +23,9 @@ from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
 from liif_core.report import reference
-from liif_core.schedule import learning_rate
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
+from liif_core.training.schedule import learning_rate
 
 WEIGHTS = PRETRAINED.with_name("edsr-baseline-liif_bsds400.safetensors")  # the same whatever becomes the default
 MILESTONES = MultiStepLR(milestones=[200, 400, 600, 800], gamma=0.5)  # of the paper, kept for 100 epochs

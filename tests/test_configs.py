@@ -12,7 +12,7 @@ from liif_core import experiments
 from liif_core.config import load as configs
 from liif_core.data import sets
 from liif_core.errors import UserError
-from liif_core.schedule import learning_rate
+from liif_core.training.schedule import learning_rate
 
 FOLDER = ROOT / "configs"
 TRAIN = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("train-*/**/*.yaml"))

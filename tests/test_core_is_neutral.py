@@ -34,7 +34,7 @@ def imported():
 
 
 def test_there_are_modules_to_look_at():
-    assert {"liif_core", "liif_core.training", "liif_core.data.wrappers", "liif_core.cli"} <= set(MODULES)
+    assert {"liif_core", "liif_core.training.loop", "liif_core.data.wrappers", "liif_core.cli"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)

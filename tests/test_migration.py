@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from conftest import ROOT
 from small_run import WITHOUT_JITTOR
 
-from liif_core import schedule
 from liif_core.config.schema import MultiStepLR
 from liif_core.geometry import coords
 from liif_core.images import rgb8
 from liif_core.inference import network
 from liif_core.system import devices
+from liif_core.training import schedule
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from liif_core import run_folder
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.engine import State
 from liif_core.errors import UserError
+from liif_core.training import run_folder
 
 HOLD = f"""
 import os, sys, time

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from liif_core.errors import UserError
-from liif_core.runlog import RunLog
+from liif_core.training.runlog import RunLog
 
 
 def lines(folder) -> list[dict]:

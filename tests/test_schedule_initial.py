@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from liif_core.config.schema import MultiStepLR
-from liif_core.initial import initial_parameters
-from liif_core.schedule import learning_rate
+from liif_core.training.initial import initial_parameters
+from liif_core.training.schedule import learning_rate
 
 
 def test_the_paper_recipe_by_hand():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from liif_core.geometry import coords, grids
-from liif_core.initial import initial_parameters
+from liif_core.training.initial import initial_parameters
 from liif_torch import models
 from liif_torch.engine import Engine
 from liif_torch.models.features import FeatureMap

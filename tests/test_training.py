@@ -9,7 +9,6 @@ import pytest
 import yaml
 from small_run import EPOCHS, STEPS, records, train_config
 
-from liif_core import run_folder, training
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import TrainConfig
@@ -19,6 +18,7 @@ from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
+from liif_core.training import loop, run_folder
 
 
 class CountingEngine:
@@ -75,8 +75,8 @@ def run(world, tmp_path):
     def call(engine=None, name="run", go_on=False, **changes):
         config = TrainConfig.model_validate(train_config(world, **changes))
         run_folder.check(tmp_path / name, config, go_on)
-        data_sets = training.make_data_sets(config)
-        training.train(engine or CountingEngine(), list, config, data_sets, tmp_path / name, "counting")
+        data_sets = loop.make_data_sets(config)
+        loop.train(engine or CountingEngine(), list, config, data_sets, tmp_path / name, "counting")
         return tmp_path / name
 
     return call
@@ -194,7 +194,7 @@ class TimedEngine(CountingEngine):
 @pytest.mark.parametrize("known", [True, False])
 def test_an_epochs_time_is_all_of_its_own(run, tmp_path, monkeypatch, known):
     """Resumed twice in its midst; a checkpoint from before it kept the time is gone on from too."""
-    monkeypatch.setattr(training.time, "monotonic", lambda: TimedEngine.clock)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: TimedEngine.clock)
     for steps in (STEPS + 2, 3):
         with pytest.raises(UserError, match="a broken picture"):
             run(TimedEngine(steps), go_on=True)
@@ -249,7 +249,7 @@ class SpoiltEngine(CountingEngine):
 def assert_batches_kept(folder, config, *steps):
     """Those of the second epoch."""
     assert {path.name for path in folder.glob("*.npz")} == {f"bad-step-{step}.npz" for step in steps}
-    batches = Batches(training.make_data_sets(config)[0], 2, config.seed, epoch=2)
+    batches = Batches(loop.make_data_sets(config)[0], 2, config.seed, epoch=2)
     for step in steps:
         wanted = batches[step - STEPS - 1]
         with np.load(folder / f"bad-step-{step}.npz") as found:
@@ -312,9 +312,9 @@ def test_a_run_that_another_process_made_meanwhile_is_not_gone_on_with(run, worl
     folder = run()
     before = (folder / "epoch-last.safetensors").read_bytes()
     config = TrainConfig.model_validate(train_config(world, seed=99))
-    data_sets = training.make_data_sets(config)
+    data_sets = loop.make_data_sets(config)
     with pytest.raises(UserError, match="exists: continue it with --resume"):
-        training.train(CountingEngine(), list, config, data_sets, folder, "counting", resume=False)
+        loop.train(CountingEngine(), list, config, data_sets, folder, "counting", resume=False)
     assert (folder / "epoch-last.safetensors").read_bytes() == before
 
 
@@ -327,7 +327,7 @@ def test_processes_that_begin_with_other_weights_are_refused(world, tmp_path):
 
     config = TrainConfig.model_validate(train_config(world))
     with pytest.raises(UserError, match="the 2 processes do not begin with the same weights"):
-        training.train(Other(), list, config, training.make_data_sets(config), tmp_path / "run", "n", Ranks(0, 2))
+        loop.train(Other(), list, config, loop.make_data_sets(config), tmp_path / "run", "n", Ranks(0, 2))
 
 
 def test_the_rate_of_every_step_follows_the_cosine_also_when_resumed(run, tmp_path):
@@ -384,7 +384,7 @@ class PartEngine(CountingEngine):
 def test_two_processes_validate_as_one(world):
     config = TrainConfig.model_validate(train_config(world, eval_type=None))
     config.val_dataset.batch_size = 2
-    _, val_set = training.make_data_sets(config)
+    _, val_set = loop.make_data_sets(config)
     normalisation = Normalisation(config.data_norm)
     alone = evaluate.validate(CountingEngine(), list, val_set, config, normalisation)
     scores = []

@@ -28,7 +28,7 @@ OPTIMIZER, RAW = "optimizer.", "raw."
 class Checkpoint:
     """A model and, for a run to go on, where its training is.
 
-    model, optimizer: specs. data_norm: as in the config. progress: liif_core.training's; empty for bare weights.
+    model, optimizer: specs. data_norm: as in the config. progress: liif_core.training.loop's; empty for bare weights.
     """
 
     model: dict

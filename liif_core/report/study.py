@@ -9,7 +9,7 @@ from liif_core import experiments
 from liif_core.config import load as configs
 from liif_core.errors import UserError
 from liif_core.report import reference
-from liif_core.runlog import read_metrics
+from liif_core.training.runlog import read_metrics
 
 FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
 # Of scores.csv, which batch_test_simple.py writes; files from before it had the column `checkpoint` are read too.

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core import schedule
 from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.data.sampling import step_seed
 from liif_core.errors import Stopped, Unsavable, UserError
 from liif_core.evaluation import evaluate
-from liif_core.run import Run, begin
 from liif_core.system import provenance
 from liif_core.system.distributed import ALONE, Ranks
 from liif_core.system.signals import StopRequest
 from liif_core.system.text import duration
+from liif_core.training import schedule
+from liif_core.training.run import Run, begin
 
 
 def make_data_sets(config: TrainConfig) -> tuple:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import run_folder
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
 from liif_core.errors import Unsavable, UserError
 from liif_core.images.normalisation import Normalisation
-from liif_core.runlog import RunLog
 from liif_core.system.distributed import Ranks
 from liif_core.system.files import write_atomically
 from liif_core.system.signals import StopRequest
+from liif_core.training import run_folder
+from liif_core.training.runlog import RunLog
 
 
 @dataclass
