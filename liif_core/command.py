@@ -72,7 +72,7 @@ def main() -> None:
         sys.argv = [f"liif {name}", *arguments]
         if name == "doctor":
             sys.exit(command())
-        from liif_core import jobs
+        from liif_core.experiments import jobs
 
         jobs.exit_with(command)
     else:

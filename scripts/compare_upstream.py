@@ -16,12 +16,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import experiments
 from liif_core.checkpoints import formats, native
 from liif_core.config import load
 from liif_core.config.schema import TestConfig
 from liif_core.data import sets
 from liif_core.evaluation import evaluate
+from liif_core.experiments import listed
 from liif_core.geometry import coords
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -41,7 +41,7 @@ def with_encoder(spec: dict, name: str, **args) -> dict:
 def all_specs() -> dict[str, dict]:
     """The models of the experiments, and those that no config names: other encoders and factors."""
     specs = {}
-    for experiment in experiments.read():
+    for experiment in listed.read():
         recipe = "celebAHQ" if experiment.group == "faces" else "div2k"
         specs[experiment.name] = load.load(experiment.config_in(recipe), "train").model.model_dump()
     decoder, fixed = specs["edsr-baseline-liif"], specs["edsr-baseline-x2"]

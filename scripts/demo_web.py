@@ -19,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import jobs
 from liif_core.checkpoints import formats
 from liif_core.cli import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
+from liif_core.experiments import jobs
 from liif_core.images import rgb8, vips
 from liif_core.images.image import FORMATS
 from liif_core.inference import web_view

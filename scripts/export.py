@@ -21,10 +21,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from liif_core import jobs
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
+from liif_core.experiments import jobs
 from liif_core.geometry import coords
 from liif_core.system import devices, provenance
 from liif_core.system.files import check_writable, write_atomically

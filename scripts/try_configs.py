@@ -22,10 +22,11 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli, demo, jobs
+from liif_core import cli, demo
 from liif_core.config import load as configs
 from liif_core.config import schema
 from liif_core.errors import Stopped, UserError
+from liif_core.experiments import jobs
 from liif_core.images import rgb8
 from liif_core.system import packages
 from liif_core.system.places import SHIPPED

@@ -8,10 +8,10 @@ import yaml
 from conftest import ROOT
 from small_run import FRAMEWORKS
 
-from liif_core import experiments
 from liif_core.config import load as configs
 from liif_core.data import sets
 from liif_core.errors import UserError
+from liif_core.experiments import listed
 from liif_core.training.schedule import learning_rate
 
 FOLDER = ROOT / "configs"
@@ -202,44 +202,40 @@ def test_set_is_laid_over_the_config():
 
 
 def test_the_papers_runs_are_named_once():
-    found = experiments.read()
+    found = listed.read()
     study = [experiment.name for experiment in found if experiment.group == "study"]
     assert len(study) == 10 and len(found) == 17
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
-        assert [e.name for e in experiments.select(recipe, "study")] == study
-        assert len(experiments.select(recipe)) == 13
-    assert [e.group for e in experiments.select("celebAHQ")] == ["faces"] * 4
-    assert [e.name for e in experiments.select("bsds400-short")] == study
-    assert [e.name for e in experiments.select("bsds400-further")] == ["edsr-baseline-liif"]
-    named = {
-        str(e.config_in(recipe).relative_to(FOLDER))
-        for recipe in experiments.recipes()
-        for e in experiments.select(recipe)
-    }
+        assert [e.name for e in listed.select(recipe, "study")] == study
+        assert len(listed.select(recipe)) == 13
+    assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4
+    assert [e.name for e in listed.select("bsds400-short")] == study
+    assert [e.name for e in listed.select("bsds400-further")] == ["edsr-baseline-liif"]
+    named = {str(e.config_in(recipe).relative_to(FOLDER)) for recipe in listed.recipes() for e in listed.select(recipe)}
     assert named == set(TRAIN)  # no config is forgotten
 
 
 def test_every_curve_is_one_of_the_predecessors():
     curves = (ROOT / "reference" / "curves.csv").read_text()
-    named = [experiment.curve for experiment in experiments.read() if experiment.curve]
+    named = [experiment.curve for experiment in listed.read() if experiment.curve]
     assert len(set(named)) == 10 and all(f",{curve}," in curves for curve in named)
 
 
 def test_experiments_are_chosen_by_name_and_group():
-    chosen = experiments.select("bsds400", "rdn-x2, edsr-baseline-liif")
+    chosen = listed.select("bsds400", "rdn-x2, edsr-baseline-liif")
     assert [experiment.name for experiment in chosen] == ["edsr-baseline-liif", "rdn-x2"]
-    assert len(experiments.select("bsds400", "more,rdn-liif")) == 4
+    assert len(listed.select("bsds400", "more,rdn-liif")) == 4
     with pytest.raises(UserError, match="--only 'rdn-lif'.*did you mean 'rdn-liif'"):
-        experiments.select("bsds400", "rdn-lif")
+        listed.select("bsds400", "rdn-lif")
     with pytest.raises(UserError, match="--only '' names nothing: recipe div2k: known: "):
-        experiments.select("div2k", "")
+        listed.select("div2k", "")
     with pytest.raises(UserError, match="--only 'faces'"):
-        experiments.select("bsds400", "faces")
+        listed.select("bsds400", "faces")
     with pytest.raises(
         UserError, match="--recipe 'bsds': did you mean 'bsds400'. known: bsds400, bsds400-further, bsds400-short"
     ):
-        experiments.select("bsds")
+        listed.select("bsds")
 
 
 @pytest.mark.parametrize(
@@ -248,4 +244,4 @@ def test_experiments_are_chosen_by_name_and_group():
 def test_a_wrong_line_of_experiments_is_one_sentence(tmp_path, text, message):
     (tmp_path / "experiments.txt").write_text(text)
     with pytest.raises(UserError, match=message):
-        experiments.read(tmp_path / "experiments.txt")
+        listed.read(tmp_path / "experiments.txt")

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from small_run import load_script, train_config
+from small_run import train_config
 
-from liif_core import experiments, trained
 from liif_core.errors import UserError
+from liif_core.experiments import batch_test, listed, scores, trained
 from liif_core.report import command as report
 from liif_core.report import documents, measured, page, plots, reference, runs, study, tables
 from liif_core.system.places import PRETRAINED
 
-EXPERIMENTS = experiments.read()
+EXPERIMENTS = listed.read()
 NASTY = 'a<b>&"c"'
 SHA = {"torch": "a1" * 32, "jittor": "b2" * 32}
 
@@ -51,10 +51,10 @@ def row(model, framework, dataset, scale, psnr, ssim=0.5, weights="", experiment
     kind = checkpoint or ("best" if weights else "")
     config = f"test/test-{dataset}-{scale}.yaml"
     values = (model, experiment or model, framework, kind, config, dataset, scale, protocol)
-    return dict(zip(study.COLUMNS, (*values, psnr, ssim, 5, weights, "feedbee9-dirty"), strict=True))
+    return dict(zip(scores.COLUMNS, (*values, psnr, ssim, 5, weights, "feedbee9-dirty"), strict=True))
 
 
-def write_scores(path, rows, columns=study.COLUMNS):
+def write_scores(path, rows, columns=scores.COLUMNS):
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
@@ -191,7 +191,7 @@ def test_a_model_says_which_checkpoint_it_is(tmp_path, name, file, kind):
 
 def test_a_table_says_which_checkpoint_it_shows(tmp_path):
     """From the files that test.py leaves to the note under the table."""
-    batch = load_script("batch_test_simple")
+    batch = batch_test
     models = []
     for framework, kind in (("torch", "best"), ("jittor", "last")):
         run = tmp_path / f"rdn-liif_{framework}"
@@ -209,7 +209,7 @@ def test_a_table_says_which_checkpoint_it_shows(tmp_path):
 
 
 def test_scores_from_before_they_named_the_checkpoint_are_read(tmp_path):
-    columns = [column for column in study.COLUMNS if column != "checkpoint"]
+    columns = [column for column in scores.COLUMNS if column != "checkpoint"]
     write_scores(tmp_path / "scores.csv", [row("rdn-liif_torch", "torch", "set5", 2, 38.0, weights="a1")], columns)
     found = study.load(tmp_path)
     assert [score.checkpoint for score in found.scores] == [""]

@@ -26,8 +26,9 @@ from conftest import ROOT
 from PIL import Image
 from small_run import FRAMEWORKS, contents, load_script, run, test_config, write_yaml
 
-from liif_core import experiments, jobs, trained
 from liif_core.errors import UserError
+from liif_core.experiments import batch_test, jobs, listed, trained
+from liif_core.experiments.scores import COLUMNS
 from liif_core.images import rgb8
 
 PLAN = "LIIF_TEST_PLAN"  # the folder in which a test says what its stubs do, and in which they write what they did
@@ -187,7 +188,7 @@ def test_gpus_take_the_next_experiment_when_they_are_free(plan, call, tmp_path):
     assert status == 0, output
     begun, ended = calls(plan), calls(plan, "end")
     assert sorted(title for title, *_ in begun) == sorted(
-        f"{e.name}_{f}" for e in experiments.select("bsds400", "study") for f in ("torch", "jittor")
+        f"{e.name}_{f}" for e in listed.select("bsds400", "study") for f in ("torch", "jittor")
     )
     assert {gpu for _, gpu, *_ in begun} == {"0", "3", "5"}
     end = {title: moment for title, *_, moment in ended}
@@ -417,7 +418,7 @@ def test_all_models_are_tested_once_until_their_weights_change(plan, call, study
     assert len(calls(plan)) == 3  # two models and bicubic, each with all sets in one process
     assert all(configs == ["test-small-2", "test-small-3", "test-small-4"] for _, _, configs, _ in calls(plan))
     scores = read_scores(study / "scores.csv")
-    assert list(scores[0]) == load_script("batch_test_simple").COLUMNS
+    assert list(scores[0]) == COLUMNS
     assert [(row["model"], row["experiment"], row["framework"], row["scale"]) for row in scores][::3] == [
         ("bicubic", "bicubic", "pillow", "2"),
         ("edsr-baseline-liif_jittor", "edsr-baseline-liif", "jittor", "2"),
@@ -521,7 +522,7 @@ def test_data_that_is_not_there_is_left_out_or_a_failure_if_it_was_asked_for(pla
     assert status == 1 and summary(output)[str(absent)] == "failed" and "no folder or file '/nowhere'" in output
     assert summary(output)["bicubic"] == "done"
 
-    module = load_script("batch_test_simple")
+    module = batch_test
     good, complaints = module.find_tests(None)
     assert not complaints and all(path.startswith("test/test-") for path in good)
     everything = {f"test/{path.name}" for path in (ROOT / "configs" / "test").iterdir()}
@@ -569,7 +570,7 @@ def test_upstreams_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
         ).stdout.split()  # fmt: skip
         found = {path for pattern in patterns for path in (ROOT / "configs").glob(pattern)}
         assert len(found) == count
-    brief = load_script("batch_test_simple").brief
+    brief = batch_test.brief
     lines = ["m on configs/test/test-set5-4.yaml, protocol benchmark-4, torch on cpu", "baby 1x1 3 1", "result: 30.1"]
     assert [brief(line) for line in lines] == ["set5 x4", None, "result: 30.1"]
 

@@ -19,9 +19,11 @@ from conftest import ROOT
 from small_run import EPOCHS, STEPS, records, train_config, write_yaml
 from test_runners import THREE, calls, summary
 
+from liif_core.errors import UserError
+from liif_core.experiments import slurm_job
+from liif_core.experiments.slurm import places
+from liif_core.experiments.slurm_job import Run, launched
 from liif_core.system import devices
-from scripts import sweep, sweep_job
-from scripts.sweep_job import Run, launched
 
 plan, call = test_runners.plan, test_runners.call
 TITLE = "rdn-liif_torch"
@@ -174,17 +176,17 @@ def test_without_submitit_there_is_a_command_that_mends_it(plan, call, tmp_path,
 def test_local_jobs_share_out_the_gpus(monkeypatch):
     monkeypatch.setattr(devices, "count_gpus", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert sweep.places(2, 2) == [(0, 1), (2, 3)] and sweep.places(2, 0) == [(), ()]
+    assert places(2, 2) == [(0, 1), (2, 3)] and places(2, 0) == [(), ()]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,2")
-    assert sweep.places(2, 1) == [(5,), (2,)]
-    with pytest.raises(sweep.UserError, match="--parallel 3 with --gpus 1: there are 2 GPUs here"):
-        sweep.places(3, 1)
+    assert places(2, 1) == [(5,), (2,)]
+    with pytest.raises(UserError, match="--parallel 3 with --gpus 1: there are 2 GPUs here"):
+        places(3, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-fe81")
-    with pytest.raises(sweep.UserError, match="CUDA_VISIBLE_DEVICES=GPU-fe81: GPU numbers"):
-        sweep.places(1, 1)
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=GPU-fe81: GPU numbers"):
+        places(1, 1)
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)  # then --gpus says nothing: all run on the CPU
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert sweep.places(2, 1) == [(0,), (1,)]
+    assert places(2, 1) == [(0,), (1,)]
 
 
 # Slurm
@@ -354,10 +356,9 @@ DRIVER = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from liif_core import experiments, jobs
-from scripts import sweep
+from liif_core.experiments import jobs, listed, slurm
 {change}
-jobs.exit_with(sweep.main)
+jobs.exit_with(slurm.main)
 """
 
 
@@ -442,7 +443,8 @@ def test_what_a_training_leaves_ends_with_it():
     """As the workers of its loader, when it has been killed for its memory."""
     leaving = "import os, subprocess; print('left', subprocess.Popen(['sleep', '50']).pid, flush=True); "
     leaving += "os.kill(os.getpid(), 9)"
-    code = f"from scripts.sweep_job import Run; Run([{sys.executable!r}, '-c', {leaving!r}], 'torch', 1, 1)()"
+    job = f"Run([{sys.executable!r}, '-c', {leaving!r}], 'torch', 1, 1)()"
+    code = f"from liif_core.experiments.slurm_job import Run; {job}"
     environ = os.environ | {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "1"}
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
@@ -455,7 +457,7 @@ def test_the_job_needs_nothing_of_this_repository(tmp_path):
     """Neither when it is pickled here nor when it pickles itself to be requeued."""
     import cloudpickle
 
-    cloudpickle.register_pickle_by_value(sweep_job)
+    cloudpickle.register_pickle_by_value(slurm_job)
     (tmp_path / "job.pkl").write_bytes(cloudpickle.dumps(Run(["python", "train.py"], "torch", 2, 1)))
     code = "import cloudpickle, pickle, sys; run = pickle.load(open('job.pkl', 'rb')); "
     code += "again = cloudpickle.loads(cloudpickle.dumps(run.checkpoint().function)); print(*again.arguments); "

@@ -8,8 +8,8 @@ the page and the plots are made of the studies.
 import argparse
 from pathlib import Path
 
-from liif_core import experiments
 from liif_core.errors import UserError
+from liif_core.experiments import listed
 from liif_core.report import documents, study
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import INSTALLED, WORK
@@ -28,7 +28,7 @@ def write_plots(studies: list[study.Study], folder: Path) -> None:
     from liif_core.report import page, plots
 
     for one in studies:
-        groups = page.by_experiment(one, experiments.read())
+        groups = page.by_experiment(one, listed.read())
         figures = {f"{name}.png": plots.experiment_figure(*found) for name, found in groups.items()}
         if groups:
             figures["summary.png"] = plots.summary_figure(groups)
@@ -63,7 +63,7 @@ def main() -> int:
     check_writable(output)
     from liif_core.report import page  # matplotlib takes a second, which --readme does not need
 
-    write_atomically(output, page.render(studies, experiments.read()).encode())
+    write_atomically(output, page.render(studies, listed.read()).encode())
     print(f"{output}: {', '.join(one.name for one in studies)}, {output.stat().st_size / 1e6:.1f} MB")
     if arguments.plots:
         write_plots(studies, arguments.plots)

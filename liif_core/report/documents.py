@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from liif_core import experiments
 from liif_core.errors import UserError
+from liif_core.experiments import listed
 from liif_core.report import measured, runs, study, tables
 from liif_core.report.study import Study
 from liif_core.report.tables import Table
@@ -24,7 +24,7 @@ DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "e
 TABLES: dict[str, Callable[[Study, str], list[Table]]] = {
     "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],
     "pretrained": lambda kept, language: [tables.pretrained_table(kept.scores, language)],
-    "scores": lambda kept, _: measured.all_tables(kept, experiments.read()),
+    "scores": lambda kept, _: measured.all_tables(kept, listed.read()),
     "runs": lambda kept, _: [runs.run_table(kept)],
     "frameworks": lambda kept, _: list(filter(None, [runs.framework_table(kept)])),
 }
@@ -81,7 +81,7 @@ def keep(one: Study, results: Path) -> None:
         write_atomically(folder / name / "config.yaml", (one.folder / name / "config.yaml").read_bytes())
         lines = "".join(json.dumps(record) + "\n" for record in run.epochs)
         write_atomically(folder / name / "metrics.jsonl", lines.encode())
-    groups = page.by_experiment(one, experiments.read())
+    groups = page.by_experiment(one, listed.read())
     if groups:
         single = plots.experiment_figure(*next(iter(groups.values())))
         plots.save_png(plots.summary_figure(groups) if len(groups) > 1 else single, folder / "curves.png")

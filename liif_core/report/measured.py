@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from liif_core.experiments import Experiment
+from liif_core.experiments.listed import Experiment
 from liif_core.report import reference
 from liif_core.report.study import FRAMEWORKS, Run, Score, Study
 from liif_core.report.tables import (

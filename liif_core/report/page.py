@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core.experiments import Experiment, recipes
+from liif_core.experiments.listed import Experiment, recipes
 from liif_core.report import measured, plots, runs
 from liif_core.report.study import FRAMEWORKS, Run, Study
 from liif_core.report.tables import Cell, Table, code, short

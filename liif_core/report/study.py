@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from liif_core import experiments
 from liif_core.config import load as configs
 from liif_core.errors import UserError
+from liif_core.experiments import listed
+from liif_core.experiments.scores import COLUMNS
 from liif_core.report import reference
 from liif_core.training.runlog import read_metrics
 
 FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
-# Of scores.csv, which batch_test_simple.py writes; files from before it had the column `checkpoint` are read too.
-COLUMNS = (
-    "model experiment framework checkpoint config dataset scale protocol psnr ssim pictures weights commit".split()
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def load(folder: Path) -> Study:
     """Read a study. Raises UserError for a folder that is none, and for a file in it that cannot be read."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: a study is what batch_0.sh leaves, for example save/bsds400")
-    order = [experiment.name for experiment in experiments.read()]
+    order = [experiment.name for experiment in listed.read()]
     _name_what_is_left_out(folder)
     runs = [_run(path) for path in folder.glob("*") if _is_run(path)]
     runs.sort(

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from liif_core.errors import UserError
 from liif_core.system.places import CODE
@@ -61,9 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Pool:
-    """Runs work, one piece per place at a time. `places` are values of --gpu, None for the command's own choice."""
+    """Runs work, one piece per place at a time. `places` are values of --gpu, None for the command's own
+    choice, or the GPUs of each job of a sweep."""
 
-    def __init__(self, places: Sequence[str | None]):
+    def __init__(self, places: Sequence[Any]):
         self.places = places
         self.stopping = False
         self.children: set[subprocess.Popen] = set()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from liif_core import experiments
 from liif_core.checkpoints import formats
 from liif_core.errors import UserError
+from liif_core.experiments import listed
 from liif_core.system import packages, provenance
 from liif_core.system.places import WORK
 
@@ -81,7 +81,7 @@ def single(text: str, output: Path) -> Model:
 def by_name(name: str, output: Path) -> Model:
     """A single file by its name alone; the experiment is what stands before the first underscore, if it is one."""
     start = name.split("_")[0]
-    known = start == BICUBIC or start in (experiment.name for experiment in experiments.read())
+    known = start == BICUBIC or start in (experiment.name for experiment in listed.read())
     return Model(name, start if known else "", None, None, output / name)
 
 
