@@ -19,7 +19,7 @@ from small_run import train_config
 from liif_core.errors import UserError
 from liif_core.experiments import batch_test, listed, scores, trained
 from liif_core.report import command as report
-from liif_core.report import documents, measured, page, plots, reference, runs, study, tables
+from liif_core.report import page, plots, readme, reference, run_tables, score_tables, study, tables
 from liif_core.system.places import PRETRAINED
 
 EXPERIMENTS = listed.read()
@@ -105,8 +105,8 @@ def cells(table, *labels):
 
 
 def topic(made, title):
-    chosen = next(topic for topic in measured.TOPICS if topic.title == title)
-    return measured.topic_tables(made, chosen, EXPERIMENTS)
+    chosen = next(topic for topic in score_tables.TOPICS if topic.title == title)
+    return score_tables.topic_tables(made, chosen, EXPERIMENTS)
 
 
 def test_a_run_is_read_up_to_the_line_that_is_being_written(made):
@@ -213,7 +213,7 @@ def test_scores_from_before_they_named_the_checkpoint_are_read(tmp_path):
     write_scores(tmp_path / "scores.csv", [row("rdn-liif_torch", "torch", "set5", 2, 38.0, weights="a1")], columns)
     found = study.load(tmp_path)
     assert [score.checkpoint for score in found.scores] == [""]
-    (table,) = measured.other_tables(found, EXPERIMENTS) or topic(found, "Methods on the benchmark sets")
+    (table,) = score_tables.other_tables(found, EXPERIMENTS) or topic(found, "Methods on the benchmark sets")
     assert not any(note.startswith("Checkpoint") for note in table.notes)
 
 
@@ -224,7 +224,7 @@ def test_tables_follow_the_test_sets_that_were_measured(made):
     with_div2k = dataclasses.replace(made, scores=[*made.scores, more])
     assert [table.title for table in topic(with_div2k, "Ablation of the design")] == ["DIV2K"]
     assert [table.title for table in topic(with_div2k, "Methods on the benchmark sets")] == ["Set5"]
-    (other,) = measured.other_tables(made, EXPERIMENTS)
+    (other,) = score_tables.other_tables(made, EXPERIMENTS)
     assert cells(other, "own<i>", "PyTorch")[1] == tables.Cell("∞", ("1.0000",))
 
 
@@ -240,10 +240,10 @@ def test_faces_stand_beside_the_published_of_their_own_pair_of_sizes(made):
 
 
 def test_the_frameworks_are_compared_on_the_same_weights_and_on_their_own(made):
-    table = runs.framework_table(made)
+    table = run_tables.framework_table(made)
     assert table.rows[0] == ["EDSR-baseline-LIIF", "1", "0.002", "0", "1", "0.50", "−0.50", "—"]  # Jittor is behind
     assert table.rows[-1][0] == "all" and len(table.rows) == 2
-    assert runs.framework_table(dataclasses.replace(made, scores=made.scores[:2])) is None
+    assert run_tables.framework_table(dataclasses.replace(made, scores=made.scores[:2])) is None
 
 
 def test_the_frameworks_are_compared_on_the_last_validation(tmp_path):
@@ -251,12 +251,12 @@ def test_the_frameworks_are_compared_on_the_last_validation(tmp_path):
         run = write_run(tmp_path, f"edsr-baseline-liif_{framework}", 4)
     path = run / "metrics.jsonl"
     path.write_text(path.read_text().replace('"val_psnr": 25.0', '"val_psnr": 24.9375'))
-    table = runs.framework_table(study.load(tmp_path))
+    table = run_tables.framework_table(study.load(tmp_path))
     assert [row[-1] for row in table.rows] == ["0.062", "0.062"] and table.rows[0][1:7] == ["—"] * 6
 
 
 def test_the_run_table_says_how_each_was_trained(made):
-    table = runs.run_table(made)
+    table = run_tables.run_table(made)
     row = dict(
         zip(table.header, next(r for r in table.rows if r[:2] == ["EDSR-baseline-LIIF", "PyTorch"]), strict=True)
     )
@@ -272,7 +272,7 @@ def test_a_run_says_what_it_began_from_and_how_its_learning_rate_fell(tmp_path):
     write_run(tmp_path, "edsr-baseline-liif_torch", 8, **changes)
     begun = study.load(tmp_path)
     assert "falling as a cosine to 1e-06, from weights.safetensors." in Page(page.render([begun], EXPERIMENTS)).text
-    table = runs.run_table(begun)
+    table = run_tables.run_table(begun)
     assert table.rows[0][table.header.index("epochs")] == "8 of 8, from weights.safetensors"
 
 
@@ -441,14 +441,14 @@ def test_differences_are_written_so_that_their_sign_is_seen():
     assert [tables.tiny(value) for value in (0.0, 2.5e-6, 0.0123, None)] == ["0", "2.5e-06", "0.012", "—"]
 
 
-@pytest.mark.parametrize("name", documents.DOCUMENTS)
+@pytest.mark.parametrize("name", readme.DOCUMENTS)
 def test_the_tables_of_the_documents_are_what_the_command_writes(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert documents.rewrite(text, name) == text, "run scripts/report.py --readme"
+    assert readme.rewrite(text, name) == text, "run scripts/report.py --readme"
 
 
 def test_bicubic_as_measured_is_the_published_on_b100():
-    scores = study.load(documents.RESULTS / documents.DEFAULT).scores
+    scores = study.load(readme.RESULTS / readme.DEFAULT).scores
     found = [score for score in scores if (score.model, score.dataset) == ("bicubic", "b100")]
     assert {2, 3, 4} <= {score.scale for score in found}
     for score in found:
@@ -474,18 +474,18 @@ def kept(tmp_path):
 def test_marked_tables_are_rewritten_and_nothing_else(kept):
     text = "before\n<!-- table: pretrained -->\nold | table\n<!-- end -->\nbetween\n"
     text += "<!-- table: bicubic -->\n<!-- end -->\n"
-    once = documents.rewrite(text, "README.md", kept)
+    once = readme.rewrite(text, "README.md", kept)
     assert "| B100 | x2 | 22.00 | 31.20 | 31.25 | 0.9000 | 0.9100 | 0.9100 |" in once
     assert "differ by at most 0.050 dB and 0 in SSIM" in once and "`a1a1a1a1a1a1`" in once
     assert "| B100 | 22.00 | 23.00 | — | 29.56 / 27.21 / 25.96 | −7.56 / −4.21 / — |" in once
     assert once.startswith("before\n") and "\nbetween\n" in once and "old" not in once
-    assert documents.rewrite(once, "README.md", kept) == once
-    assert "双三次插值" in documents.rewrite(text, "README.zh-CN.md", kept)
+    assert readme.rewrite(once, "README.md", kept) == once
+    assert "双三次插值" in readme.rewrite(text, "README.zh-CN.md", kept)
 
 
 def test_a_table_of_single_files_names_them(kept):
     text = "<!-- table: scores pretrained -->\n<!-- end -->\n"
-    found = documents.rewrite(text, "results/README.md", kept)
+    found = readme.rewrite(text, "results/README.md", kept)
     assert "| PyTorch, other | 30.00 (0.9000) |" in found
     assert f"Jittor, {PRETRAINED.stem.removeprefix('edsr-baseline-liif_')} | 31.25 (0.9100) |" in found
 
@@ -505,13 +505,17 @@ def test_a_table_of_single_files_names_them(kept):
 )
 def test_a_document_with_a_wrong_marker_is_refused(kept, text, message):
     with pytest.raises(UserError, match=message):
-        documents.rewrite(text, "README.md", kept)
+        readme.rewrite(text, "README.md", kept)
 
 
 def test_what_is_kept_of_a_study_makes_the_same_tables(made, tmp_path):
-    documents.keep(made, tmp_path / "results")
+    readme.keep(made, tmp_path / "results")
     again = study.load(tmp_path / "results" / made.name)
-    for table in (runs.run_table, runs.framework_table, lambda one: measured.all_tables(one, EXPERIMENTS)):
+    for table in (
+        run_tables.run_table,
+        run_tables.framework_table,
+        lambda one: score_tables.all_tables(one, EXPERIMENTS),
+    ):
         assert table(again) == table(made)
     assert (again.folder / "curves.png").exists() and not list(again.folder.glob("*/*.safetensors"))
     assert sum(path.stat().st_size for path in again.folder.glob("*/*")) < 15_000
@@ -550,8 +554,8 @@ def test_the_command_writes_the_page_and_the_plots(made, tmp_path):
 def test_keeping_and_writing_the_documents_in_one_go(made, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "WORK", tmp_path)
     made.folder.rename(tmp_path / "save")
-    monkeypatch.setattr(documents, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(documents, "write", lambda: print("written"))
+    monkeypatch.setattr(readme, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(readme, "write", lambda: print("written"))
     monkeypatch.setattr(sys, "argv", ["report.py", "--keep", "--readme"])
     assert report.main() == 0
     assert (tmp_path / "results/save/scores.csv").exists() and capsys.readouterr().out.endswith("scores\nwritten\n")

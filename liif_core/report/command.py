@@ -10,7 +10,7 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import documents, study
+from liif_core.report import readme, study
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import INSTALLED, WORK
 
@@ -54,9 +54,9 @@ def main() -> int:
     studies = [] if only_readme else find_studies(arguments.study)
     if arguments.keep:
         for one in studies:
-            documents.keep(one, documents.RESULTS)
+            readme.keep(one, readme.RESULTS)
     if arguments.readme:
-        documents.write()
+        readme.write()
     if (arguments.keep or arguments.readme) and not (arguments.html or arguments.plots):
         return 0
     output = arguments.html or WORK / "save" / "report.html"

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from liif_core.experiments.listed import Experiment, recipes
-from liif_core.report import measured, plots, runs
+from liif_core.report import plots, run_tables, score_tables
 from liif_core.report.study import FRAMEWORKS, Run, Study
 from liif_core.report.tables import Cell, Table, code, short
 from liif_core.system import devices, provenance
@@ -95,21 +95,21 @@ def _study(study: Study, experiments: list[Experiment]) -> str:
     groups = by_experiment(study, experiments)
     if groups:
         parts += [_figures_intro(study), _summary(groups) if len(groups) > 1 else "", _missing(study, experiments)]
-    for topic in measured.TOPICS:
-        tables = measured.topic_tables(study, topic, experiments)
+    for topic in score_tables.TOPICS:
+        tables = score_tables.topic_tables(study, topic, experiments)
         if tables:
             parts.append(f"<h3>{escape(topic.title)}</h3><p>{escape(topic.text)}</p>")
             parts += [table_html(table) for table in tables]
-    others = measured.other_tables(study, experiments)
+    others = score_tables.other_tables(study, experiments)
     if others:
         parts += ["<h3>More that was measured</h3>", *(table_html(table) for table in others)]
-    frameworks = runs.framework_table(study)
+    frameworks = run_tables.framework_table(study)
     if frameworks:
         parts.append("<h3>How far PyTorch and Jittor are apart</h3>" + table_html(frameworks, heading=False))
     if groups:
         parts.append("<h3>Curves of every experiment</h3>")
         parts += [_experiment(*item) for item in tqdm(groups.items(), desc=f"plots of {study.name}", disable=None)]
-        parts.append("<h3>Runs</h3>" + table_html(runs.run_table(study), heading=False))
+        parts.append("<h3>Runs</h3>" + table_html(run_tables.run_table(study), heading=False))
     return "\n".join(parts)
 
 
@@ -141,7 +141,7 @@ def _missing(study: Study, experiments: list[Experiment]) -> str:
     for name in known:
         absent = [FRAMEWORKS[framework] for framework in FRAMEWORKS if (name, framework) not in have]
         if absent:
-            missing.append(measured.title(name) + (f" ({absent[0]})" if len(absent) < len(FRAMEWORKS) else ""))
+            missing.append(score_tables.title(name) + (f" ({absent[0]})" if len(absent) < len(FRAMEWORKS) else ""))
     return f'<p class="note">Not run: {escape(", ".join(missing))}.</p>' if missing else ""
 
 
@@ -165,7 +165,7 @@ def _experiment(name: str, found: tuple[list[Run], str | None]) -> str:
     absent = [FRAMEWORKS[f] for f in FRAMEWORKS if f not in {run.framework for run in those}]
     sentences += [f"Not run in {framework}." for framework in absent]
     figure = _figure(plots.svg(plots.experiment_figure(those, curve)), " ".join(sentences))
-    return f"<h4>{escape(measured.title(name))}</h4>{figure}"
+    return f"<h4>{escape(score_tables.title(name))}</h4>{figure}"
 
 
 def _figure(drawing: str, caption: str) -> str:

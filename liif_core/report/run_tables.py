@@ -1,6 +1,6 @@
 """The tables of a study's runs: how each was trained, and how far the two frameworks agree."""
 
-from liif_core.report.measured import title
+from liif_core.report.score_tables import title
 from liif_core.report.study import FRAMEWORKS, Score, Study
 from liif_core.report.tables import NOTHING, Cell, Table, code, decibel, largest, short, signed, tiny
 

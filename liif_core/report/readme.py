@@ -11,7 +11,7 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import measured, runs, study, tables
+from liif_core.report import run_tables, score_tables, study, tables
 from liif_core.report.study import Study
 from liif_core.report.tables import Table
 from liif_core.system.files import check_writable, write_atomically
@@ -24,9 +24,9 @@ DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "e
 TABLES: dict[str, Callable[[Study, str], list[Table]]] = {
     "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],
     "pretrained": lambda kept, language: [tables.pretrained_table(kept.scores, language)],
-    "scores": lambda kept, _: measured.all_tables(kept, listed.read()),
-    "runs": lambda kept, _: [runs.run_table(kept)],
-    "frameworks": lambda kept, _: list(filter(None, [runs.framework_table(kept)])),
+    "scores": lambda kept, _: score_tables.all_tables(kept, listed.read()),
+    "runs": lambda kept, _: [run_tables.run_table(kept)],
+    "frameworks": lambda kept, _: list(filter(None, [run_tables.framework_table(kept)])),
 }
 
 
