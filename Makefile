@@ -13,7 +13,7 @@ test: .venv/.installed-dev
 
 # Before anything is installed the doctor still says what is missing, with the plain Python.
 doctor:
-	@if [ -x $(PY) ]; then $(PY) -m liif_core.doctor; else $(PYTHON) -m liif_core.doctor; fi
+	@if [ -x $(PY) ]; then $(PY) -m liif_core doctor; else $(PYTHON) -m liif_core doctor; fi
 
 lint: .venv/.installed-dev
 	$(PY) -m ruff check .

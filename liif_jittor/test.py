@@ -6,8 +6,8 @@ from pathlib import Path
 # The repository root instead of this folder, so that nothing has to be installed.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli
+from liif_core.commands import entry, test
 from liif_jittor import load_tree
 
 if __name__ == "__main__":
-    cli.run(cli.test, "jittor", load_tree)
+    entry.run(test.test, "jittor", load_tree)

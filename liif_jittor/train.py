@@ -6,8 +6,8 @@ from pathlib import Path
 # The repository root instead of this folder, so that nothing has to be installed.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli
+from liif_core.commands import entry, train
 from liif_jittor import load_tree
 
 if __name__ == "__main__":
-    cli.run(cli.train, "jittor", load_tree)
+    entry.run(train.train, "jittor", load_tree)

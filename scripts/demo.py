@@ -38,7 +38,7 @@ def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
     command += ["--resolution", f"{height},{width}", "--output", output.relative_to(ROOT), "--overwrite"]
     print("$ python", *command[1:], flush=True)
     if subprocess.run(command, cwd=ROOT).returncode:
-        sys.exit(f"the demo stopped: {framework} failed; `python -m liif_core.doctor` says what is missing")
+        sys.exit(f"the demo stopped: {framework} failed; `python -m liif_core doctor` says what is missing")
     return rgb8.read_image(output)
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from liif_core.checkpoints import formats
-from liif_core.cli import GPU_HELP
+from liif_core.commands.entry import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.experiments import jobs
 from liif_core.images import rgb8, vips

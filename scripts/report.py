@@ -6,8 +6,8 @@ from pathlib import Path
 # The repository root instead of this folder, so that nothing has to be installed.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from liif_core.commands.report import main
 from liif_core.experiments import jobs
-from liif_core.report.command import main
 
 if __name__ == "__main__":
     jobs.exit_with(main)

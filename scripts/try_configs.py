@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from liif_core import cli, demo
+from liif_core.commands import demo, test, train
 from liif_core.config import load as configs
 from liif_core.config import schema
 from liif_core.errors import Stopped, UserError
@@ -104,7 +104,7 @@ def fixed_scale(config: schema.TrainConfig) -> int:
 
 
 def call(command, framework: str, *arguments) -> None:
-    """One of the commands of liif_core.cli in this process, as if it had been typed."""
+    """One of the commands of liif_core.commands.entry in this process, as if it had been typed."""
     sys.argv = [f"{command.__name__}.py", *map(str, arguments)]
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -129,9 +129,9 @@ def try_one(path: Path, framework: str, place: Path, arguments: argparse.Namespa
     name = str(path.relative_to(SHIPPED / "configs").with_suffix("")).replace("/", "-")
     changes = overrides(configs.load(path, "train"), place, arguments.steps, arguments.tiny)
     saving = ["--save-dir", place, "--name", f"{name}_{framework}"]
-    call(cli.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
+    call(train.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
     model = place / f"{name}_{framework}" / "epoch-last.safetensors"
-    call(cli.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
+    call(test.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
     output = place / f"{name}_{framework}.png"
     enlarge = ["-i", place / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
     call(demo.demo, framework, *enlarge, "--model", model, *gpu)

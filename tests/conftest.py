@@ -21,10 +21,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import pictures
 from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml
 
-from liif_core import cli, demo
+from liif_core.commands import demo, entry, test, train
 from liif_core.images import rgb8
 
-COMMANDS = {"train": cli.train, "test": cli.test, "demo": demo.demo}
+COMMANDS = {"train": train.train, "test": test.test, "demo": demo.demo}
 
 
 @pytest.fixture(scope="session", params=FRAMEWORKS)
@@ -79,7 +79,7 @@ def say(framework, monkeypatch, capsys):
 
     def call(command, *arguments, gpu="cpu"):
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments), "--gpu", gpu])
-        return outcome(lambda: cli.run(COMMANDS[command], framework, load_tree(framework)), capsys)
+        return outcome(lambda: entry.run(COMMANDS[command], framework, load_tree(framework)), capsys)
 
     yield call
     os.environ.clear()

@@ -142,7 +142,7 @@ def make(kind: str, rng: random.Random, place: Path) -> list[str]:
 
 def say(words: list[str], case: Path, load_tree) -> int:
     """Call demo.py with these words in work/; its exit status, 1 with a traceback."""
-    from liif_core import cli, demo
+    from liif_core.commands import demo, entry
 
     here, kept = os.getcwd(), [os.dup(1), os.dup(2)]
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -152,7 +152,7 @@ def say(words: list[str], case: Path, load_tree) -> int:
     os.chdir(case / "work")
     sys.argv = ["demo.py", *words]
     try:
-        cli.run(demo.demo, "torch", load_tree)
+        entry.run(demo.demo, "torch", load_tree)
         status = 0
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1

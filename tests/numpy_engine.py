@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core import cli
+from liif_core.commands import entry
+from liif_core.commands.train import train as train_command
 from liif_core.engine import State
 from liif_core.system import distributed, packages
 
@@ -88,7 +89,7 @@ def train(words: list[str], output: tuple[Path, Path], folder: Path, operation: 
     if operation is not None:
         _die_before(operation, folder)
     try:
-        cli.run(cli.train, "numpy", lambda: (Engine, make_loader))
+        entry.run(train_command, "numpy", lambda: (Engine, make_loader))
         status = 0
     except SystemExit as leaving:
         status = leaving.code

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from small_run import contents, model_spec, test_config, train_config, write_yaml
 
-from liif_core import cli
+from liif_core.commands import entry, train
 from liif_core.system import devices
 
 # Bad configs and data
@@ -387,7 +387,7 @@ def test_data_and_folder_are_looked_at_before_the_framework_is_imported(
         arguments = ["train.py", "--config", str(config), "--save-dir", str(tmp_path), *changes]
         monkeypatch.setattr("sys.argv", arguments)
         with pytest.raises(SystemExit) as leaving:
-            cli.run(cli.train, framework, no_import)
+            entry.run(train.train, framework, no_import)
         assert leaving.value.code == 2
         assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "new").exists()

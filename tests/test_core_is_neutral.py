@@ -34,7 +34,9 @@ def imported():
 
 
 def test_there_are_modules_to_look_at():
-    assert {"liif_core", "liif_core.training.loop", "liif_core.data.wrappers", "liif_core.cli"} <= set(MODULES)
+    assert {"liif_core", "liif_core.training.loop", "liif_core.data.wrappers", "liif_core.commands.entry"} <= set(
+        MODULES
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

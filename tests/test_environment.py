@@ -297,7 +297,7 @@ def test_a_cache_that_cannot_be_made_is_a_user_error(tmp_path):
 
 def doctor(home, *options, **variables):
     return subprocess.run(
-        [sys.executable, *options, "-m", "liif_core.doctor", "--quick"],
+        [sys.executable, *options, "-m", "liif_core", "doctor", "--quick"],
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from conftest import ROOT, outcome
 from small_run import load_script, run, train_config, write_yaml
 
 import liif_core
-from liif_core import cli, command
+from liif_core.commands import entry, main, train
 from liif_core.images import rgb8
 from liif_core.system import places
 from liif_core.system.places import PRETRAINED
@@ -58,7 +58,7 @@ def typed(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["liif", *arguments])
-        return outcome(command.main, capsys)
+        return outcome(main.main, capsys)
 
     return call
 
@@ -162,16 +162,16 @@ def test_doctor_reads_what_is_required(liif):
 def test_all_commands_are_listed(typed, liif):
     status, out, err = typed()
     assert (status, err) == (0, "") and typed("--help") == (0, out, "")
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == list(command.COMMANDS)
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == list(main.COMMANDS)
     assert liif().stdout == out
     assert liif("--version").stdout == f"liif {liif_core.__version__}\n"
 
 
-@pytest.mark.parametrize("name", command.COMMANDS)
+@pytest.mark.parametrize("name", main.COMMANDS)
 def test_every_command_has_help_under_its_name(typed, name):
     status, out, err = typed(name, "--help")
     assert (status, err) == (0, "") and out.startswith(f"usage: liif {name} ")
-    assert ("--framework" in out) == (name in command.WITH_FRAMEWORK)
+    assert ("--framework" in out) == (name in main.WITH_FRAMEWORK)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_every_command_has_help_under_its_name(typed, name):
     ],
 )
 def test_a_script_and_its_command_are_the_same_code(name, script):
-    assert load_script(script).main.__module__ == command.COMMANDS[name][0]
+    assert load_script(script).main.__module__ == main.COMMANDS[name][0]
 
 
 def test_an_unknown_command_is_one_sentence(typed):
@@ -205,10 +205,10 @@ def test_an_unknown_command_is_one_sentence(typed):
 )
 def test_only_the_framework_is_taken_away(typed, monkeypatch, line, framework, rest):
     seen = []
-    monkeypatch.setattr(cli, "run", lambda run, name, load_tree: seen.append((run, name, load_tree, sys.argv)))
+    monkeypatch.setattr(entry, "run", lambda run, name, load_tree: seen.append((run, name, load_tree, sys.argv)))
     assert typed("train", *line)[0] == 0
     ((called, name, load_tree, arguments),) = seen
-    assert (called, name, load_tree.__module__) == (cli.train, framework, f"liif_{framework}")
+    assert (called, name, load_tree.__module__) == (train.train, framework, f"liif_{framework}")
     assert arguments == ["liif train", *rest]
 
 

@@ -16,9 +16,9 @@ import yaml
 from conftest import ROOT
 from small_run import train_config
 
+from liif_core.commands import report
 from liif_core.errors import UserError
 from liif_core.experiments import batch_test, listed, scores, trained
-from liif_core.report import command as report
 from liif_core.report import page, plots, readme, reference, run_tables, score_tables, study, tables
 from liif_core.system.places import PRETRAINED
 

@@ -13,21 +13,25 @@ from liif_core.system import packages
 
 # name: (module, function, what it does)
 COMMANDS = {
-    "demo": ("liif_core.demo", "demo", "enlarge pictures by any factor"),
-    "train": ("liif_core.cli", "train", "train a model from a config"),
-    "test": ("liif_core.cli", "test", "measure PSNR and SSIM on test sets"),
-    "check-data": ("liif_core.data.check_command", "main", "say whether pictures are what a config expects"),
-    "download": ("liif_core.data.download_command", "main", "fetch the public data sets into load/"),
-    "convert": ("liif_core.convert", "main", "turn a checkpoint into bare weights"),
-    "report": ("liif_core.report.command", "main", "lay runs and scores beside the published figures"),
-    "doctor": ("liif_core.doctor", "main", "say what this machine lacks, and what mends it"),
+    "demo": ("liif_core.commands.demo", "demo", "enlarge pictures by any factor"),
+    "train": ("liif_core.commands.train", "train", "train a model from a config"),
+    "test": ("liif_core.commands.test", "test", "measure PSNR and SSIM on test sets"),
+    "batch-train": ("liif_core.experiments.batch_train", "main", "train the paper's experiments, one after the other"),
+    "batch-test": ("liif_core.experiments.batch_test", "main", "test all models on all test sets"),
+    "batch-demo": ("liif_core.experiments.batch_demo", "main", "enlarge one picture with all models"),
+    "sweep": ("liif_core.experiments.slurm", "main", "train the paper's experiments as jobs of a cluster"),
+    "check-data": ("liif_core.commands.check_data", "main", "say whether pictures are what a config expects"),
+    "download": ("liif_core.commands.download", "main", "fetch the public data sets into load/"),
+    "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),
+    "report": ("liif_core.commands.report", "main", "lay runs and scores beside the published figures"),
+    "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and what mends it"),
 }
 WITH_FRAMEWORK = ("demo", "train", "test")
 
 
 def overview() -> str:
     """All commands, one line each."""
-    lines = [f"  {name:<12}{summary}" for name, (_, _, summary) in COMMANDS.items()]
+    lines = [f"  {name:<13}{summary}" for name, (_, _, summary) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: liif COMMAND ...",
@@ -42,7 +46,7 @@ def overview() -> str:
 
 def run_in_framework(name: str, arguments: list[str]) -> None:
     """Run a command of both trees in that which --framework names."""
-    from liif_core import cli
+    from liif_core.commands import entry
 
     parser = argparse.ArgumentParser(prog=f"liif {name}", add_help=False, allow_abbrev=False)
     parser.add_argument("--framework", choices=packages.FRAMEWORKS, default="torch")
@@ -51,7 +55,7 @@ def run_in_framework(name: str, arguments: list[str]) -> None:
     command = getattr(importlib.import_module(module), function)
     sys.argv = [f"liif {name}", *rest]
     try:
-        cli.run(command, chosen.framework, importlib.import_module(f"liif_{chosen.framework}").load_tree)
+        entry.run(command, chosen.framework, importlib.import_module(f"liif_{chosen.framework}").load_tree)
     finally:
         if {"-h", "--help"} & set(rest):  # the command's own parser does not know of it
             print("\n--framework torch (the default) or jittor chooses the framework.")
@@ -80,7 +84,3 @@ def main() -> None:
 
         print(f"error: no command '{name}': {nearest_known(name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The command demo.py, once for both trees: see liif_core.cli."""
+"""The command demo.py, once for both trees: see liif_core.commands.entry."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core.cli import GPU_HELP, PRECISION_HELP
+from liif_core.commands.entry import GPU_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.images import comparison, rgb8, vips

@@ -1,4 +1,4 @@
-"""Examine this machine: `python -m liif_core.doctor` says what is missing and the command that mends it.
+"""Examine this machine: `python -m liif_core doctor` says what is missing and the command that mends it.
 
 Prints a table of what both frameworks need, then imports each of them in a process of its own and runs
 a small convolution there. `--quick` leaves those runs out. Exit status: 0 if all is well, 1 otherwise.
@@ -65,8 +65,7 @@ class Finding:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the examination; returns the exit status."""
-    prog = "python -m liif_core.doctor" if __name__ == "__main__" else None
-    parser = argparse.ArgumentParser(prog=prog, description="Examine this machine.")
+    parser = argparse.ArgumentParser(description="Examine this machine.")
     parser.add_argument("--quick", action="store_true", help="do not start the frameworks")
     quick = parser.parse_args(arguments).quick
     good = True
@@ -204,7 +203,3 @@ def _jittor_is_compiled() -> bool:
         return jittor_setup.core_is_compiled(jittor_setup.jittor_home(), cuda=False)
     except UserError:
         return True
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,5 @@
+"""The command `liif` without an installation: python -m liif_core doctor"""
+
+from liif_core.commands.main import main
+
+main()

@@ -1,0 +1,60 @@
+"""How a command is run and left: a user's error is one sentence and exit status 2.
+
+Each tree's entry script passes its framework's name and a function that imports its engine and
+loader, which is called only after the device is chosen: frameworks read CUDA_VISIBLE_DEVICES when
+they are imported.
+"""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from liif_core.errors import Stopped, UserError
+from liif_core.system.distributed import read as read_ranks
+from liif_core.system.streams import steady_streams
+
+GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
+PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
+SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4; values are YAML"
+
+
+def run(command: Callable, framework: str, load_tree: Callable) -> None:
+    """Run a command; a user's error becomes one sentence and exit status 2, a stop 130."""
+    with steady_streams():
+        try:
+            command(framework, load_tree)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            leave(2, framework)
+        except (Stopped, KeyboardInterrupt) as stop:
+            print(str(stop) or "interrupted", file=sys.stderr)
+            leave(130, framework)
+        except Exception:
+            if not is_one_of_several(framework):
+                raise
+            traceback.print_exc()
+            leave(1, framework)
+
+
+def is_one_of_several(framework: str) -> bool:
+    """Whether this process trains together with others."""
+    with contextlib.suppress(UserError):
+        return read_ranks(framework).count > 1
+    return False
+
+
+def leave(status: int, framework: str) -> None:
+    """Exit; one of several processes at once, since MPI would wait for the others, and they for it."""
+    if is_one_of_several(framework):
+        leave_at_once(status)
+    sys.exit(status)
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """Exit without the frameworks' clean-up, which may wait for ever for processes that have ended."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
