@@ -33,8 +33,8 @@ def jt():
 
 @pytest.fixture(scope="module")
 def predecessor():
-    """scripts/predecessor.py as a module."""
-    spec = importlib.util.spec_from_file_location("predecessor", ROOT / "scripts" / "predecessor.py")
+    """docs/figures/predecessor.py as a module."""
+    spec = importlib.util.spec_from_file_location("predecessor", ROOT / "docs" / "figures" / "predecessor.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -18,7 +18,7 @@ def metasr(encoder: str) -> dict:
     return {"name": "metasr", "args": {"encoder_spec": {"name": encoder, "args": {"no_upsampling": True}}}}
 
 
-# As upstream's code counts them without its unused mean shifts: python scripts/compare_upstream.py CLONE
+# As upstream's code counts them without its unused mean shifts: python benchmarks/compare_upstream.py CLONE
 COUNTS = {
     "edsr-baseline-liif": (liif("edsr-baseline", no_upsampling=True), 1_567_299),
     "rdn-liif": (liif("rdn", no_upsampling=True), 22_320_835),

@@ -1,4 +1,4 @@
-"""Is this LIIF upstream's LIIF?  python scripts/compare_upstream.py PATH, a clone of yinboc/liif
+"""Is this LIIF upstream's LIIF?  python benchmarks/compare_upstream.py PATH, a clone of yinboc/liif
 
 Upstream's own code and both trees get the same random weights, through a .pth file as upstream writes it. Printed are,
 for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 picture, and of loss and

@@ -1,6 +1,6 @@
 """The pictures of docs/liif.md, drawn from the weights in pretrained/ and examples/chelsea.png.
 
-    python scripts/draw_liif.py [--output docs/images]
+    python docs/figures/draw_liif.py [--output docs/images]
 
 Every number in them comes out of liif_core.geometry.coords or out of the network; what is measured is printed as well.
 """
@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
 from liif_core.checkpoints import formats, native

@@ -1,7 +1,7 @@
 """Where the predecessor's figures mislead: the numbers in docs/migration.md, computed from reference/*.csv.
 
-python scripts/predecessor.py            from the files alone
-python scripts/predecessor.py --measure  also what its mistakes cost here; needs load/, takes some minutes
+python docs/figures/predecessor.py            from the files alone
+python docs/figures/predecessor.py --measure  also what its mistakes cost here; needs load/, takes some minutes
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
 from liif_core.checkpoints import formats, native
