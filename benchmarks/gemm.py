@@ -2,8 +2,8 @@
 
 The rate of a product of (rows, width) by (width, width), without bias, in every library at hand: F.linear, which on the
 CPU is MKL in float32, a channels-last 1x1 convolution, which is oneDNN, and Jittor's. The best is the machine's
-ceiling. Then the hidden layers of LIIF's MLP, timed inside the decoder, on its tiles. liif_torch/models/mlp.py chooses
-by this.
+ceiling. Then the hidden layers of LIIF's MLP, timed inside the decoder, on its tiles.
+liif_torch/models/decoders/mlp.py chooses by this.
 """
 
 import time

@@ -9,8 +9,10 @@ from liif_core.engine import PLAIN, State, Update, choose_precision, require_dec
 from liif_core.geometry import coords
 from liif_core.system.memory import peak_resident_memory
 from liif_core.training.initial import initial_parameters
-from liif_jittor import methods, models, optim, ranks
-from liif_jittor.models.features import encode
+from liif_jittor import distributed, optim, updates
+from liif_jittor.methods import build as methods
+from liif_jittor.models import build as models
+from liif_jittor.models.decoders.features import encode
 
 
 class Engine:
@@ -38,12 +40,12 @@ class Engine:
         self.updater = None
         self.count = 1
         if optimizer_spec is not None:
-            self.count = ranks.join(device)
+            self.count = distributed.join(device)
             if update.ema is not None:
                 self.average = models.make(model_spec)
             average = list(self.average.parameters()) if self.average else None
             optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
-            self.updater = optim.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
+            self.updater = updates.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
             self.method = methods.make(method_spec, model=self.model, updater=self.updater)
         self.predictor = self.average or self.model
 
@@ -67,7 +69,7 @@ class Engine:
         return self.total(np.array([loss.item() for loss in losses])).tolist() if losses else []
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        return ranks.total(values, self.device_kind) if self.count > 1 else values
+        return distributed.total(values, self.device_kind) if self.count > 1 else values
 
     def peak_memory(self) -> int:
         # Jittor: says what it has on the GPU now, not what it had.

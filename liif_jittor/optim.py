@@ -1,17 +1,13 @@
 """Optimisers by the names that configs use, their state under names that both trees read, and the update itself."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import jittor as jt
-import numpy as np
 from pydantic import NonNegativeFloat
 
-from liif_core.engine import Update
 from liif_core.errors import UserError
 from liif_core.registry import Registry
-from liif_jittor import ranks
 
 optimizers = Registry("optimizer")
 make = optimizers.make
@@ -59,64 +55,3 @@ def sgd(
 def set_lr(optimizer: jt.optim.Optimizer, learning_rate: float) -> None:
     """The learning rate of the steps to come."""
     optimizer.lr = learning_rate
-
-
-class Updater:
-    """Turns the losses of a step into an update of the parameters.
-
-    Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
-    2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
-    count: of processes. scaled: Jittor: computes in float32, whose gradients need no scale.
-    """
-
-    def __init__(self, optimizer: Any, update: Update, average: list[jt.Var] | None, count: int, scaled: bool):
-        self.optimizer, self.update, self.average, self.count = optimizer, update, average, count
-        self.parameters = optimizer.param_groups[0]["params"]
-        self.updates = 0
-
-    def step(self, losses: Iterable[jt.Var]) -> jt.Var:
-        """One update from the losses of a batch's parts, each weighted by its share of the step; returns their sum."""
-        total = jt.zeros(1)
-        for loss in losses:
-            self.optimizer.backward(loss)
-            total = total + loss.detach()
-            if self.update.accumulate > 1:  # Jittor: evaluates lazily; until then the part's whole graph is alive
-                jt.sync([total, *self.optimizer.param_groups[0]["grads"]])
-        if self.count > 1:
-            ranks.add_up(self.optimizer.param_groups[0]["grads"])
-        self.updates += 1
-        self.optimizer.n_step = self.updates  # Jittor: counts calls of backward, and corrects Adam's bias by that
-        if self.update.clip_grad is not None:
-            self.optimizer.clip_grad_norm(self.update.clip_grad)
-        self.optimizer.step()
-        if self.average is not None:
-            for average, parameter in zip(self.average, self.parameters, strict=True):
-                average.update(average + (parameter - average) * (1 - self.update.ema))
-        # Jittor: evaluates lazily; without this a loss that nobody reads keeps its whole graph alive.
-        jt.sync([total, *self.parameters, *(self.average or [])])
-        return total
-
-    def state(self, names: list[str]) -> dict[str, np.ndarray]:
-        """ "step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
-        if self.updates == 0:
-            return {}
-        arrays = {"step": np.array(self.updates, dtype=np.float32)} if isinstance(self.optimizer, _Adam) else {}
-        for moment, key in _moments(self.optimizer).items():
-            for name, value in zip(names, self.optimizer.param_groups[0][key], strict=True):
-                arrays[f"{moment}.{name}"] = value.numpy()
-        return arrays
-
-    def load_state(self, names: list[str], arrays: dict[str, np.ndarray]) -> None:
-        """Take back what `state` gave."""
-        self.updates = int(arrays.get("step", 1))  # SGD does not count; any number says that it has begun
-        for moment, key in _moments(self.optimizer).items():
-            for name, value in zip(names, self.optimizer.param_groups[0][key], strict=True):
-                if f"{moment}.{name}" in arrays:
-                    value.assign(jt.array(arrays[f"{moment}.{name}"]))
-
-
-# Jittor: where its optimisers keep what PyTorch calls by these names.
-def _moments(optimizer: jt.optim.Optimizer) -> dict[str, str]:
-    if isinstance(optimizer, _Adam):
-        return {"exp_avg": "m", "exp_avg_sq": "values"}
-    return {"momentum_buffer": "values"} if optimizer.momentum else {}

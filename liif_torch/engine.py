@@ -10,8 +10,10 @@ from liif_core.geometry import coords
 from liif_core.system.devices import cpu_has_bf16
 from liif_core.system.memory import peak_resident_memory
 from liif_core.training.initial import initial_parameters
-from liif_torch import methods, models, optim, ranks
-from liif_torch.models.features import encode
+from liif_torch import distributed, optim, updates
+from liif_torch.methods import build as methods
+from liif_torch.models import build as models
+from liif_torch.models.decoders.features import encode
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,12 +45,12 @@ class Engine:
         self.updater = None
         self.count = 1
         if optimizer_spec is not None:
-            self.count = ranks.join(device)
+            self.count = distributed.join(device)
             if update.ema is not None:
                 self.average = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
             average = list(self.average.parameters()) if self.average else None
             optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
-            self.updater = optim.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
+            self.updater = updates.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
             self.method = methods.make(method_spec, model=self._forward, updater=self.updater)
         self.predictor = self.average or self.model
 
@@ -71,7 +73,7 @@ class Engine:
         return self.total(np.array(torch.stack(losses).tolist())).tolist() if losses else []
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        return ranks.total(values, self.device) if self.count > 1 else values
+        return distributed.total(values, self.device) if self.count > 1 else values
 
     def peak_memory(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device_kind == "cuda" else peak_resident_memory()

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liif_core.geometry import coords
-from liif_torch.models.liif import LIIF, rows_of
-from liif_torch.models.metasr import HIDDEN, MetaSR
-from liif_torch.models.rdn import RDN
+from liif_torch.models.decoders.gather import rows_of
+from liif_torch.models.decoders.liif import LIIF
+from liif_torch.models.decoders.metasr import HIDDEN, MetaSR
+from liif_torch.models.encoders.rdn import RDN
 
 
 def as_floats(size: tuple[int, int]) -> Tensor:

@@ -113,7 +113,7 @@ def run(command: list[str], folder: Path = ROOT, **variables: str) -> subprocess
 STOPPED_RUN = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from liif_core import cli
+from liif_core.commands import entry, train
 
 def load_tree():
     from liif_{framework}.datasets import make_loader
@@ -130,7 +130,7 @@ def load_tree():
 
     return Stopped, make_loader
 
-cli.run(cli.train, {framework!r}, load_tree)
+entry.run(train.train, {framework!r}, load_tree)
 """
 
 

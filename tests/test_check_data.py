@@ -150,8 +150,8 @@ def test_a_folder_that_several_configs_name_is_decoded_once(folder, monkeypatch)
     read = []
     from liif_core.data import folders
 
-    original = folders.imaging.read_image
-    monkeypatch.setattr(folders.imaging, "read_image", lambda path: read.append(path) or original(path))
+    original = folders.rgb8.read_image
+    monkeypatch.setattr(folders.rgb8, "read_image", lambda path: read.append(path) or original(path))
     checker = Checker()
     spec = Data.model_validate({"dataset": single(folder), "wrapper": DOWNSAMPLED, "batch_size": 1})
     for _ in range(3):

@@ -135,12 +135,12 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 import numpy as np
-from liif_core import checkpoint
+from liif_core.checkpoints import native
 from liif_core.engine import State
 from liif_core.errors import UserError
-big = checkpoint.Checkpoint({{}}, State({{"w": np.zeros(10**6, dtype=np.float32)}}))
+big = native.Checkpoint({{}}, State({{"w": np.zeros(10**6, dtype=np.float32)}}))
 try:
-    checkpoint.save(Path({str(path)!r}), big)
+    native.save(Path({str(path)!r}), big)
 except UserError as error:
     print(error)
 """
@@ -257,8 +257,8 @@ def test_upstream_checkpoints_load_without_pytorch(tmp_path):
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
 import numpy as np
-from liif_core import checkpoint
-found = checkpoint.load({str(path)!r})
+from liif_core.checkpoints import formats
+found = formats.load({str(path)!r})
 assert not {{"torch", "jittor"}} & set(sys.modules)
 np.savez({str(result)!r}, **found.state.parameters)
 print(json.dumps([found.model, found.data_norm, found.optimizer, found.progress["epoch"]]))

@@ -144,17 +144,18 @@ def test_a_closed_terminal_stops_a_training_that_is_saved(world, tmp_path):
 FULL_DISK_RUN = """
 import resource, sys
 sys.path.insert(0, {root!r})
-from liif_core import checkpoint, cli
-from liif_{framework} import train
+from liif_core.checkpoints import native
+from liif_core.commands import entry, train
+from liif_{framework} import load_tree
 
-save = checkpoint.save
+save = native.save
 
 def save_on_a_full_disk(*arguments):
     resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
     save(*arguments)
 
-checkpoint.save = save_on_a_full_disk
-cli.run(cli.train, {framework!r}, train.load_tree)
+native.save = save_on_a_full_disk
+entry.run(train.train, {framework!r}, load_tree)
 """
 
 

@@ -51,7 +51,7 @@ def test_every_model_of_a_config_is_built(tree, text):
     from liif_core.system import devices
 
     devices.prepare(tree, "cpu")
-    model = importlib.import_module(f"liif_{tree}.models").make(MODELS[text])
+    model = importlib.import_module(f"liif_{tree}.models.build").make(MODELS[text])
     assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
 
 

@@ -441,9 +441,9 @@ def test_building_holds_one_picture_at_a_time(tmp_path):
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
 from liif_core.data import bin_cache
-from liif_core import imaging
+from liif_core.images import rgb8
 from pathlib import Path
-imaging.read_image({str(root / "0.png")!r})
+rgb8.read_image({str(root / "0.png")!r})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bin_cache.open_folder(Path({str(root)!r}))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

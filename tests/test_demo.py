@@ -220,10 +220,10 @@ LIMITED = """
 import sys
 sys.path.insert(0, {root!r})
 import numpy as np
-from liif_core import environment
-assert environment.free_memory() > 100 << 20
-environment.free_memory = lambda: 64 << 20
-environment.limit_memory()
+from liif_core.system import memory
+assert memory.free_memory() > 100 << 20
+memory.free_memory = lambda: 64 << 20
+memory.limit_memory()
 np.ones(8 << 20, np.uint8)
 try:
     np.ones(512 << 20, np.uint8)
@@ -242,9 +242,10 @@ def test_memory_that_is_not_there_is_refused():
 STOPPED = """
 import os, resource, signal, sys
 sys.path.insert(0, {root!r})
-from liif_core import cli, demo, enlarge
+from liif_core.commands import demo, entry
+from liif_core.inference import upscale
 
-plain = enlarge._fill_channels
+plain = upscale._fill_channels
 
 def stopped(network, picture, part, result, advance):
     def count(pixels):
@@ -252,9 +253,9 @@ def stopped(network, picture, part, result, advance):
         advance(pixels)
     plain(network, picture, part, result, count)
 
-enlarge._fill_channels = stopped
+upscale._fill_channels = stopped
 from liif_{framework} import load_tree
-cli.run(demo.demo, {framework!r}, load_tree)
+entry.run(demo.demo, {framework!r}, load_tree)
 """
 SIGNALS = {"SIGTERM": "stopped; no picture is left half written", "SIGINT": "interrupted"}
 
@@ -275,7 +276,7 @@ def test_stopped_in_the_middle_it_leaves_nothing_half_done(framework, trained, w
 FULL = """
 import resource, signal, sys
 sys.path.insert(0, {root!r})
-from liif_core import cli, demo
+from liif_core.commands import demo, entry
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 plain = {function}
@@ -286,11 +287,11 @@ def on_a_full_disk(*arguments):
 
 {function} = on_a_full_disk
 from liif_{framework} import load_tree
-cli.run(demo.demo, {framework!r}, load_tree)
+entry.run(demo.demo, {framework!r}, load_tree)
 """
 
 
-@pytest.mark.parametrize("function", ["demo.scratch", "demo.picture_files.write", "demo.write_comparison"])
+@pytest.mark.parametrize("function", ["demo.scratch", "demo.vips.write", "demo.write_comparison"])
 def test_a_full_disk_is_one_sentence(framework, trained, world, tmp_path, function):
     code = FULL.format(root=str(ROOT), framework=framework, function=function)
     arguments = ["-i", world / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--compare", "--gpu", "cpu"]

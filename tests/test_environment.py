@@ -30,13 +30,13 @@ WATCHED = (
 
 PREPARE = """
 import json, os
-from liif_core import environment, jittor_setup
+from liif_core.system import devices, jittor_setup
 from liif_core.errors import UserError
-environment.count_gpus = lambda: {gpus}
-environment.torch_lacks_cuda = lambda: False
+devices.count_gpus = lambda: {gpus}
+devices.torch_lacks_cuda = lambda: False
 {change}
 try:
-    device = environment.prepare({framework!r}, {gpu!r})
+    device = devices.prepare({framework!r}, {gpu!r})
     answer = dict(kind=device.kind, note=device.note, variables=dict(os.environ))
 except UserError as error:
     answer = dict(error=str(error))
@@ -55,7 +55,7 @@ def clean_variables(home, **variables):
 
 
 def prepare(home, framework="torch", gpu=None, gpus=0, change="", **variables):
-    """What environment.prepare answers in a process of its own, on a machine with `gpus` GPUs."""
+    """What devices.prepare answers in a process of its own, on a machine with `gpus` GPUs."""
     code = PREPARE.format(framework=framework, gpu=gpu, gpus=gpus, change=change)
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -125,7 +125,7 @@ def test_counting_gpus_does_not_need_one():
 
 
 def test_a_pytorch_without_cuda_runs_on_the_cpu(tmp_path):
-    answer = prepare(tmp_path, gpu="0", gpus=1, change="environment.torch_lacks_cuda = lambda: True")
+    answer = prepare(tmp_path, gpu="0", gpus=1, change="devices.torch_lacks_cuda = lambda: True")
     assert answer["kind"] == "cpu" and "without CUDA" in answer["note"]
 
 
@@ -145,7 +145,7 @@ def test_freed_pages_are_kept_on_glibc_and_the_users_settings_win(tmp_path):
 
 @pytest.mark.parametrize("framework, package", [("torch", "torch"), ("jittor", "jittor==1.3.11.0")])
 def test_a_missing_framework_names_the_pip_command(tmp_path, framework, package):
-    change = "environment.importlib.util.find_spec = lambda name: None"
+    change = "devices.importlib.util.find_spec = lambda name: None"
     message = prepare(tmp_path, framework=framework, change=change)["error"]
     assert "pip install" in message and package in message and is_one_sentence(message)
 
@@ -271,7 +271,7 @@ def test_jittor_home_comes_from_the_variable_or_from_config_json(tmp_path):
 
 @needs_onednn
 def test_what_jittor_lacks_is_named_with_its_remedy(tmp_path):
-    numpy_2 = "environment.jittor_setup.importlib.metadata.version = lambda name: '2.1.3'"
+    numpy_2 = "devices.jittor_setup.importlib.metadata.version = lambda name: '2.1.3'"
     no_header = "jittor_setup.sysconfig.get_path = lambda name: '/nowhere'"
     cases = [
         ({"change": "jittor_setup.find_onednn = lambda: None"}, ("onednn-cpu-gomp==2022.2.1", "pip install")),

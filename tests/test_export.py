@@ -26,7 +26,7 @@ from liif_core.geometry import coords, corners
 from liif_core.images import rgb8
 from liif_core.system.places import PRETRAINED
 from liif_torch.engine import Engine
-from liif_torch.models import rdn
+from liif_torch.models.encoders import rdn
 from scripts import export_graphs
 
 for package in ("onnx", "onnxscript", "onnxruntime"):

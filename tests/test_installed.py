@@ -81,8 +81,8 @@ def test_all_code_is_installed_and_of_the_rest_what_is_shipped(installed):
 
 
 def test_the_installed_package_is_what_runs_and_finds_what_is_shipped(installed, tmp_path):
-    code = "import liif_core; from liif_core import places; from liif_core.config.load import PRETRAINED; "
-    code += "print(liif_core.__file__, places.WORK, PRETRAINED, sep='\\n')"
+    code = "import liif_core; from liif_core.system import places; "
+    code += "print(liif_core.__file__, places.WORK, places.PRETRAINED, sep='\\n')"
     result = run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(installed))
     core = installed / "liif_core"
     assert result.stdout.split() == [f"{core}/__init__.py", ".", f"{core}/shipped/pretrained/{PRETRAINED.name}"]

@@ -46,10 +46,10 @@ def load_state(self, state):
 numpy_engine.Engine.load_state = load_state
 """
 FORGETS_PLACE = """
-from liif_core import training
+from liif_core.training import loop
 
-batches = training.Batches
-training.Batches = lambda *given: batches(*given[:4], 0, *given[5:])
+batches = loop.Batches
+loop.Batches = lambda *given: batches(*given[:4], 0, *given[5:])
 """
 PROGRAM = """
 import sys

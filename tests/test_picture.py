@@ -527,12 +527,12 @@ def test_the_reason_is_that_of_this_file(tmp_path):
 SHORT_OF_MEMORY = """
 import re, resource, sys
 from pathlib import Path
-from liif_core import picture_files
+from liif_core.images import vips
 held = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (held + (60 << 20), -1))
 try:
-    picture_files.read(Path(sys.argv[1]))
-except picture_files.UserError as error:
+    vips.read(Path(sys.argv[1]))
+except vips.UserError as error:
     print(error)
 """
 

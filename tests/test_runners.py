@@ -64,18 +64,21 @@ if (plan / f"{{title}}.waits").exists():
     time.sleep(60)
 time.sleep(0.3 if (plan / "slow").exists() else 0)
 if a.name:
-    from liif_core import checkpoint, config, engine, run_folder
-    folder, settings = Path(a.save_dir) / a.name, config.load(a.config[0], "train", a.set)
+    from liif_core import engine
+    from liif_core.checkpoints import native
+    from liif_core.config import load
+    from liif_core.training import run_folder
+    folder, settings = Path(a.save_dir) / a.name, load.load(a.config[0], "train", a.set)
     run_folder.open_folder(folder, settings)
     done = 1 if (plan / f"{{title}}.stops").exists() else settings.epoch_max
     state = engine.State({{"w": np.zeros(1, np.float32)}})
     progress = {{"epoch": done + 1, "step": 9}}
-    checkpoint.save(folder / "epoch-last.safetensors", checkpoint.Checkpoint({{"name": "x"}}, state, progress=progress))
+    native.save(folder / "epoch-last.safetensors", native.Checkpoint({{"name": "x"}}, state, progress=progress))
     with open(folder / "metrics.jsonl", "a") as file:
         record = {{"step": 9, "epoch": done, "train_loss": 0.1, "val_psnr": 20 + done, "seconds": 90}}
         file.write(json.dumps(record) + "\\n")
 elif a.json:
-    from liif_core import provenance
+    from liif_core.system import provenance
     for config in a.config:
         path = Path(a.json) / f"{{Path(config).stem}}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,9 +230,8 @@ def test_a_wrong_argument_is_one_sentence_before_anything_begins(plan, call, tmp
 # The runner is a process of its own here, because it is the one that gets the signal.
 INTERRUPTED = """
 import sys
-sys.path.insert(0, {root!r} + "/scripts")
-import batch_train
-from liif_core import jobs
+sys.path.insert(0, {root!r})
+from liif_core.experiments import batch_train, jobs
 jobs.script = lambda framework, name: [sys.executable, {stub!r}]
 jobs.exit_with(batch_train.main)
 """
@@ -308,7 +310,7 @@ def test_nohup_is_obeyed(plan, tmp_path):
 def test_what_a_killed_command_leaves_does_not_hold_the_batch():
     """As when the kernel kills a training for its memory and the workers of its loader live on."""
     asked = "import os, subprocess; child = subprocess.Popen(['sleep', '50']); print(child.pid, flush=True); "
-    code = f"from liif_core import jobs; print(jobs.Pool([None]).run(['{sys.executable}', '-c', {{!r}}], None, 'x'))"
+    code = f"from liif_core.experiments import jobs; print(jobs.Pool([None]).run(['{sys.executable}', '-c', {{!r}}], None, 'x'))"
     for end, status in (("os.kill(os.getpid(), 9)", -9), ("os._exit(3)", 3)):
         result = subprocess.run(
             [sys.executable, "-c", code.format(asked + end)], cwd=ROOT, capture_output=True, text=True, timeout=30
@@ -322,7 +324,7 @@ def test_what_a_killed_command_leaves_does_not_hold_the_batch():
 def test_a_second_stop_ends_what_a_command_has_started_too():
     """The command takes no notice of SIGTERM, and so does what it has started."""
     asked = "trap '' TERM; sleep 50 & echo up; wait; sleep 50"
-    code = "from liif_core import jobs; pool = jobs.Pool([None]); "
+    code = "from liif_core.experiments import jobs; pool = jobs.Pool([None]); "
     code += f"print(pool.map(lambda item, place: pool.run({['sh', '-c', asked]}, place, 'x'), [0]))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "up\n"
@@ -351,7 +353,7 @@ def test_on_a_terminal_a_command_gets_a_terminal_of_the_same_size():
     reading, writing = pty.openpty()
     fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     asked = "import os, sys; print(sys.stdout.isatty(), sys.stderr.isatty(), *os.get_terminal_size(2)); sys.exit(4)"
-    code = f"from liif_core import jobs; print(jobs.Pool([None]).run(['{sys.executable}', '-c', {asked!r}], None, ''))"
+    code = f"from liif_core.experiments import jobs; print(jobs.Pool([None]).run(['{sys.executable}', '-c', {asked!r}], None, ''))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writing, timeout=60, check=True)
     os.close(writing)
     text = os.read(reading, 10_000).decode()

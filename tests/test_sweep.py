@@ -396,7 +396,7 @@ def test_ctrl_c_lets_the_local_jobs_save(plan, tmp_path):
 WARNED = """
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
-from liif_core import cli
+from liif_core.commands import entry, train
 
 def load_tree():
     from liif_torch.datasets import make_loader

@@ -16,9 +16,9 @@ from liif_core.geometry import tiling
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
 from liif_core.system import devices
-from liif_torch import models
-from liif_torch.models import rdn
-from liif_torch.models.features import FeatureMap, encode
+from liif_torch.models import build as models
+from liif_torch.models.decoders.features import FeatureMap, encode
+from liif_torch.models.encoders import rdn
 
 ENCODERS = {
     "edsr": {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}},

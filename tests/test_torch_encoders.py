@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from liif_core.errors import UserError
-from liif_torch import models
+from liif_torch.models import build as models
 
 IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256] * 4}}
 

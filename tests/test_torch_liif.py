@@ -12,9 +12,9 @@ import torch
 
 from liif_core.geometry import coords, grids
 from liif_core.training.initial import initial_parameters
-from liif_torch import models
 from liif_torch.engine import Engine
-from liif_torch.models.features import FeatureMap
+from liif_torch.models import build as models
+from liif_torch.models.decoders.features import FeatureMap
 
 TOLERANCE = 1e-5
 # Odd, non-square feature maps: no query of a grid is half-way between two pixels, and a swap of height and width,

@@ -11,8 +11,8 @@ import torch
 
 from liif_core.geometry import coords, corners, grids
 from liif_core.training.initial import initial_parameters
-from liif_torch import models
-from liif_torch.models.features import FeatureMap
+from liif_torch.models import build as models
+from liif_torch.models.decoders.features import FeatureMap
 
 TOLERANCE = 1e-5
 SIZE = (11, 7)  # odd and not square

@@ -1,8 +1,1 @@
-"""What one training step means, by the names that configs use."""
-
-from liif_core.registry import Registry
-
-methods = Registry("method")
-make = methods.make
-
-from liif_jittor.methods import regression  # noqa: E402, F401  (it registers itself)
+"""What one training step means: `build.make` makes any method."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from jittor import Var, nn
 
-from liif_jittor.methods import methods
+from liif_jittor.methods.registry import methods
 
 
 @methods.register("regression")

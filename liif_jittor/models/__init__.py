@@ -1,8 +1,1 @@
-"""Models and encoders by the names that configs use."""
-
-from liif_core.registry import Registry
-
-models = Registry("model")
-make = models.make
-
-from liif_jittor.models import edsr, liif, metasr, mlp, rcan, rdn  # noqa: E402, F401  (they register themselves)
+"""Networks: `build.make` makes any of them; encoders and decoders in folders of their own."""

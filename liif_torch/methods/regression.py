@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from liif_torch.methods import methods
+from liif_torch.methods.registry import methods
 
 
 @methods.register("regression")

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liif_core.errors import UserError
-from liif_torch.models import models
-from liif_torch.models.edsr import UPSAMPLER_HALO
+from liif_torch.models.layers import UPSAMPLER_HALO
+from liif_torch.models.registry import models
 
 # Blocks, layers per block, growth rate (section 5.1 has others; these two are EDSR-PyTorch's and LIIF's).
 CONFIGS = {"A": (20, 6, 32), "B": (16, 8, 64)}

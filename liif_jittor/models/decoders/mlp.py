@@ -3,7 +3,7 @@
 import jittor as jt
 from jittor import Var, nn
 
-from liif_jittor.models import models
+from liif_jittor.models.registry import models
 
 
 @models.register("mlp")

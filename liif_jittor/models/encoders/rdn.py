@@ -11,8 +11,8 @@ import jittor as jt
 from jittor import Var, nn
 
 from liif_core.errors import UserError
-from liif_jittor.models import models
-from liif_jittor.models.edsr import UPSAMPLER_HALO
+from liif_jittor.models.layers import UPSAMPLER_HALO
+from liif_jittor.models.registry import models
 
 # Blocks, layers per block, growth rate (section 5.1 has others; these two are EDSR-PyTorch's and LIIF's).
 CONFIGS = {"A": (20, 6, 32), "B": (16, 8, 64)}

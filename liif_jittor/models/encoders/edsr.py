@@ -4,17 +4,10 @@ Letters: B batch, C channels, H W low-resolution. As an encoder (no_upsampling) 
 feature map; otherwise a pixel shuffle enlarges it by a fixed factor.
 """
 
-import math
+from jittor import Var, nn
 
-from torch import Tensor, nn
-
-from liif_core.errors import UserError
-from liif_torch.models import models
-
-
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3x3 convolution that keeps height and width."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+from liif_jittor.models.layers import UPSAMPLER_HALO, conv3x3, upsampler
+from liif_jittor.models.registry import models
 
 
 class ResBlock(nn.Module):
@@ -22,28 +15,13 @@ class ResBlock(nn.Module):
 
     def __init__(self, n_feats: int, res_scale: float):
         super().__init__()
-        self.body = nn.Sequential(conv3x3(n_feats, n_feats), nn.ReLU(inplace=True), conv3x3(n_feats, n_feats))
+        self.body = nn.Sequential(conv3x3(n_feats, n_feats), nn.ReLU(), conv3x3(n_feats, n_feats))
         self.res_scale = res_scale
 
-    def forward(self, x: Tensor) -> Tensor:
+    def execute(self, x: Var) -> Var:
         """(B, C, H, W) -> (B, C, H, W)"""
         residual = self.body(x)
         return x + (residual if self.res_scale == 1 else residual * self.res_scale)
-
-
-UPSAMPLER_HALO = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3
-
-
-def upsampler(scale: int, n_feats: int) -> nn.Sequential:
-    """Convolutions and pixel shuffles for a factor of 3 or a power of two (Shi et al., 2016)."""
-    if scale == 3:
-        return nn.Sequential(conv3x3(n_feats, 9 * n_feats), nn.PixelShuffle(3))
-    if scale < 1 or scale & (scale - 1):
-        raise UserError(f"the encoder's scale is {scale}: accepted is 3 or a power of two")
-    layers = []
-    for _ in range(int(math.log2(scale))):
-        layers += [conv3x3(n_feats, 4 * n_feats), nn.PixelShuffle(2)]
-    return nn.Sequential(*layers)
 
 
 class EDSR(nn.Module):
@@ -64,7 +42,7 @@ class EDSR(nn.Module):
             self.out_dim, self.scale, self.halo = 3, scale, self.halo + UPSAMPLER_HALO
             self.tail = nn.Sequential(upsampler(scale, n_feats), conv3x3(n_feats, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def execute(self, x: Var) -> Var:
         """(B, 3, H, W) -> (B, out_dim, H, W), or (B, 3, scale * H, scale * W) with a tail."""
         x = self.head(x)
         x = x + self.body(x)

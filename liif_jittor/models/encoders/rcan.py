@@ -6,8 +6,8 @@ a pixel shuffle enlarges it by a fixed factor.
 
 from jittor import Var, nn
 
-from liif_jittor.models import models
-from liif_jittor.models.edsr import conv3x3, upsampler
+from liif_jittor.models.layers import conv3x3, upsampler
+from liif_jittor.models.registry import models
 
 
 class ChannelAttention(nn.Module):

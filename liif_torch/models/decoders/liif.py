@@ -15,14 +15,16 @@ vector per output row and one per output column. tests/plain.py has the equation
 
 from collections.abc import Iterator
 
-import jittor as jt
 import numpy as np
-from jittor import Var, nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
-from liif_jittor.models import make, models
-from liif_jittor.models.features import FeatureMap
+from liif_torch.models.decoders.features import FeatureMap
+from liif_torch.models.decoders.gather import on_device_of, rows_of
+from liif_torch.models.registry import make, models
 
 
 @models.register("liif")
@@ -56,27 +58,28 @@ class LIIF(nn.Module):
             in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
             self.imnet = make(imnet_spec, in_dim=in_dim)
 
-    def execute(self, inp: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+    def forward(self, inp: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
         return self.query_rgb(self.encoder(inp), coord, cell)
 
-    def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+    def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
         located = coords.locate(coord, cell if self.cell_decode else None, feat.shape[2:], self.corners)
         index, position, weight = on_device_of(feat, *located)
         if self.imnet is None:
-            return rows_of(feat)[index.flatten()].reshape(*index.shape[1:], -1)
+            return rows_of(feat).index_select(0, index.flatten()).view(*index.shape[1:], -1)
         kernel, on_position, bias = self.first_layer()
-        first = rows_of(nn.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
-        x = first[index.flatten()]  # (S * B * Q, D)
-        # Jittor: no addmm
-        x = x + nn.matmul_transpose(position.reshape(-1, position.shape[-1]), on_position)
-        rgb = self.imnet.after_first(x).reshape(*index.shape, -1)
+        first = rows_of(F.conv2d(feat, kernel, bias, padding=kernel.shape[-1] // 2))  # (B * H * W, D)
+        x = first.index_select(0, index.flatten())  # (S * B * Q, D)
+        # PyTorch: with autocast, 16 bits would move the queries by up to 1/500 feature pixel.
+        with torch.autocast(x.device.type, enabled=False):
+            x = torch.addmm(x.to(position.dtype), position.flatten(0, 2), on_position.T)
+        rgb = self.imnet.after_first(x).view(*index.shape, -1)
         return (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
 
     def decode_image(
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
-    ) -> Iterator[Var]:
+    ) -> Iterator[Tensor]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
         grid = grids.Grid((height, width), features.size, self.corners, window)
         if self.imnet is not None:
@@ -90,48 +93,35 @@ class LIIF(nn.Module):
                 band = []
                 for columns in grid.across:
                     index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
-                    x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
+                    x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
                     if self.imnet is not None:
                         x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
                         x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
-                        x = self.imnet.after_first(x.reshape(-1, x.shape[-1])).reshape(*index.shape, -1)
+                        x = self.imnet.after_first(x.flatten(0, 2)).view(*index.shape, -1)
                     band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
-                yield jt.concat(band, dim=1)
+                yield torch.cat(band, dim=1)
 
-    def first_layer_of_rows(self, features: FeatureMap, top: int, bottom: int, constant: Var) -> Var:
+    def first_layer_of_rows(self, features: FeatureMap, top: int, bottom: int, constant: Tensor) -> Tensor:
         """What feature rows top to bottom (excluded) and a constant contribute: ((bottom - top) * W, D)."""
         kernel, _, _ = self.first_layer()
         margin = kernel.shape[-1] // 2
         rows = features.rows(top - margin, bottom + margin)
-        first = rows_of(nn.conv2d(rows, kernel, constant, padding=(0, margin)))
-        first.sync()  # Jittor: evaluated here, or every tile would evaluate it again
-        return first
+        first = rows_of(F.conv2d(rows, kernel, constant, padding=(0, margin)))
+        return first.float()  # PyTorch: with autocast it has 16 bits, but coordinates are added to it
 
-    def position_on_grid(self, grid: grids.Grid) -> tuple[Var, ...]:
+    def position_on_grid(self, grid: grids.Grid) -> tuple[Tensor, ...]:
         """The rest of the first layer on a regular grid: bias and cell, the same for all queries (D,); what relative
         coordinates down and right are multiplied with (D,) each; these coordinates, (S, h, 1) and (S, w, 1)."""
         _, on_position, constant = self.first_layer()
         down, right, cell = on_device_of(constant, grid.relative_down, grid.relative_right, grid.relative_cell)
         if self.cell_decode:
             constant = constant + (on_position[:, 2:] * cell).sum(dim=1)
-        found = constant, on_position[:, 0], on_position[:, 1], down.unsqueeze(-1), right.unsqueeze(-1)
-        jt.sync(list(found))  # Jittor: as above
-        return found
+        return constant, on_position[:, 0], on_position[:, 1], down.unsqueeze(-1), right.unsqueeze(-1)
 
-    def first_layer(self) -> tuple[Var, Var, Var]:
+    def first_layer(self) -> tuple[Tensor, Tensor, Tensor]:
         """The first layer of f, by input: features (D, C, 3, 3) or (D, C, 1, 1), position (D, 2 or 4), bias (D,)."""
         layer = self.imnet.layers[0]
         side = 3 if self.feat_unfold else 1
         n_feat = self.encoder.out_dim * side * side
         kernel = layer.weight[:, :n_feat].reshape(-1, self.encoder.out_dim, side, side)
         return kernel, layer.weight[:, n_feat:], layer.bias
-
-
-def rows_of(feat: Var) -> Var:
-    """(B, C, H, W) -> (B * H * W, C), one row per pixel."""
-    return feat.permute(0, 2, 3, 1).reshape(-1, feat.shape[1])
-
-
-def on_device_of(feat: Var, *arrays: np.ndarray) -> list[Var]:
-    """numpy arrays as variables beside the features."""
-    return [jt.array(array) for array in arrays]  # Jittor: one device for the whole process

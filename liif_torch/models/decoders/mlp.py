@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liif_torch.models import models
+from liif_torch.models.registry import models
 
 
 @models.register("mlp")

@@ -14,14 +14,15 @@ equations as they are printed.
 
 from collections.abc import Iterator
 
-import jittor as jt
 import numpy as np
-from jittor import Var, nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from liif_core.geometry import coords, corners, grids
-from liif_jittor.models import make, models
-from liif_jittor.models.features import FeatureMap
-from liif_jittor.models.liif import on_device_of, rows_of
+from liif_torch.models.decoders.features import FeatureMap
+from liif_torch.models.decoders.gather import on_device_of, rows_of
+from liif_torch.models.registry import make, models
 
 HIDDEN = 256  # K
 
@@ -36,44 +37,45 @@ class MetaSR(nn.Module):
         weights = self.encoder.out_dim * 9 * 3
         self.imnet = make({"name": "mlp", "args": {"in_dim": 3, "out_dim": weights, "hidden_list": [HIDDEN]}})
 
-    def execute(self, inp: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+    def forward(self, inp: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
         return self.query_rgb(self.encoder(inp), coord, cell)
 
-    def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+    def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
         index, position = on_device_of(feat, *corners.locate_corner(coord, cell, tuple(feat.shape[2:])))
-        hidden = jt.maximum(self.imnet.layers[0](position.reshape(-1, 3)), 0.0)  # (B * Q, K)
-        table = rows_of(nn.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))
-        weight = table[index.flatten()].reshape(-1, 3, HIDDEN + 1)
-        # Jittor: no baddbmm; product and sum are one fused pass.
-        rgb = (weight[..., :HIDDEN] * hidden.unsqueeze(1)).sum(dim=-1) + weight[..., HIDDEN]  # (B * Q, 3)
-        return rgb.reshape(*index.shape, 3)
+        # PyTorch: coordinates stay in float32 when autocast would have 16 bits.
+        with torch.autocast(feat.device.type, enabled=False):
+            hidden = self.imnet.layers[0](position.flatten(0, 1)).relu()  # (B * Q, K)
+        table = rows_of(F.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))
+        weight = table.index_select(0, index.flatten()).view(-1, 3, HIDDEN + 1)
+        rgb = torch.baddbmm(weight[..., HIDDEN:], weight[..., :HIDDEN], hidden.unsqueeze(-1))  # (B * Q, 3, 1)
+        return rgb.view(*index.shape, 3)
 
     def decode_image(
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
-    ) -> Iterator[Var]:
+    ) -> Iterator[Tensor]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
         phases = corners.whole_factors((height, width), features.size, window)
         return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width, window)
 
-    def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Var]:
+    def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Tensor]:
         """Enlarge by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
         values only, and each is a 3x3 convolution."""
         height, width = features.size
         (position,) = on_device_of(self.imnet.layers[0].weight, corners.phase_positions(down, right))
-        weight = self.imnet(position)  # (down * right, 9 C * 3)
-        weight = weight.reshape(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
-        kernel = weight.permute(0, 4, 1, 2, 3).reshape(-1, self.encoder.out_dim, 3, 3)
-        kernel.sync()  # Jittor: evaluated here, or every band would evaluate it again
+        with torch.autocast(features.device, enabled=False):  # PyTorch: as above
+            weight = self.imnet(position)  # (down * right, 9 C * 3)
+        weight = weight.view(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
+        kernel = weight.permute(0, 4, 1, 2, 3).flatten(0, 1)
         step = max(1, grids.TILE[features.device] // width)
         for top in range(0, height, step):
             bottom = min(top + step, height)
-            rgb = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
-            rgb = rgb.reshape(down, right, 3, bottom - top, width).permute(3, 0, 4, 1, 2)
+            rgb = F.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
+            rgb = rgb.view(down, right, 3, bottom - top, width).permute(3, 0, 4, 1, 2)
             yield rgb.reshape((bottom - top) * down, width * right, 3)
 
-    def decode_rows(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[Var]:
+    def decode_rows(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[Tensor]:
         """Enlarge by any factors: bands of the rows that begin in one low-resolution row."""
         kernel = self.kernel()
         size = features.size
@@ -90,36 +92,30 @@ class MetaSR(nn.Module):
             band = []
             step = max(1, tile // (rows.stop - rows.start))
             for left in range(0, width, step):
-                weight = table[low - top][column[left : left + step]]  # (columns, 3, K + 1)
-                hidden = jt.maximum(
-                    on_right[left : left + step].unsqueeze(1) + on_down[rows], 0.0
-                )  # (columns, rows, K)
+                weight = table[low - top].index_select(0, column[left : left + step])  # (columns, 3, K + 1)
+                hidden = (on_right[left : left + step].unsqueeze(1) + on_down[rows]).relu_()  # (columns, rows, K)
                 weight, bias = weight[..., :HIDDEN].transpose(1, 2), weight[..., HIDDEN].unsqueeze(1)
-                band.append((nn.bmm(hidden, weight) + bias).transpose(0, 1))  # (rows, columns, 3)
-            yield jt.concat(band, dim=1)
+                band.append(torch.baddbmm(bias, hidden, weight).transpose(0, 1))  # (rows, columns, 3)
+            yield torch.cat(band, dim=1)
 
-    def hidden_on_grid(self, down: np.ndarray, right: np.ndarray, relative_cell: float) -> tuple[Var, Var]:
+    def hidden_on_grid(self, down: np.ndarray, right: np.ndarray, relative_cell: float) -> tuple[Tensor, Tensor]:
         """The hidden layer before its ReLU on a regular grid, to be added for each query: what the offset down
         contributes (h, K), and what the offset right, the cell and the bias contribute (w, K)."""
         layer = self.imnet.layers[0]
         down, right = on_device_of(layer.weight, down, right)
         bias = layer.bias + layer.weight[:, 2] * relative_cell
-        on_down, on_right = down.unsqueeze(1) * layer.weight[:, 0], right.unsqueeze(1) * layer.weight[:, 1] + bias
-        jt.sync([on_down, on_right])  # Jittor: evaluated here, or every band would evaluate them again
-        return on_down, on_right
+        return torch.outer(down, layer.weight[:, 0]), torch.outer(right, layer.weight[:, 1]) + bias
 
-    def weights_of_rows(self, features: FeatureMap, kernel: Var, top: int, bottom: int) -> Var:
+    def weights_of_rows(self, features: FeatureMap, kernel: Tensor, top: int, bottom: int) -> Tensor:
         """What the queries of feature rows top to bottom (excluded) multiply their hidden vector with:
         (rows, W, 3, K + 1)."""
-        table = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
-        table = table.permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
-        table.sync()  # Jittor: as above
-        return table
+        table = F.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
+        return table.permute(0, 2, 3, 1).reshape(bottom - top, -1, 3, HIDDEN + 1)
 
-    def kernel(self) -> Var:
+    def kernel(self) -> Tensor:
         """A and a as a convolution (3 * (K + 1), C, 3, 3): for each colour what every hidden unit, and last the
         bias, takes from the features."""
         layer = self.imnet.layers[2]
-        weight = jt.concat([layer.weight, layer.bias.unsqueeze(1)], dim=1)  # (9 * C * 3, K + 1)
-        weight = weight.reshape(self.encoder.out_dim, 3, 3, 3, HIDDEN + 1)  # C, down, right, colour, hidden
-        return weight.permute(3, 4, 0, 1, 2).reshape(-1, self.encoder.out_dim, 3, 3)
+        weight = torch.cat([layer.weight, layer.bias.unsqueeze(1)], dim=1)  # (9 * C * 3, K + 1)
+        weight = weight.view(self.encoder.out_dim, 3, 3, 3, HIDDEN + 1)  # C, down, right, colour, hidden
+        return weight.permute(3, 4, 0, 1, 2).flatten(0, 1)

@@ -6,8 +6,8 @@ a pixel shuffle enlarges it by a fixed factor.
 
 from torch import Tensor, nn
 
-from liif_torch.models import models
-from liif_torch.models.edsr import conv3x3, upsampler
+from liif_torch.models.layers import conv3x3, upsampler
+from liif_torch.models.registry import models
 
 
 class ChannelAttention(nn.Module):

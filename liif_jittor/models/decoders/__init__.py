@@ -1,0 +1,1 @@
+"""From features to colours, at any coordinates."""

@@ -1,0 +1,27 @@
+"""Layers that several encoders are made of."""
+
+import math
+
+from jittor import nn
+
+from liif_core.errors import UserError
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """3x3 convolution that keeps height and width."""
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+UPSAMPLER_HALO = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3
+
+
+def upsampler(scale: int, n_feats: int) -> nn.Sequential:
+    """Convolutions and pixel shuffles for a factor of 3 or a power of two (Shi et al., 2016)."""
+    if scale == 3:
+        return nn.Sequential(conv3x3(n_feats, 9 * n_feats), nn.PixelShuffle(3))
+    if scale < 1 or scale & (scale - 1):
+        raise UserError(f"the encoder's scale is {scale}: accepted is 3 or a power of two")
+    layers = []
+    for _ in range(int(math.log2(scale))):
+        layers += [conv3x3(n_feats, 4 * n_feats), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers)

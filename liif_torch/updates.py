@@ -1,0 +1,77 @@
+"""How the losses of a step become an update of the parameters."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from liif_core.engine import Update
+from liif_core.errors import Unsavable
+from liif_torch import distributed
+
+
+class Updater:
+    """Turns the losses of a step into an update of the parameters.
+
+    Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
+    2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
+    count: of processes. scaled: whether gradients are too small for their precision.
+    """
+
+    def __init__(self, optimizer: Any, update: Update, average: list[nn.Parameter] | None, count: int, scaled: bool):
+        self.optimizer, self.update, self.average, self.count = optimizer, update, average, count
+        self.parameters = optimizer.param_groups[0]["params"]
+        # PyTorch: float16 gradients vanish below 6e-8 unless the loss is scaled (Micikevicius et al., 2018).
+        self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
+
+    def step(self, losses: Iterable[Tensor]) -> Tensor:
+        """One update from the losses of a batch's parts, each weighted by its share of the step; returns their sum."""
+        self.optimizer.zero_grad()  # PyTorch: optimizer.step keeps the gradients
+        total = torch.zeros((), device=self.parameters[0].device)
+        for loss in losses:
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        if self.count > 1:
+            distributed.add_up([parameter.grad for parameter in self.parameters])
+        self.scaler.unscale_(self.optimizer)
+        if self.update.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.update.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            with torch.no_grad():
+                get_ema_multi_avg_fn(self.update.ema)(self.average, self.parameters, None)
+        return total
+
+    def state(self, names: list[str]) -> dict[str, np.ndarray]:
+        """ "step" and the moments of each parameter, "exp_avg.<name>"; names in the order of the parameters."""
+        arrays = {}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            for key, value in moments.items():
+                if value is not None:  # SGD without momentum keeps an empty buffer
+                    arrays["step" if key == "step" else f"{key}.{names[number]}"] = np.array(value.cpu())
+        scale = self.scaler.state_dict()
+        if scale and scale["scale"] < 2**-14:
+            raise Unsavable("float16 gradients overflow however small the loss is scaled: take bf16 or fp32")
+        return arrays | {f"scaler.{key}": np.array(value, dtype=np.float64) for key, value in scale.items()}
+
+    def load_state(self, names: list[str], arrays: dict[str, np.ndarray]) -> None:
+        """Take back what `state` gave."""
+        for name, parameter in zip(names, self.parameters, strict=True):
+            state = self.optimizer.state[parameter]
+            for key, value in arrays.items():
+                moment, _, owner = key.partition(".")
+                if owner == name:  # in the memory layout of the parameter, as the fused updates want it
+                    state[moment] = torch.empty_like(parameter).copy_(torch.from_numpy(value)).detach()
+            if "step" in arrays:
+                state["step"] = torch.tensor(float(arrays["step"]))
+        scale = {
+            key.removeprefix("scaler."): value.item() for key, value in arrays.items() if key.startswith("scaler.")
+        }
+        if scale and self.scaler.is_enabled():
+            self.scaler.load_state_dict(
+                scale | {key: int(scale[key]) for key in ("growth_interval", "_growth_tracker")}
+            )
