@@ -2,4 +2,5 @@
 
 from liif_core.commands.main import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,8 @@ def test_a_folder_has_one_process_until_it_is_killed(tmp_path, holder):
     os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
     run_folder.lock(tmp_path)  # though its worker lives
     run_folder.lock(tmp_path)  # one's own folder
-    other = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from liif_core.training import run_folder; from pathlib import Path"
+    other = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path"
+    other += "; from liif_core.training import run_folder"
     command = [sys.executable, "-c", f"{other}; run_folder.lock(Path(sys.argv[1]))", str(tmp_path)]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert f"is in use by process {os.getpid()} on " in refused.stderr

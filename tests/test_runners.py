@@ -310,7 +310,8 @@ def test_nohup_is_obeyed(plan, tmp_path):
 def test_what_a_killed_command_leaves_does_not_hold_the_batch():
     """As when the kernel kills a training for its memory and the workers of its loader live on."""
     asked = "import os, subprocess; child = subprocess.Popen(['sleep', '50']); print(child.pid, flush=True); "
-    code = f"from liif_core.experiments import jobs; print(jobs.Pool([None]).run(['{sys.executable}', '-c', {{!r}}], None, 'x'))"
+    code = "from liif_core.experiments import jobs; "
+    code += f"print(jobs.Pool([None]).run(['{sys.executable}', '-c', {{!r}}], None, 'x'))"
     for end, status in (("os.kill(os.getpid(), 9)", -9), ("os._exit(3)", 3)):
         result = subprocess.run(
             [sys.executable, "-c", code.format(asked + end)], cwd=ROOT, capture_output=True, text=True, timeout=30
@@ -353,7 +354,8 @@ def test_on_a_terminal_a_command_gets_a_terminal_of_the_same_size():
     reading, writing = pty.openpty()
     fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     asked = "import os, sys; print(sys.stdout.isatty(), sys.stderr.isatty(), *os.get_terminal_size(2)); sys.exit(4)"
-    code = f"from liif_core.experiments import jobs; print(jobs.Pool([None]).run(['{sys.executable}', '-c', {asked!r}], None, ''))"
+    code = "from liif_core.experiments import jobs; "
+    code += f"print(jobs.Pool([None]).run(['{sys.executable}', '-c', {asked!r}], None, ''))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writing, timeout=60, check=True)
     os.close(writing)
     text = os.read(reading, 10_000).decode()

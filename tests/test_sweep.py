@@ -418,7 +418,7 @@ def load_tree():
 
     return Warned, make_loader
 
-cli.run(cli.train, "torch", load_tree)
+entry.run(train.train, "torch", load_tree)
 """
 
 
