@@ -19,7 +19,7 @@ from PIL import Image
 
 from liif_core.data import bin_cache, sets
 from liif_core.data.batching import Batches, checked
-from liif_core.data.registries import DATASETS
+from liif_core.data.sets import DATASETS
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_torch.datasets import make_loader
@@ -144,7 +144,7 @@ def test_an_interruption_leaves_nothing_half_and_keeps_the_old_cache(folder, mon
     image_folder(folder)
     before = {path.name: path.read_bytes() for path in beside(folder).iterdir()}
     pictures.write(folder / "d.png", 4, 3)
-    monkeypatch.setattr(bin_cache.imaging, "read_image", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(bin_cache.rgb8, "read_image", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         image_folder(folder)
     assert {path.name: path.read_bytes() for path in beside(folder).iterdir()} == before
@@ -154,7 +154,7 @@ READ = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from liif_core.data import bin_cache
-from liif_core.data.registries import DATASETS
+from liif_core.data.sets import DATASETS
 decode = bin_cache._decode_all
 def counted(folder, pixels):
     print("decodes", flush=True)

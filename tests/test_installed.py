@@ -171,7 +171,8 @@ def test_all_commands_are_listed(typed, liif):
 def test_every_command_has_help_under_its_name(typed, name):
     status, out, err = typed(name, "--help")
     assert (status, err) == (0, "") and out.startswith(f"usage: liif {name} ")
-    assert ("--framework" in out) == (name in main.WITH_FRAMEWORK)
+    chooses = "--framework torch (the default) or jittor" in out
+    assert chooses == (name in main.WITH_FRAMEWORK)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,10 @@ def test_every_command_has_help_under_its_name(typed, name):
         ("download", "download_data"),
         ("convert", "convert_checkpoint"),
         ("report", "report"),
+        ("batch-train", "batch_train"),
+        ("batch-test", "batch_test_simple"),
+        ("batch-demo", "batch_demo"),
+        ("sweep", "sweep"),
     ],
 )
 def test_a_script_and_its_command_are_the_same_code(name, script):
@@ -190,7 +195,7 @@ def test_a_script_and_its_command_are_the_same_code(name, script):
 def test_an_unknown_command_is_one_sentence(typed):
     status, out, err = typed("tset")
     assert (status, out) == (2, "")
-    assert err.startswith("error: no command 'tset': did you mean 'test'? known: check-data, convert, ")
+    assert err.startswith("error: no command 'tset': did you mean 'test'? known: batch-demo, batch-test, ")
     assert len(err.splitlines()) == 1
 
 

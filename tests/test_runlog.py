@@ -70,7 +70,7 @@ import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from liif_core.errors import UserError
-from liif_core.runlog import RunLog
+from liif_core.training.runlog import RunLog
 log = RunLog(Path({str(tmp_path)!r}), 0, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 for write in (lambda: log.text("x" * 200), lambda: log.record([{{"step": 1, "epoch": 1, "loss": 0.5}}] * 9)):

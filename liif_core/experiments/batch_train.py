@@ -103,7 +103,7 @@ def begin(task: Task, command: Sequence[str], where: str, dry_run: bool) -> jobs
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="batch_0.sh", description="Train the paper's experiments.")
+    parser = argparse.ArgumentParser(description="Train the paper's experiments.")
     add_arguments(parser)
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
