@@ -28,7 +28,7 @@ RUN_LIMIT_SECONDS = 1800
 
 # A 3x3 convolution of ones, 8 to 8 channels, 16x16 -> 14x14 pixels: 8 * 14 * 14 * 8 * 9 = 112896.
 RUN_START = """
-from liif_core.environment import prepare
+from liif_core.system.devices import prepare
 from liif_core.errors import UserError
 try:
     device = prepare({framework!r}, None)
