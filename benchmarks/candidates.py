@@ -1,4 +1,4 @@
-"""Models with the same weights in both frameworks and in upstream's code, and how each enlarges a picture.
+"""Models with the same weights in both frameworks and in upstream's code, and how each enlarges an image.
 
 Letters: H W low-resolution, h w output. No framework is imported before a child process has set itself up for it.
 """
@@ -121,7 +121,7 @@ def _write_weights(folder: Path, target: Path) -> None:
 def multiply_adds(
     spec: dict, shapes: dict[str, tuple[int, ...]], pixels: int, queries: int, encoded: bool = False
 ) -> int | None:
-    """What a picture or batch takes when no product is done twice: the encoder and the part of the decoder that
+    """What an image or batch takes when no product is done twice: the encoder and the part of the decoder that
     depends on features once per low-resolution pixel, the rest once per query and neighbour. Upstream's code does more.
 
     encoded: without the encoder. None for models that enlarge in the encoder, and for MetaSR, whose queries at a whole
@@ -139,42 +139,42 @@ def multiply_adds(
 
 
 class Decode(common.Work):
-    """Enlarges a random picture; a subclass has shapes() of its parameters and enlarge(picture, h, w) -> (h, w, 3)."""
+    """Enlarges a random image; a subclass has shapes() of its parameters and enlarge(image, h, w) -> (h, w, 3)."""
 
     per_shape = False  # whether each new shape costs time once
     model: Any = None  # with its encoder
 
-    def set_picture(self, size: tuple[int, int], scale: float) -> None:
+    def set_image(self, size: tuple[int, int], scale: float) -> None:
         """size: (H, W)."""
-        self.picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
+        self.image = np.random.default_rng(0).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
         self.scale = scale
 
     def forget_encoder(self) -> None:
-        """From here on the encoder's work is done: the first picture of each size is encoded, and its features kept."""
+        """From here on the encoder's work is done: the first image of each size is encoded, and its features kept."""
         encoder, known = self.model.encoder, {}
         method = "execute" if hasattr(encoder, "execute") else "forward"  # Jittor's name for it, or PyTorch's
         encode = getattr(encoder, method)
 
-        def recall(picture: Any) -> Any:
-            key = tuple(picture.shape)
-            known[key] = known[key] if key in known else encode(picture)
+        def recall(image: Any) -> Any:
+            key = tuple(image.shape)
+            known[key] = known[key] if key in known else encode(image)
             return known[key]
 
         setattr(encoder, method, recall)
-        encoder.halo = None  # or it would be asked for parts of the picture
+        encoder.halo = None  # or it would be asked for parts of the image
         self.once()
 
     def warm_up(self) -> None:
-        """As wide as the picture; all of it only where that matters, since upstream may take minutes on the CPU."""
+        """As wide as the image; all of it only where that matters, since upstream may take minutes on the CPU."""
         whole = self.per_shape or common.torch_on_gpu()
-        self.decode(self.picture if whole else self.picture[:, :, :WARM_UP_ROWS].copy())
+        self.decode(self.image if whole else self.image[:, :, :WARM_UP_ROWS].copy())
 
     def once(self) -> Any:
-        return self.decode(self.picture)
+        return self.decode(self.image)
 
-    def decode(self, picture: np.ndarray) -> Any:
+    def decode(self, image: np.ndarray) -> Any:
         """By the scale, each side rounded to whole pixels."""
-        return self.enlarge(picture, *(round(side * self.scale) for side in picture.shape[2:]))
+        return self.enlarge(image, *(round(side * self.scale) for side in image.shape[2:]))
 
 
 class Ours(Decode):
@@ -185,16 +185,16 @@ class Ours(Decode):
         self.model = self.engine.model
         self.per_shape = framework == "jittor"  # it compiles
         self.options = {} if tile is None else {"tile": tile}
-        self.set_picture(size, scale)
+        self.set_image(size, scale)
 
     def shapes(self) -> dict:
         return {name: array.shape for name, array in self.engine.state().parameters.items()}
 
-    def bands(self, picture: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
-        return self.engine.predict_image(picture, height, width, **self.options)
+    def bands(self, image: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+        return self.engine.predict_image(image, height, width, **self.options)
 
-    def enlarge(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
-        return np.concatenate(list(self.bands(picture, height, width)))
+    def enlarge(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        return np.concatenate(list(self.bands(image, height, width)))
 
 
 class Upstream(Decode):
@@ -202,30 +202,30 @@ class Upstream(Decode):
 
     def __init__(self, folder, keep_pages, gpu, spec, size, scale):
         self.model, self._shapes, self.device = upstream_model(folder, keep_pages, gpu, spec)
-        self.set_picture(size, scale)
+        self.set_image(size, scale)
 
     def shapes(self) -> dict:
         return self._shapes
 
-    def enlarge(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    def enlarge(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         import torch
         from test import batched_predict  # upstream's
         from utils import make_coord
 
         coord = make_coord((height, width)).to(self.device)
         cell = torch.tensor([2 / height, 2 / width], device=self.device).expand(len(coord), 2).contiguous()
-        picture = torch.from_numpy(picture).to(self.device)
-        rgb = batched_predict(self.model, picture, coord[None], cell[None], bsize=30000)
+        image = torch.from_numpy(image).to(self.device)
+        rgb = batched_predict(self.model, image, coord[None], cell[None], bsize=30000)
         return rgb.view(height, width, 3).cpu().numpy()
 
 
 class Plain(Ours):
     """The equations as they are printed, on the CPU."""
 
-    def enlarge(self, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    def enlarge(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         import plain
         import torch
 
         with torch.no_grad():
-            feat = self.engine.model.encoder(torch.from_numpy(picture))
+            feat = self.engine.model.encoder(torch.from_numpy(image))
             return plain.decode_image(self.engine.model, feat, height, width).numpy()

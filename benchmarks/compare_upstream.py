@@ -1,9 +1,9 @@
 """Is this LIIF upstream's LIIF?  python benchmarks/compare_upstream.py PATH, a clone of yinboc/liif
 
 Upstream's own code and both trees get the same random weights, through a .pth file as upstream writes it. Printed are,
-for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 picture, and of loss and
+for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 image, and of loss and
 gradients on one training batch. Where load/benchmark is, upstream's test.py and ours then count PSNR on the same
-pictures with the weights in pretrained/.
+images with the weights in pretrained/.
 """
 
 import argparse
@@ -87,19 +87,19 @@ def gradients(name: str, engine) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in zip(engine.names, values, strict=True)}
 
 
-def compare_pictures(theirs, engines: dict) -> None:
-    """Outputs of a non-square picture at integer and other factors."""
+def compare_images(theirs, engines: dict) -> None:
+    """Outputs of a non-square image at integer and other factors."""
     import torch
 
-    picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 41, 67)).astype(np.float32)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 41, 67)).astype(np.float32)
     for scale in SCALES:
         height, width = round(41 * scale), round(67 * scale)
         coord = torch.from_numpy(coords.make_coord((height, width)))[None]
         cell = torch.from_numpy(coords.make_cell((height, width))).expand_as(coord)
         with torch.no_grad():
-            wanted = theirs(torch.from_numpy(picture), coord, cell).view(height, width, 3).numpy()
+            wanted = theirs(torch.from_numpy(image), coord, cell).view(height, width, 3).numpy()
         for name, engine in engines.items():
-            found = np.concatenate(list(engine.predict_image(picture, height, width)))
+            found = np.concatenate(list(engine.predict_image(image, height, width)))
             worst, largest = np.abs(found - wanted).max(), np.abs(wanted).max()
             print(f"  x{scale} {height}x{width} {name}: largest difference {worst:.1e}, outputs up to {largest:.2f}")
 
@@ -150,12 +150,12 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
     count = sum(parameter.numel() for key, parameter in theirs.named_parameters() if "_mean." not in key)
     ours = {key: sum(array.size for array in engine.state().parameters.values()) for key, engine in engines.items()}
     print(f"{name}: parameters: upstream {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
-    compare_pictures(theirs, engines)
+    compare_images(theirs, engines)
     compare_training_step(theirs, engines)
 
 
-def compare_protocols(folder: Path, pictures: int) -> None:
-    """PSNR as upstream's test.py counts it and as ours does, in both trees, on the first pictures of B100."""
+def compare_protocols(folder: Path, images: int) -> None:
+    """PSNR as upstream's test.py counts it and as ours does, in both trees, on the first images of B100."""
     import torch
 
     from liif_jittor.engine import Engine as JittorEngine
@@ -168,11 +168,11 @@ def compare_protocols(folder: Path, pictures: int) -> None:
 
     half = {"sub": [0.5], "div": [0.5]}
     engines = {"torch": TorchEngine(weights.model), "jittor": JittorEngine(weights.model)}
-    high = {"root_path": str(ROOT / "load/benchmark/B100/HR"), "first_k": pictures}
+    high = {"root_path": str(ROOT / "load/benchmark/B100/HR"), "first_k": images}
     low_and_high = {"root_path_1": str(ROOT / "load/benchmark/B100/LR_bicubic/X2"), "root_path_2": high["root_path"]}
     for protocol in ("div2k-2", "div2k-6", "benchmark-2", "benchmark-6"):
         if protocol.endswith("2"):
-            dataset = {"name": "paired-image-folders", "args": {**low_and_high, "first_k": pictures}}
+            dataset = {"name": "paired-image-folders", "args": {**low_and_high, "first_k": images}}
             wrapper = {"name": "sr-implicit-paired", "args": {}}
         else:
             dataset = {"name": "image-folder", "args": high}
@@ -190,7 +190,7 @@ def compare_protocols(folder: Path, pictures: int) -> None:
             found = evaluate.mean(rows)[0]
             sizes = len({(row.height, row.width) for row in rows})
             print(
-                f"{protocol}, {len(rows)} pictures of {sizes} sizes, {name}: {found:.5f} dB, "
+                f"{protocol}, {len(rows)} images of {sizes} sizes, {name}: {found:.5f} dB, "
                 f"upstream {wanted:.5f}, difference {found - wanted:+.1e}"
             )
 
@@ -200,7 +200,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("upstream", type=Path, help="a clone of yinboc/liif")
     parser.add_argument("--models", nargs="*", choices=SPECS, default=list(SPECS), help="default: all")
-    parser.add_argument("--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)")
+    parser.add_argument(
+        "--images", "--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)"
+    )
     arguments = parser.parse_args()
     if not (arguments.upstream / "models" / "liif.py").is_file():
         parser.error(f"{arguments.upstream} is no clone of yinboc/liif: it has no models/liif.py")
@@ -212,8 +214,8 @@ def main() -> None:
             print(f"{name}: the model of {same}")
         else:
             compare_model(name, SPECS[name], arguments.upstream)
-    if arguments.pictures and (ROOT / "load/benchmark/B100").exists():
-        compare_protocols(arguments.upstream, arguments.pictures)
+    if arguments.images and (ROOT / "load/benchmark/B100").exists():
+        compare_protocols(arguments.upstream, arguments.images)
 
 
 if __name__ == "__main__":

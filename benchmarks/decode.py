@@ -1,8 +1,8 @@
-"""How fast is a picture enlarged?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
+"""How fast is an image enlarged?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
 
-The same weights and picture for all, encoder and decoder together: upstream's code where --upstream names a clone,
+The same weights and image for all, encoder and decoder together: upstream's code where --upstream names a clone,
 otherwise the plain formulation of tests/plain.py, and ours in both frameworks. --runs 1 is enough for what takes
-minutes: candidates are warmed up on a few rows of the picture, and only Jittor, which compiles, on all of them.
+minutes: candidates are warmed up on a few rows of the image, and only Jittor, which compiles, on all of them.
 """
 
 from argparse import Namespace
@@ -28,11 +28,11 @@ def start(arguments: Namespace) -> dict[str, common.Child]:
 
 def columns(arguments: Namespace, children: dict, seconds: dict, ceiling: gemm.Ceiling) -> dict[str, dict[str, str]]:
     """Rates, memory, differences."""
-    pictures = {name: child("output") for name, child in children.items()}
-    first, base = next(iter(pictures.items()))
+    images = {name: child("output") for name, child in children.items()}
+    first, base = next(iter(images.items()))
     shapes, pixels, queries = children[first]("shapes"), arguments.size[0] * arguments.size[1], base.size // 3
     work = candidates.multiply_adds(SPECS[arguments.model], shapes, pixels, queries, arguments.decoder_only)
-    differences = {name: f"{np.abs(picture - base).max():.1e}" for name, picture in pictures.items() if name != first}
+    differences = {name: f"{np.abs(image - base).max():.1e}" for name, image in images.items() if name != first}
     return ceiling.columns(children, seconds, work) | {f"differs from {first} by": differences}
 
 

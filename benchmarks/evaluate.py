@@ -1,7 +1,7 @@
 """How long do the benchmark sets take?  python benchmarks/evaluate.py [--sets set5 set14 b100] [--scales 2 3 4 6 8]
 
 Whole processes from start to end on the weights in pretrained/: our test.py with all configs at once, upstream's once
-for each, since it takes one. Beside the seconds stand the PSNRs that they print. --first-k N: N pictures of each set.
+for each, since it takes one. Beside the seconds stand the PSNRs that they print. --first-k N: N images of each set.
 Jittor runs once before, untimed, to compile.
 """
 
@@ -47,7 +47,7 @@ def ours(framework: str, precision: str, arguments: Namespace, names: list[str])
 
 
 def upstream(arguments: Namespace, names: list[str], place: Path) -> Test:
-    """One process for each, on copies of the configs that lead to the same pictures from anywhere."""
+    """One process for each, on copies of the configs that lead to the same images from anywhere."""
     weights = place / "weights.pth"
     candidates.upstream_weights(arguments.upstream, weights)
     commands = []
@@ -95,8 +95,8 @@ def main() -> None:
                     tests[name].run()
         seconds = common.in_turn({name: test.run for name, test in tests.items()}, arguments.runs)
     common.print_head(arguments.kind)
-    pictures = f", the first {arguments.first_k} pictures of each" if arguments.first_k else ""
-    title = f"test.py on {', '.join(arguments.sets)} at x{', x'.join(map(str, arguments.scales))}{pictures}"
+    images = f", the first {arguments.first_k} images of each" if arguments.first_k else ""
+    title = f"test.py on {', '.join(arguments.sets)} at x{', x'.join(map(str, arguments.scales))}{images}"
     peaks = {name: f"{test.peak:.0f}" for name, test in tests.items()}
     common.print_times(title, seconds, candidates.BASELINES, {"peak MiB of a process": peaks})
     print_psnrs(names, tests)

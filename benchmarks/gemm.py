@@ -80,7 +80,7 @@ class Jittor(Products):
 
 
 class HiddenLayers(candidates.Ours):
-    """run() is the seconds inside MLP.after_first while a picture is decoded: its products, ReLUs and biases."""
+    """run() is the seconds inside MLP.after_first while an image is decoded: its products, ReLUs and biases."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)

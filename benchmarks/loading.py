@@ -1,7 +1,7 @@
-"""How fast do training samples come?  python benchmarks/loading.py [--upstream PATH] [--pictures 24]
+"""How fast do training samples come?  python benchmarks/loading.py [--upstream PATH] [--images 24]
 
-One process, one thread, the same pictures for all: the official recipe (crops of 48x48, scale 1 to 4, flips, 2304
-queries) on pictures of DIV2K's size, which are made here. A sample is what a worker draws. A batch is what a training
+One process, one thread, the same images for all: the official recipe (crops of 48x48, scale 1 to 4, flips, 2304
+queries) on images of DIV2K's size, which are made here. A sample is what a worker draws. A batch is what a training
 step takes: 16 samples, stacked and normalised. The processor's seconds are counted, whatever else the machine does.
 """
 
@@ -34,7 +34,7 @@ RECIPE = "train-div2k/train_edsr-baseline-liif.yaml"
 SAMPLES = 320  # a measurement
 
 
-def picture(number: int) -> Image.Image:
+def image(number: int) -> Image.Image:
     """Smooth, with some noise; each number gives another one."""
     rng = np.random.default_rng(number)
     small = Image.fromarray(rng.integers(0, 256, (HEIGHT // 20, WIDTH // 20, 3), dtype=np.uint8))
@@ -44,7 +44,7 @@ def picture(number: int) -> Image.Image:
 
 
 def data_spec(folder: Path, cache: str) -> dict:
-    """The recipe's train_dataset, with these pictures, so often that even one is enough for a measurement."""
+    """The recipe's train_dataset, with these images, so often that even one is enough for a measurement."""
     spec = load.load(RECIPE, "train").train_dataset.model_dump()
     spec["dataset"]["args"] |= {"root_path": str(folder), "cache": cache, "repeat": SAMPLES}
     return spec
@@ -77,7 +77,7 @@ def ours(folder: Path, cache: str) -> tuple[Callable, Callable]:
 
 
 def upstreams(clone: Path, folder: Path) -> tuple[Callable, Callable]:
-    """The same in upstream's data sets, with float pictures in memory; batches as its training script makes them."""
+    """The same in upstream's data sets, with float images in memory; batches as its training script makes them."""
     import torch
     from torch.utils.data import default_collate
 
@@ -107,7 +107,7 @@ def upstreams(clone: Path, folder: Path) -> tuple[Callable, Callable]:
 
 def resize_alone() -> Callable:
     """Pillow's part in SAMPLES samples, without what leads to it and away from it."""
-    whole = picture(0)
+    whole = image(0)
     sides = np.rint(48 * np.random.default_rng(0).uniform(1, 4, SAMPLES)).astype(int).tolist()
     crops = [whole.crop((side, side, 2 * side, 2 * side)) for side in sides]
 
@@ -136,20 +136,20 @@ def ratio(first: list[float], second: list[float]) -> float:
 
 
 def main() -> None:
-    """Make the pictures, measure samples and batches, print."""
+    """Make the images, measure samples and batches, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upstream", type=common.clone, metavar="PATH", help="a clone of yinboc/liif")
-    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--images", "--pictures", type=int, default=24)
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
     memory.keep_freed_pages()  # as train.py does; upstream gains by it, too
     found: dict[str, tuple[Callable, Callable]] = {}
     with tempfile.TemporaryDirectory() as place:
         os.environ["LIIF_CACHE"] = f"{place}/cache"
-        folder = Path(place) / "pictures"
+        folder = Path(place) / "images"
         folder.mkdir()
-        for number in range(arguments.pictures):
-            picture(number).save(folder / f"{number:04}.bmp")
+        for number in range(arguments.images):
+            image(number).save(folder / f"{number:04}.bmp")
         if arguments.upstream:
             found["upstream, `in_memory`"] = upstreams(arguments.upstream, folder)
         found |= {f"ours, `{cache}`": ours(folder, cache) for cache in ("in_memory", "bin")}
@@ -157,7 +157,7 @@ def main() -> None:
         seconds = in_turn({**candidates, ("resize", 0): resize_alone()}, arguments.runs)
 
     common.print_head("cpu")
-    print(f"\n{arguments.pictures} pictures of {HEIGHT}x{WIDTH}, one thread; per second and core.\n")
+    print(f"\n{arguments.images} images of {HEIGHT}x{WIDTH}, one thread; per second and core.\n")
     rows = []
     for name in found:
         row = [name]

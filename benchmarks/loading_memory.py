@@ -1,8 +1,8 @@
-"""What memory do the pictures of a training set take?  python benchmarks/loading_memory.py [--cache bin] [--workers 4]
+"""What memory do the images of a training set take?  python benchmarks/loading_memory.py [--cache bin] [--workers 4]
 
-Pictures of DIV2K's size are made here, few different ones under many names. A process opens them, starts workers
+Images of DIV2K's size are made here, few different ones under many names. A process opens them, starts workers
 through its framework's own loader, draws an epoch of the official recipe, and looks at all these processes while they
-live. The same with a single picture is what the processes take without the data, and is subtracted.
+live. The same with a single image is what the processes take without the data, and is subtracted.
 
     anonymous     what the processes hold themselves; on a machine without swap it cannot be given back
     page cache    pages of files that they have mapped: the kernel's, one copy for all, given back when it is short
@@ -55,7 +55,7 @@ def draw(folder: Path, arguments: argparse.Namespace) -> None:
     devices.prepare(arguments.framework, "cpu")
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores
     spec = loading.data_spec(folder, arguments.cache)
-    spec["dataset"]["args"]["repeat"] = 20 * arguments.pictures // len(list(folder.iterdir()))
+    spec["dataset"]["args"]["repeat"] = 20 * arguments.images // len(list(folder.iterdir()))
     wrapper = sets.make(spec, seed=0, training=True)
     make_loader = importlib.import_module(f"liif_{arguments.framework}.datasets").make_loader
     batches = Batches(wrapper, spec["batch_size"], epoch=1)
@@ -73,24 +73,24 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def check_room(place: str, arguments: argparse.Namespace) -> float:
-    """GB of the pictures as bytes; ends the program where they do not fit."""
-    needed = arguments.pictures * loading.HEIGHT * loading.WIDTH * 3 / 1e9
+    """GB of the images as bytes; ends the program where they do not fit."""
+    needed = arguments.images * loading.HEIGHT * loading.WIDTH * 3 / 1e9
     if arguments.cache == "bin" and needed * 1.05 > (free := shutil.disk_usage(place).free / 1e9):
-        sys.exit(f"{place} has {free:.1f} GB free, the cache takes {needed:.1f}: set TMPDIR, or fewer --pictures")
+        sys.exit(f"{place} has {free:.1f} GB free, the cache takes {needed:.1f}: set TMPDIR, or fewer --images")
     available = int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024 / 1e9
     if arguments.cache == "in_memory" and needed + 4 > available:
-        sys.exit(f"{available:.1f} GB of memory are free, the pictures take {needed:.1f}: fewer --pictures")
+        sys.exit(f"{available:.1f} GB of memory are free, the images take {needed:.1f}: fewer --images")
     return needed
 
 
 def main() -> None:
     """Make two folders, measure both, print the difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=800)
+    parser.add_argument("--images", "--pictures", type=int, default=800)
     parser.add_argument("--cache", choices=("bin", "in_memory", "none"), default="bin")
     parser.add_argument("--framework", choices=("torch", "jittor"), default="torch")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--batches", type=int, help="of 16 samples (default: nearly an epoch, 20 crops of a picture)")
+    parser.add_argument("--batches", type=int, help="of 16 samples (default: nearly an epoch, 20 crops of an image)")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder:
@@ -100,16 +100,16 @@ def main() -> None:
         needed = check_room(place, arguments)
         os.environ["LIIF_CACHE"] = f"{place}/cache"
         for number in range(DIFFERENT):
-            loading.picture(number).save(f"{place}/{number}.jpg")
+            loading.image(number).save(f"{place}/{number}.jpg")
         one, many = Path(place) / "one", Path(place) / "many"
-        for folder, count in ((one, 1), (many, arguments.pictures)):
+        for folder, count in ((one, 1), (many, arguments.images)):
             folder.mkdir()
             for number in range(count):
                 os.link(f"{place}/{number % DIFFERENT}.jpg", folder / f"{number:04}.jpg")
         base, full = measure(one), measure(many)
 
     common.print_head("cpu")
-    print(f"\n{arguments.pictures} pictures of {loading.HEIGHT}x{loading.WIDTH}, {needed:.1f} GB as bytes,", end=" ")
+    print(f"\n{arguments.images} images of {loading.HEIGHT}x{loading.WIDTH}, {needed:.1f} GB as bytes,", end=" ")
     print(
         f"`cache: {arguments.cache}`, {arguments.framework}: {full['processes']} processes, {full['batches']} batches\n"
     )
@@ -121,7 +121,7 @@ def main() -> None:
         ("RssAnon", "anonymous, once for each process (RssAnon)"),
     ):
         rows.append([title, *(str(round(number)) for number in (base[name], full[name], full[name] - base[name]))])
-    common.print_table(["MB, all processes", "one picture", f"{arguments.pictures} pictures", "difference"], rows)
+    common.print_table(["MB, all processes", "one image", f"{arguments.images} images", "difference"], rows)
 
 
 if __name__ == "__main__":

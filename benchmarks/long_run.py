@@ -2,7 +2,7 @@
 
 Both frameworks train EDSR-baseline-LIIF on the same samples, each in a process of its own, in turn for 20 steps. The
 last batch of every epoch is smaller than the others. After every --evaluate steps come the validation queries, eight
-whole pictures of sizes and factors that have not been there before, odd and not square, and a checkpoint. The pictures
+whole images of sizes and factors that have not been there before, odd and not square, and a checkpoint. The images
 are those of load/bsds400, or made here if there are none.
 
 FOLDER gets long_run.json, with what each process held and how long each step took, and long_run.png. Jittor begins
@@ -23,8 +23,8 @@ from typing import Any
 
 import candidates
 import common
+import made_images
 import numpy as np
-import pictures
 
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
@@ -40,7 +40,7 @@ from liif_core.system import devices
 
 CONFIG = "train-bsds400/train_edsr-baseline-liif.yaml"
 EVERY = 20  # steps from one look to the next
-MADE, HELD_BACK = 30, 10  # pictures that are made here, to train on and to validate on
+MADE, HELD_BACK = 30, 10  # images that are made here, to train on and to validate on
 
 
 class Training(common.Work):
@@ -80,12 +80,12 @@ class Training(common.Work):
         return self.look() | {"what": "steps", "seconds": seconds, "loss": loss}
 
     def evaluate(self) -> dict:
-        """Queries, whole pictures, a checkpoint."""
+        """Queries, whole images, a checkpoint."""
         start = time.perf_counter()
         psnr = evaluate.validate(self.engine, self.make_loader, self.val_set, self.settings, self.normalisation)
         for number, (low, high) in enumerate(sizes(self.step)):
-            picture = self.val_set.dataset[number % len(self.val_set)][: low[0], : low[1]]
-            assert np.isfinite(self.network(picture, *high)).all()
+            image = self.val_set.dataset[number % len(self.val_set)][: low[0], : low[1]]
+            assert np.isfinite(self.network(image, *high)).all()
         native.save(self.path, Checkpoint(self.settings.model.model_dump(), self.engine.state()))
         return self.look() | {"what": "evaluation", "seconds": [round(time.perf_counter() - start, 1)], "psnr": psnr}
 
@@ -116,7 +116,7 @@ def count_operators(jittor: Any) -> int:
 
 
 def sizes(seed: int, count: int = 8) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Of some pictures (H, W), odd and not square, and of what they are enlarged to."""
+    """Of some images (H, W), odd and not square, and of what they are enlarged to."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         height, width = (2 * int(half) + 1 for half in rng.choice(np.arange(8, 60), 2, replace=False))
@@ -125,9 +125,9 @@ def sizes(seed: int, count: int = 8) -> Iterator[tuple[tuple[int, int], tuple[in
 
 
 def settings_for(arguments: argparse.Namespace, made: Path) -> TrainConfig:
-    """The config with the arguments in it, on pictures that are made in the folder `made` if there are no others."""
+    """The config with the arguments in it, on images that are made in the folder `made` if there are no others."""
     there = (common.ROOT / "load/bsds400").is_dir()
-    number = min(arguments.pictures, 390 if there else MADE)
+    number = min(arguments.images, 390 if there else MADE)
     number -= int(number % arguments.batch == 0)  # so that the last batch of an epoch is smaller
     wanted = {"train_dataset.dataset.args.first_k": number, "train_dataset.dataset.args.repeat": 1}
     for name in ("train_dataset", "val_dataset"):
@@ -138,7 +138,7 @@ def settings_for(arguments: argparse.Namespace, made: Path) -> TrainConfig:
             wanted |= {f"{name}.dataset.args.split_file": made / "split.json", f"{name}.dataset.args.repeat": 1}
     if not there:
         names = [f"{i}.png" for i in range(MADE + HELD_BACK)]
-        pictures.folder(made, dict.fromkeys(names, (321, 481)))
+        made_images.folder(made, dict.fromkeys(names, (321, 481)))
         (made / "split.json").write_text(json.dumps({"train": names[:MADE], "val": names[MADE:]}))
     return load.load(CONFIG, "train", [*(f"{key}={value}" for key, value in wanted.items()), *arguments.set])
 
@@ -234,14 +234,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--side", type=int, default=24, help="of a low-resolution crop, in pixels")
     parser.add_argument("--queries", type=int, default=576)
-    parser.add_argument("--pictures", type=int, default=390, help="to train on, at most")
+    parser.add_argument("--images", "--pictures", type=int, default=390, help="to train on, at most")
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
     parser.add_argument("--known-operators", action="store_true", help="Jittor may load what it compiled before")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in train.py")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        settings = settings_for(arguments, Path(place) / "pictures")
+        settings = settings_for(arguments, Path(place) / "images")
         operators = None if arguments.known_operators else Path(place) / "operators"
         given = (settings, arguments.folder.resolve(), operators)
         children = {name: common.Child(Training, name, *given) for name in arguments.frameworks}
@@ -256,7 +256,7 @@ def main() -> None:
     plots.save_png(figure(found), arguments.folder / "long_run.png")
     common.print_head("cpu")
     print(f"\n{arguments.steps} steps, {arguments.batch} crops of {arguments.side}x{arguments.side},", end=" ")
-    print(f"{arguments.queries} queries each, {len(list(sizes(0)))} pictures after every {arguments.evaluate} steps\n")
+    print(f"{arguments.queries} queries each, {len(list(sizes(0)))} images after every {arguments.evaluate} steps\n")
     print_memory(found)
     print_steps(found)
 

@@ -1,10 +1,10 @@
-"""How much memory does a picture take?  python benchmarks/memory.py [--size 339 510] [--scale 4] [--tile 0 384]
+"""How much memory does an image take?  python benchmarks/memory.py [--size 339 510] [--scale 4] [--tile 0 384]
 
-Each candidate enlarges one random picture in a fresh process. Counted is the peak above the base, which is what the
-process held with framework and model, before the picture. Resident memory has the libraries' own pages in it, as far
+Each candidate enlarges one random image in a fresh process. Counted is the peak above the base, which is what the
+process held with framework and model, before the image. Resident memory has the libraries' own pages in it, as far
 as they have been touched; anonymous memory, sampled every 10 ms, has not. Upstream's code gathers the whole result;
 ours gives it away band by band, so that the result itself is not in the number. --tile: sides of the squares in which
-PyTorch and Jittor encode, 0 for the whole picture at once.
+PyTorch and Jittor encode, 0 for the whole image at once.
 """
 
 import sys
@@ -49,8 +49,8 @@ class Watched(candidates.Decode):
 class Ours(Watched, candidates.Ours):
     """Looks at every band and forgets it."""
 
-    def enlarge(self, picture: np.ndarray, height: int, width: int) -> None:
-        rows = sum(len(band) for band in self.bands(picture, height, width))
+    def enlarge(self, image: np.ndarray, height: int, width: int) -> None:
+        rows = sum(len(band) for band in self.bands(image, height, width))
         assert rows == height
 
 

@@ -1,6 +1,6 @@
 """How long until something happens?  python benchmarks/startup.py
 
-Whole processes from start to end: `demo.py --help`, and demo.py on a picture of 32x32 pixels at x4, in both frameworks
+Whole processes from start to end: `demo.py --help`, and demo.py on an image of 32x32 pixels at x4, in both frameworks
 and, where --upstream names a clone, in upstream's code. `import torch` alone is the least that any use of it takes.
 """
 
@@ -20,11 +20,11 @@ BASELINES = [candidates.AS_IT_IS, IMPORT]
 
 
 def demos(arguments: Namespace, place: Path) -> tuple[dict[str, list], dict[str, list]]:
-    """The commands by name: for help, and for a picture."""
+    """The commands by name: for help, and for an image."""
     rng = np.random.default_rng(0)
-    picture, result = place / "in.png", place / "out.png"
-    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(picture)
-    given = ["--input", picture, "--output", result, "--resolution", f"{SCALE * SIDE},{SCALE * SIDE}"]
+    image, result = place / "in.png", place / "out.png"
+    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(image)
+    given = ["--input", image, "--output", result, "--resolution", f"{SCALE * SIDE},{SCALE * SIDE}"]
     helps, enlarges = {}, {}
     if arguments.upstream:
         weights = place / "weights.pth"

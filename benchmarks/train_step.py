@@ -21,7 +21,7 @@ AUTOCAST = "upstream, pages kept, bf16 autocast"
 
 
 def samples(settings: TrainConfig) -> dict[str, np.ndarray]:
-    """A normalised batch as liif_core.engine describes it, of random pictures, places and scales."""
+    """A normalised batch as liif_core.engine describes it, of random images, places and scales."""
     rng = np.random.default_rng(0)
     wrapper, batch = settings.train_dataset.wrapper.args, settings.train_dataset.batch_size
     side, queries = wrapper["inp_size"], wrapper["sample_q"]

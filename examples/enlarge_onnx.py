@@ -1,4 +1,4 @@
-"""Enlarge a picture with the two graphs that scripts/export.py writes:
+"""Enlarge an image with the two graphs that scripts/export.py writes:
 
     python enlarge_onnx.py FOLDER INPUT OUTPUT --scale 3.7
 
@@ -33,28 +33,28 @@ def open_graph(path: Path) -> onnxruntime.InferenceSession:
         sys.exit(f"error: {path} is not a graph that onnxruntime can read: {error}")
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3), RGB."""
     try:
         with Image.open(path) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError) as error:
-        sys.exit(f"error: cannot read {path} as a picture: {error}")
+        sys.exit(f"error: cannot read {path} as an image: {error}")
 
 
 def pixel_centres(n: int) -> np.ndarray:
-    """(n,) float32: a picture covers [-1, 1] along each axis."""
+    """(n,) float32: an image covers [-1, 1] along each axis."""
     return np.float32(-1 + 1 / n) + np.float32(2 / n) * np.arange(n, dtype=np.float32)
 
 
-def enlarge(folder: Path, picture: np.ndarray, height: int, width: int) -> np.ndarray:
+def enlarge(folder: Path, image: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (H, W, 3) -> uint8 (height, width, 3)."""
     encoder, decoder = open_graph(folder / "encoder.onnx"), open_graph(folder / "decoder.onnx")
     properties = encoder.get_modelmeta().custom_metadata_map
     if not set(SETTINGS) <= set(properties):
-        sys.exit(f"error: {folder / 'encoder.onnx'} does not say how pictures are normalised: scripts/export.py does")
+        sys.exit(f"error: {folder / 'encoder.onnx'} does not say how images are normalised: scripts/export.py does")
     inp_sub, inp_div, gt_sub, gt_div = (np.float32(json.loads(properties[name])) for name in SETTINGS)
-    inp = (np.float32(picture) / 255 - inp_sub) / inp_div
+    inp = (np.float32(image) / 255 - inp_sub) / inp_div
     (feat,) = encoder.run(None, {"inp": inp.transpose(2, 0, 1)[None]})
     down, right = pixel_centres(height), pixel_centres(width)
     cell = np.float32([[2 / height, 2 / width]])
@@ -73,20 +73,20 @@ def main() -> None:
     """Read, enlarge, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
     parser.add_argument("folder", type=Path, help="with encoder.onnx and decoder.onnx")
-    parser.add_argument("input", type=Path, help="a picture")
-    parser.add_argument("output", type=Path, help="the picture to write; the ending chooses the format")
+    parser.add_argument("input", type=Path, help="an image")
+    parser.add_argument("output", type=Path, help="the image to write; the ending chooses the format")
     parser.add_argument("--scale", type=float, default=4, help="any number above 0 (default: 4)")
     arguments = parser.parse_args()
-    picture = read_picture(arguments.input)
-    if not 0 < arguments.scale * max(picture.shape[:2]) < 30000:
+    image = read_image(arguments.input)
+    if not 0 < arguments.scale * max(image.shape[:2]) < 30000:
         parser.error(f"--scale {arguments.scale}: above 0, and no side longer than 30000 pixels, is accepted")
-    height, width = (max(1, round(side * arguments.scale)) for side in picture.shape[:2])
-    enlarged = enlarge(arguments.folder, picture, height, width)
+    height, width = (max(1, round(side * arguments.scale)) for side in image.shape[:2])
+    enlarged = enlarge(arguments.folder, image, height, width)
     try:
         Image.fromarray(enlarged).save(arguments.output)
     except (OSError, ValueError) as error:
         sys.exit(f"error: cannot write {arguments.output}: {error}")
-    print(f"{arguments.input} {picture.shape[0]}x{picture.shape[1]} -> {height}x{width} {arguments.output}")
+    print(f"{arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width} {arguments.output}")
 
 
 if __name__ == "__main__":

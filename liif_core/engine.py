@@ -1,7 +1,7 @@
 """The contract each tree fulfils: all that training and evaluation know of a framework.
 
 Arrays that cross this border are numpy. Letters: B batch, Q queries, H W low-resolution, h w output.
-Pictures are already normalised (liif_core.images.normalisation) and predictions come back as the network
+Images are already normalised (liif_core.images.normalisation) and predictions come back as the network
 gives them; clamping and metrics are the core's business.
 """
 
@@ -61,9 +61,9 @@ def split(batch: dict[str, np.ndarray], count: int, share: float) -> list[dict]:
 
 
 def require_decoder(model: Any, spec: dict) -> None:
-    """Raise UserError for a model that cannot be asked for pictures, such as an encoder alone."""
+    """Raise UserError for a model that cannot be asked for images, such as an encoder alone."""
     if not hasattr(model, "decode_image"):
-        raise UserError(f"model '{spec['name']}' gives features, not pictures: put it into the encoder_spec of 'liif'")
+        raise UserError(f"model '{spec['name']}' gives features, not images: put it into the encoder_spec of 'liif'")
 
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -85,7 +85,7 @@ class Engine(Protocol):
     """One model on one device, with the means to train it and to ask it for pixels.
 
     device_kind: "cpu" or "cuda". halo: how many pixels away from its own a feature vector of the encoder sees; None for
-    the whole picture. With `update.ema` predictions are those of the average.
+    the whole image. With `update.ema` predictions are those of the average.
     """
 
     device_kind: str
@@ -131,12 +131,12 @@ class Engine(Protocol):
         """
 
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """(B, Q, 3) float32 at the queries of (B, 3, H, W) pictures."""
+        """(B, Q, 3) float32 at the queries of (B, 3, H, W) images."""
 
     def predict_image(
         self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
     ) -> Iterator[np.ndarray]:
-        """The picture (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
+        """The image (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
 
         tile: side in pixels of the squares in which it is encoded, 0 for all at once, None to choose by the encoder and
         the device (liif_core.geometry.tiling).

@@ -1,4 +1,4 @@
-"""Enlarge a picture: python liif_jittor/demo.py --help"""
+"""Enlarge an image: python liif_jittor/demo.py --help"""
 
 import sys
 from pathlib import Path

@@ -121,6 +121,6 @@ def _load(model: jt.Module, arrays: dict[str, np.ndarray]) -> None:
 
 
 def native_precisions(device: str) -> list[str]:
-    """What the device computes without emulating it, the best for pictures first."""
+    """What the device computes without emulating it, the best for images first."""
     # Jittor: naive code for 16 bits on the CPU, 500 times slower; its mixed precision on GPUs has not been tried here.
     return ["fp32"]

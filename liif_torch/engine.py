@@ -138,7 +138,7 @@ def _load(model: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
 
 
 def native_precisions(device: str) -> list[str]:
-    """What the device computes without emulating it, the best for pictures first."""
+    """What the device computes without emulating it, the best for images first."""
     if device == "cpu":
         return ["bf16", "fp32"] if cpu_has_bf16() else ["fp32"]
     tensor_cores = torch.cuda.get_device_capability()[0]

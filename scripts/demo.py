@@ -1,8 +1,8 @@
-"""What LIIF does, in one minute: shrink a picture, enlarge it by 3.7 in both frameworks, compare.
+"""What LIIF does, in one minute: shrink an image, enlarge it by 3.7 in both frameworks, compare.
 
     python scripts/demo.py        (or: make demo, which installs everything first)
 
-Writes into demo_out/: the small picture, what each framework makes of it, and sheet.png, all side by
+Writes into demo_out/: the small image, what each framework makes of it, and sheet.png, all side by
 side. The enlarging is done by the commands that the README shows.
 """
 
@@ -20,15 +20,15 @@ sys.path[0] = str(ROOT)
 from liif_core.evaluation import psnr_ssim
 from liif_core.images import comparison, rgb8
 
-PICTURE = ROOT / "examples" / "chelsea.png"
+IMAGE = ROOT / "examples" / "chelsea.png"
 FACTOR = 3.7
 OUT = ROOT / "demo_out"
 DETAIL = (72, 115, 80, 120)  # top, left, height, width: an eye
 
 
-def psnr(picture: np.ndarray, original: np.ndarray) -> float:
-    """RGB PSNR in dB of two uint8 pictures, a border of 4 pixels cut."""
-    return psnr_ssim.psnr(*(rgb8.to_float(image[4:-4, 4:-4]) for image in (picture, original)))
+def psnr(image: np.ndarray, original: np.ndarray) -> float:
+    """RGB PSNR in dB of two uint8 images, a border of 4 pixels cut."""
+    return psnr_ssim.psnr(*(rgb8.to_float(each[4:-4, 4:-4]) for each in (image, original)))
 
 
 def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
@@ -46,11 +46,11 @@ def main() -> None:
     """Shrink, enlarge, measure, draw."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
-    original = rgb8.read_image(PICTURE)
+    original = rgb8.read_image(IMAGE)
     height, width = original.shape[:2]
     low = rgb8.resize(original, round(height / FACTOR), round(width / FACTOR))
     rgb8.write_image(OUT / "low.png", low)
-    print(f"{PICTURE.relative_to(ROOT)} {height}x{width} shrunk to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
+    print(f"{IMAGE.relative_to(ROOT)} {height}x{width} shrunk to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
     results = {name: enlarge(name, OUT / "low.png", height, width) for name in ("torch", "jittor")}
     bicubic = rgb8.resize(low, height, width)
     rgb8.write_image(OUT / "bicubic.png", bicubic)

@@ -1,6 +1,6 @@
 """LIIF in a web page:  python scripts/demo_web.py [--model FILE ...] [--gpu ..] [--port 7860] [--host 127.0.0.1]
 
-Any part of a picture at any factor, beside Pillow's bicubic, and the whole picture enlarged, as demo.py does it.
+Any part of an image at any factor, beside Pillow's bicubic, and the whole image enlarged, as demo.py does it.
 """
 
 import argparse
@@ -79,7 +79,7 @@ class Page:
             gr.Markdown("## LIIF at any factor")
             with gr.Row():
                 with gr.Column(scale=5, min_width=320):
-                    self.drop = gr.File(label="Picture", file_types=list(FORMATS), height=120, elem_id="drop")
+                    self.drop = gr.File(label="Image", file_types=list(FORMATS), height=120, elem_id="drop")
                     self.overview = gr.Image(format="jpeg", interactive=False, buttons=[], elem_id="overview")
                     self.framework = gr.Radio(list(FRAMEWORKS), value="PyTorch", label="Framework", elem_id="framework")
                     self.model = gr.Dropdown(list(self.models), label="Model")
@@ -96,7 +96,7 @@ class Page:
                         self.start = gr.Button(variant="primary", scale=3, elem_id="start")
                         self.end = gr.Button("Stop", variant="stop", scale=3, visible=False, elem_id="stop")
                     self.result = gr.File(
-                        label="Enlarged picture", interactive=False, height=100, visible=False, elem_id="result"
+                        label="Enlarged image", interactive=False, height=100, visible=False, elem_id="result"
                     )
             self._connect_view(blocks)
             self._connect_whole()
@@ -166,7 +166,7 @@ class Page:
         visit.view = web_view.view(size, factor, visit.centre)
         framed = web_view.framed(visit.small, size, visit.view.box)
         label = f"{visit.source.name}, {_sides(size)}: click where to look"
-        whole = f"Enlarge the whole picture to {_sides(rgb8.enlarged_size(size, factor))}"
+        whole = f"Enlarge the whole image to {_sides(rgb8.enlarged_size(size, factor))}"
         return gr.update(value=framed, label=label), gr.update(value=whole)
 
     async def show(self, visit: Visit, framework: str, model: str):
@@ -187,7 +187,7 @@ class Page:
                     raise _shown(error) from None
                 except Stopped:
                     return
-            note = f"{_sides((view.height, view.width))} pixels of the enlarged picture, LIIF in {framework}"
+            note = f"{_sides((view.height, view.width))} pixels of the enlarged image, LIIF in {framework}"
             yield pair, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
 
     def enlarge(
@@ -200,7 +200,7 @@ class Page:
         request: gr.Request,
         progress=gr.Progress(),  # noqa: B008
     ):
-        """The whole picture in a file."""
+        """The whole image in a file."""
         size = rgb8.enlarged_size(visit.size, factor)
         path = _folder() / web_view.file_name(visit.source.name, factor, ending)
         try:
@@ -235,7 +235,7 @@ class Page:
 
 
 def _running(running: bool):
-    """Whether the buttons to start and to stop, and the result, are seen while a picture is enlarged or not."""
+    """Whether the buttons to start and to stop, and the result, are seen while an image is enlarged or not."""
     return gr.update(visible=not running), gr.update(visible=running), gr.update(visible=running, value=None)
 
 

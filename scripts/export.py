@@ -1,6 +1,6 @@
 """A model as two graphs that need nothing of this repository: `python scripts/export.py --output FOLDER`.
 
-FOLDER/encoder.onnx turns a picture into a feature map, once; FOLDER/decoder.onnx gives the colours at any queries.
+FOLDER/encoder.onnx turns an image into a feature map, once; FOLDER/decoder.onnx gives the colours at any queries.
 Height, width and the number of queries are free. What goes in and comes out, and the normalisation, stand in the
 metadata of both. docs/export.md has the details, examples/enlarge_onnx.py uses them without PyTorch. With --format
 torch-export the files end in .pt2 and torch.export.load reads them.
@@ -200,7 +200,7 @@ class Comparison(NamedTuple):
 
 
 def compare(engine: Any, run: Runner, repeats: int = 1) -> Iterator[Comparison]:
-    """Run both in turn on the pictures of CHECKS; the seconds are those of the fastest of the repeats."""
+    """Run both in turn on the images of CHECKS; the seconds are those of the fastest of the repeats."""
     rng = np.random.default_rng(0)
     for size, output in CHECKS:
         inp = rng.uniform(-1, 1, (1, 3, *size)).astype(np.float32)
@@ -230,7 +230,7 @@ def main() -> int:
     for path in files:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     if arguments.check:
-        print(f"{'picture':>20} {'largest difference':>20} {arguments.format:>14} {'PyTorch':>10}")
+        print(f"{'image':>20} {'largest difference':>20} {arguments.format:>14} {'PyTorch':>10}")
         for row in compare(engine, OPEN[arguments.format](arguments.output), REPEATS):
             sizes = " -> ".join(f"{height}x{width}" for height, width in row[:2])
             print(f"{sizes:>20} {row.difference:>20.1e} {row.graph_seconds:>12.3f} s {row.engine_seconds:>8.3f} s")

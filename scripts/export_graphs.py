@@ -56,7 +56,7 @@ def cell_corner(coord: Tensor, cell: Tensor, size: tuple[int, int]) -> tuple[Ten
 
 
 def locate(coord: Tensor, cell: Tensor | None, size: tuple[int, int], corners: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`coords.locate` of one picture: index (S, 1, Q) int64, position (S, 1, Q, 4 or 2), weight (S, 1, Q)."""
+    """`coords.locate` of one image: index (S, 1, Q) int64, position (S, 1, Q, 4 or 2), weight (S, 1, Q)."""
     number, relative = nearest_pixel(coord, size, corners)
     row, column = number[:, None, ..., 0].long(), number[None, ..., 1].long()  # every row shift with every column's
     index = (row * size[1] + column).flatten(0, 1)
@@ -72,7 +72,7 @@ def locate(coord: Tensor, cell: Tensor | None, size: tuple[int, int], corners: i
 
 
 def locate_corner(coord: Tensor, cell: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """`coords.locate_corner` of one picture: index (1, Q) int64, position (1, Q, 3)."""
+    """`coords.locate_corner` of one image: index (1, Q) int64, position (1, Q, 3)."""
     number, offset = cell_corner(coord, cell, size)
     row, column = number[..., 0].long(), number[..., 1].long()
     relative_cell = (cell[:, :1] * (as_floats(size)[:1] / 2)).unsqueeze(1)  # (1, 1, 1)
@@ -111,7 +111,7 @@ class RDNEncoder(nn.Module):
 
 
 class NearestDecoder(nn.Module):
-    """LIIF without a decoding function: the feature map is the picture."""
+    """LIIF without a decoding function: the feature map is the image."""
 
     def forward(self, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """feat (1, 3, H, W), coord (1, Q, 2), cell (1, 2) -> (1, Q, 3)"""

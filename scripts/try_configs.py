@@ -3,7 +3,7 @@
     python scripts/try_configs.py
     python scripts/try_configs.py --only "*metasr*" --frameworks jittor --steps 3
 
-The pictures are small and made for it, so no data is needed; model, optimiser, wrappers and normalisation are
+The images are small and made for it, so no data is needed; model, optimiser, wrappers and normalisation are
 the config's own. --tiny makes the encoders and the decoding network narrow as well. Each framework has one process.
 """
 
@@ -48,8 +48,8 @@ TEST = {
 }
 
 
-def make_pictures(place: Path) -> None:
-    """place/1, /2, /4 and /8: the same two pictures at as many times LOW + 1 by LOW + 4 pixels."""
+def make_images(place: Path) -> None:
+    """place/1, /2, /4 and /8: the same two images at as many times LOW + 1 by LOW + 4 pixels."""
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         low = rng.integers(0, 256, (LOW + 1, LOW + 4, 3), dtype=np.uint8)
@@ -63,7 +63,7 @@ def make_pictures(place: Path) -> None:
 
 
 def overrides(config: schema.TrainConfig, place: Path, steps: int, tiny: bool) -> list[str]:
-    """--set values that make a run of `steps` steps on the small pictures out of a config."""
+    """--set values that make a run of `steps` steps on the small images out of a config."""
     changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null", "precision=fp32"]
     for part, spec, repeat in (
         ("train_dataset", config.train_dataset, steps),
@@ -190,7 +190,7 @@ def main() -> int:
         results = pool.map(work, arguments.frameworks)
     else:
         with tempfile.TemporaryDirectory(prefix="liif-try-") as temporary:
-            make_pictures(Path(temporary))
+            make_images(Path(temporary))
             results = try_framework(arguments.frameworks[0], paths, Path(temporary), arguments)
     return jobs.finish(pool, ["config", "framework", "time"], results, started)
 

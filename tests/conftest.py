@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import pictures
+import made_images
 from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml
 
 from liif_core.commands import demo, entry, test, train
@@ -34,15 +34,15 @@ def framework(request):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> Path:
-    """Pictures to train on, pairs to test on, none of them square."""
+    """Images to train on, pairs to test on, none of them square."""
     root = tmp_path_factory.mktemp("world")
-    pictures.folder(root / "train", {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)})
-    pictures.folder(root / "HR", {"a.png": (26, 38), "b.png": (30, 42)})
+    made_images.folder(root / "train", {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)})
+    made_images.folder(root / "HR", {"a.png": (26, 38), "b.png": (30, 42)})
     for path in (root / "HR").iterdir():
         high = rgb8.read_image(path)
         low = rgb8.resize(high, high.shape[0] // 2, high.shape[1] // 2)
         rgb8.write_image(root / "LR" / f"{path.stem}x2.png", low)
-    rgb8.write_image(root / "input.png", pictures.picture(13, 19))
+    rgb8.write_image(root / "input.png", made_images.make_image(13, 19))
     return root
 
 

@@ -51,8 +51,8 @@ ABSURD = [
 
 
 def make_folder(rng: random.Random, root: Path) -> None:
-    """pictures/ with all sorts of names, folders, loops and files that are no pictures; closed/, to be closed later."""
-    place = root / "pictures"
+    """images/ with all sorts of names, folders, loops and files that are no images; closed/, to be closed later."""
+    place = root / "images"
     for folder in (place / "sub" / "sub", place / "empty", place / "folder.png", root / "closed"):
         folder.mkdir(parents=True)
     _save(rng, place / "one.png")
@@ -62,7 +62,7 @@ def make_folder(rng: random.Random, root: Path) -> None:
     _save(rng, root / "closed" / "in.png")
     for name in rng.sample(NAMES, rng.choice([0, 1, 3])):
         _save(rng, place / os.fsdecode(name))
-    (place / "text.png").write_text("no picture")
+    (place / "text.png").write_text("no image")
     (place / "half.png").write_bytes((place / "one.png").read_bytes()[:60])
     if rng.random() < 0.3:
         _add_oddities(root, place)
@@ -76,7 +76,7 @@ def _add_oddities(root: Path, place: Path) -> None:
     (place / "link.png").symlink_to("one.png")
     os.link(place / "one.png", place / "same.png")
     os.mkfifo(place / "pipe.png")
-    (root / "linked").symlink_to("pictures")
+    (root / "linked").symlink_to("images")
 
 
 def _save(rng: random.Random, path: Path) -> None:
@@ -105,9 +105,7 @@ def arguments(rng: random.Random, root: Path) -> list[str]:
     if rng.random() < 0.05:
         words.append(f"--precision={rng.choice(['auto', 'fp32', 'fp8', ''])}")
     if rng.random() < 0.03:
-        words.append(
-            f"--model={rng.choice(['', '.', 'nowhere', 'pictures', 'pictures/one.png', TOO_LONG, '/dev/null'])}"
-        )
+        words.append(f"--model={rng.choice(['', '.', 'nowhere', 'images', 'images/one.png', TOO_LONG, '/dev/null'])}")
     for flag, chance in (
         ("--overwrite", 0.35),
         ("--skip-existing", 0.2),
@@ -140,12 +138,12 @@ def _inputs(rng: random.Random, root: Path) -> list[str]:
         "/dev/null",
         "/dev/zero",
         "nowhere.png",
-        "pictures/one.png/x",
+        "images/one.png/x",
         TOO_LONG,
         "a/" * 2100 + "x.png",
     ]
-    odd += ["pictures/../pictures/one.png", str(root / "pictures" / "one.png"), "\n", "~", "*", "pictures/"]
-    common = ["pictures", "pictures/one.png", "pictures/one.jpg", "pictures/sub", "pictures/text.png"]
+    odd += ["images/../images/one.png", str(root / "images" / "one.png"), "\n", "~", "*", "images/"]
+    common = ["images", "images/one.png", "images/one.jpg", "images/sub", "images/text.png"]
     count = rng.choice([0] + [1] * 20 + [2] * 10 + [3, 3, 5])
     chosen = [rng.choice(rng.choice([odd, common, common, common, _names(root)])) for _ in range(count)]
     if count > 1 and rng.random() < 0.2:
@@ -176,14 +174,14 @@ def _output(rng: random.Random, root: Path) -> str:
     usual = ["out", "out.png", "deep/er/out", "out.jpg", "out.webp", "out.avif", "out.tif", "out.gif", "out.bmp"]
     odd = ["", ".", "..", "/dev/null", "/dev/full", "/proc/x.png", "closed", "closed/x.png", "closed/in.png"]
     odd += [
-        "pictures",
-        "pictures/new",
-        "pictures/one.png",
-        "pictures/text.png",
-        "pictures/one.png/x",
+        "images",
+        "images/new",
+        "images/one.png",
+        "images/text.png",
+        "images/one.png/x",
         "out.xyz",
         "out.",
     ]
-    odd += ["pictures/new\nline.png", ".png", "a[1].png", "out\udcff.png", "图" * 80 + ".png", LONG + ".png"]
-    odd += [TOO_LONG, TOO_LONG + ".png", "a/" * 2100 + "x.png", "pictures/folder.png", "linked", "out.PNG", "out .png"]
+    odd += ["images/new\nline.png", ".png", "a[1].png", "out\udcff.png", "图" * 80 + ".png", LONG + ".png"]
+    odd += [TOO_LONG, TOO_LONG + ".png", "a/" * 2100 + "x.png", "images/folder.png", "linked", "out.PNG", "out .png"]
     return rng.choice(rng.choice([usual, usual, odd, _names(root)]))

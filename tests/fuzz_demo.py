@@ -1,9 +1,9 @@
-"""Thousands of damaged pictures and odd command lines for demo.py.
+"""Thousands of damaged images and odd command lines for demo.py.
 
-    python tests/fuzz_demo.py --cases 5000                                one kind: --only pictures
+    python tests/fuzz_demo.py --cases 5000                                one kind: --only images
     python tests/fuzz_demo.py --only arguments --seed 3 --case 1234       one case again
 
-Whatever comes in, demo.py ends soon, with status 0, 2 or 130, says one sentence for each picture that failed, and
+Whatever comes in, demo.py ends soon, with status 0, 2 or 130, says one sentence for each image that failed, and
 leaves whole results of the announced size and nothing else. `judge` is that rule. Cases run in children, for libvips is
 C and may end its process; what a case is depends on its kind, seed and number alone. Those that break the rule stay in
 --keep, with the command, its output and the folder it ran in.
@@ -30,7 +30,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = ("pictures", "arguments")
+KINDS = ("images", "arguments")
 LIMIT = 60  # seconds for a case, on a busy machine
 MOST_PIXELS = 3_000_000  # stands for imaging.MAX_PIXELS, so that cases are quick
 MORE_PIXELS = 40_000_000  # in some
@@ -103,9 +103,9 @@ def run_case(kind: str, seed: int, number: int, case: Path, load_tree) -> dict:
         closed.chmod(0o700)
     out, err = ((case / name).read_bytes().decode(errors="surrogateescape") for name in ("stdout", "stderr"))
     complaints = judge(words, status, out, err, before, snapshot(case), case)
-    if kind == "pictures" and status == 2 and not err.startswith("usage:"):
+    if kind == "images" and status == 2 and not err.startswith("usage:"):
         name = next((case / "work").glob("in/*")).name
-        complaints += [] if name in err else ["the sentence does not name the picture"]
+        complaints += [] if name in err else ["the sentence does not name the image"]
     if grown > MEMORY[0] + MEMORY[1] * rgb8.MAX_PIXELS:
         complaints.append(f"memory: grew by {grown >> 20} MiB")
     sentence = re.sub(r"'.*?'|\S*/\S*|\d+", "_", next(iter(err.splitlines()), ""))[:70]
@@ -124,13 +124,13 @@ def obey_permissions() -> None:
 def make(kind: str, rng: random.Random, place: Path) -> list[str]:
     """The files of a case; the words after demo.py."""
     import fuzz_arguments
-    import fuzz_pictures
+    import fuzz_images
 
     place.mkdir()
     if kind == "arguments":
         fuzz_arguments.make_folder(rng, place)
         return fuzz_arguments.arguments(rng, place)
-    name, data = fuzz_pictures.damaged(rng)
+    name, data = fuzz_images.damaged(rng)
     (place / "in").mkdir()
     (place / "in" / name).write_bytes(data)
     words = [f"in/{name}", rng.choice(["--resolution=17,23", "--scale=1.3", "--scale=2", "--width=21", "--height=19"])]
@@ -211,9 +211,9 @@ def judge(words: list[str], status: int, out: str, err: str, before: dict, after
         if not said or not all(line.startswith("error: ") for line in said):
             complaints.append("status 2 without sentences alone on stderr")
         total = re.search(r"^(\d+) enlarged, (\d+) skipped, (\d+) failed$", out, re.M)
-        # Without a total the command gave up, maybe after pictures that could not be read.
+        # Without a total the command gave up, maybe after images that could not be read.
         if (total and (int(total[3]), int(total[1])) != (len(said), len(done))) or (done and not total):
-            complaints.append("the sentences are not as many as the pictures that failed")
+            complaints.append("the sentences are not as many as the images that failed")
     if status == 0 and not done and "skipped" not in out and not {"-h", "--help"} & set(words):
         complaints.append("status 0, and nothing was done")
     gone = [name for name in before if name not in after]
@@ -228,7 +228,7 @@ def _judge_results(words: list[str], new: list[str], done: list[str], case: Path
     """Whether the new files are the announced ones, and whole."""
     complaints = []
     if len(new) != len(done) * (2 if "--compare" in words else 1):
-        complaints.append(f"{len(done)} pictures announced, new files: {new}")
+        complaints.append(f"{len(done)} images announced, new files: {new}")
     for name in new:
         try:
             sizes = whole_size(case / name)
@@ -339,7 +339,7 @@ def _keep(case: Path, place: Path, outcome: dict) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Damaged pictures and odd command lines for demo.py.")
+    parser = argparse.ArgumentParser(description="Damaged images and odd command lines for demo.py.")
     parser.add_argument("--cases", type=int, default=1000, help="of each kind (1000)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case (0)")
     parser.add_argument("--case", type=int, help="this case alone")

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     sys.path[0:1] = [str(ROOT / "tests"), str(ROOT)]
 
 import kill_scenes
-import pictures
+import made_images
 import small_run
 from lives import LAST, Life, Run, differences
 
@@ -31,7 +31,7 @@ from liif_core.errors import UserError
 
 KILLS_PER_RUN = 5  # about: a run that is killed more often than it saves gets nowhere
 STEP_SAVE = 7
-SMALL = {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)}  # the pictures of conftest's `world`
+SMALL = {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)}  # the images of conftest's `world`
 BRIEF = 0.0002  # seconds between two looks at what takes milliseconds
 # What a kill waits for after its moment, and how often. An opening is the time between log.txt and the first step.
 AIMS = {"any": 11, "writing": 4, "renaming": 3, "opening": 2}
@@ -41,7 +41,7 @@ SCENES = ("kills", *kill_scenes.SCENES)
 def large_config(world: Path) -> dict:
     """A run of half a minute with all that has a state: 4 epochs of 32 steps, of which a save is never the last."""
     config = small_run.train_config(world, epoch_max=4, step_save=STEP_SAVE, step_log=1)
-    config.update(accumulate=2, clip_grad=1.0, ema=0.9, val_pictures=1)
+    config.update(accumulate=2, clip_grad=1.0, ema=0.9, val_images=1)
     config["train_dataset"]["batch_size"] = 4
     config["train_dataset"]["dataset"]["args"]["repeat"] = 16
     config["train_dataset"]["wrapper"]["args"].update(inp_size=24, sample_q=576, scale_max=3)
@@ -90,10 +90,10 @@ class Trial:
 
 
 def make_trial(framework: str, place: Path, seed: int, large: bool, undisturbed: Path | None = None) -> Trial:
-    """The pictures, the config and the run that nothing disturbs, unless its folder is given."""
+    """The images, the config and the run that nothing disturbs, unless its folder is given."""
     sizes = {f"{k}.png": (75 + 7 * k, 140 - 8 * k) for k in range(8)} if large else SMALL
     place.mkdir(parents=True, exist_ok=True)
-    world = pictures.folder(place / "world" / "train", sizes).parent
+    world = made_images.folder(place / "world" / "train", sizes).parent
     content = large_config(world) if large else small_run.train_config(world, step_log=1)
     config = small_run.write_yaml(place / "config.yaml", content)
     run = Run(framework, config, *((undisturbed.parent, undisturbed.name) if undisturbed else (place, "undisturbed")))

@@ -1,6 +1,6 @@
 """The oracle of the data: what a sample is, plain and slow, for the fast path to be held against, bit for bit.
 
-Committed weights and resumed runs hang on these bits. Pictures are cut, flipped and copied as a whole, each random
+Committed weights and resumed runs hang on these bits. Images are cut, flipped and copied as a whole, each random
 number is drawn where the recipe names it, and coordinates are computed for every pixel. Nothing of liif_core is used;
 of a wrapper only its data set and its arguments are read.
 """
@@ -49,7 +49,7 @@ def draw(wrapper, rng: np.random.Generator, index: int) -> tuple[np.ndarray, np.
 
 
 def downsampled(wrapper, rng, index):
-    """A crop and what bicubic makes of it; or a whole picture, cut to whole pixels first."""
+    """A crop and what bicubic makes of it; or a whole image, cut to whole pixels first."""
     image = wrapper.dataset[index]
     scale = rng.uniform(wrapper.scale_min, wrapper.scale_max)
     if wrapper.inp_size is None:
@@ -62,7 +62,7 @@ def downsampled(wrapper, rng, index):
 
 
 def paired(wrapper, rng, index):
-    """The same place in both pictures."""
+    """The same place in both images."""
     low, high = wrapper.dataset[index]
     scale = high.shape[0] // low.shape[0]
     if wrapper.inp_size is None:
@@ -83,7 +83,7 @@ def varied(wrapper, rng, index):
 
 
 def flipped(wrapper, rng, *images):
-    """Upside down, left to right, rows to columns: each with probability 1/2, all pictures alike."""
+    """Upside down, left to right, rows to columns: each with probability 1/2, all images alike."""
     if not wrapper.augment:
         return images
     down, right, diagonal = rng.random(3) < 0.5

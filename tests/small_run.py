@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_JITTOR = bool(os.environ.get("LIIF_WITHOUT_JITTOR"))
 FRAMEWORKS = ["torch"] if WITHOUT_JITTOR else ["torch", "jittor"]
 
-STEPS = 6  # an epoch: 3 pictures, 4 times each, 2 a batch
+STEPS = 6  # an epoch: 3 images, 4 times each, 2 a batch
 EPOCHS = 3
 UNREPEATABLE = ("seconds", "commit", "samples_per_second", "memory_gib")
 SAVE_EVERY = 4  # steps: an epoch's end and a save never coincide except at step 12
@@ -44,7 +44,7 @@ def train_config(world: Path, **changes) -> dict:
         "step_save": SAVE_EVERY,
         "step_log": 5,
         "seed": 3,
-        "val_pictures": 0,
+        "val_images": 0,
     } | changes
 
 

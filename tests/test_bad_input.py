@@ -9,8 +9,8 @@ import sys
 import zlib
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 import safetensors.numpy
 import torch
@@ -47,7 +47,7 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
         good["optimizer"]["args"]["lr"] = -1
     elif kind == "nesterov alone":
         good["optimizer"] = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
-    elif kind == "features for pictures":
+    elif kind == "features for images":
         del good["model"]["args"]["imnet_spec"]
     elif kind == "encoder for model":
         good["model"] = good["model"]["args"]["encoder_spec"]
@@ -69,9 +69,9 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
     elif kind == "a file for a folder":
         return with_train_folder(world, world / "input.png")
     elif kind == "too small":
-        return with_train_folder(world, pictures.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
+        return with_train_folder(world, made_images.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
     elif kind in ("truncated image", "no image"):
-        folder = pictures.folder(place / "p", {"a.png": (30, 30), "z.png": (30, 30)})
+        folder = made_images.folder(place / "p", {"a.png": (30, 30), "z.png": (30, 30)})
         whole = (folder / "z.png").read_bytes()
         (folder / "z.png").write_bytes(whole[: len(whole) // 2] if kind == "truncated image" else b"text")
         return with_train_folder(world, folder)
@@ -88,8 +88,8 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
         ("no learning rate", "optimizer 'adam': key 'lr' is missing"),
         ("negative learning rate", "optimizer 'adam': 'lr' is -1"),
         ("nesterov alone", "nesterov needs a momentum above 0"),
-        ("features for pictures", "without imnet_spec the encoder must end in 3 channels, not 8"),
-        ("encoder for model", "'edsr-baseline' gives features, not pictures"),
+        ("features for images", "without imnet_spec the encoder must end in 3 channels, not 8"),
+        ("encoder for model", "'edsr-baseline' gives features, not images"),
         ("wrong type", "'epoch_max' is 'many'"),
         ("wrong type inside", "model 'mlp': 'hidden_list' is 'wide'"),
         ("syntax", "line 2: not valid YAML"),
@@ -298,7 +298,7 @@ def test_set_without_sense(refused, world, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# Bad sizes and pictures for demo.py
+# Bad sizes and images for demo.py
 
 
 @pytest.mark.parametrize(
@@ -343,10 +343,10 @@ def write_bomb(path: Path) -> None:
         ("no bytes", "cannot read .*input.png as an image"),
         ("truncated", "cannot read .*input.png as an image .truncated"),
         ("bomb", "input.png claims 100000x100000 pixels: at most 700,000,000 pixels are accepted"),
-        ("folder", "no pictures in .*input.png: looked for .png"),
+        ("folder", "no images in .*input.png: looked for .png"),
     ],
 )
-def test_an_input_that_is_no_picture_is_one_sentence(refused, world, tmp_path, kind, message):
+def test_an_input_that_is_no_image_is_one_sentence(refused, world, tmp_path, kind, message):
     path = tmp_path / "input.png"
     if kind == "text":
         path.write_text("a text")

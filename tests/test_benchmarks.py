@@ -15,7 +15,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import candidates
 import common
 
-SMALL_PICTURE = ["--size", "12", "16", "--scale", "2"]
+SMALL_IMAGE = ["--size", "12", "16", "--scale", "2"]
 SMALL_BATCH = ["batch_size=2", "wrapper.args.inp_size=12", "wrapper.args.sample_q=32"]
 SMALL_MODEL = "model.args.encoder_spec.args.n_resblocks=1"
 
@@ -34,7 +34,7 @@ def tables(name: str, *arguments: str) -> list[list[dict[str, str]]]:
 
 
 def test_decode():
-    (rows,) = tables("decode", *SMALL_PICTURE, "--only", "plain", "PyTorch")
+    (rows,) = tables("decode", *SMALL_IMAGE, "--only", "plain", "PyTorch")
     assert [row["variant"] for row in rows] == [candidates.PLAIN, "PyTorch"]
     assert float(rows[1][f"differs from {candidates.PLAIN} by"]) < 1e-6
     assert rows[0][f"against {candidates.PLAIN}"] == rows[1]["against PyTorch"] == "1.00"
@@ -49,7 +49,7 @@ def test_train_step():
 
 
 def test_gemm():
-    products, hidden = tables("gemm", *SMALL_PICTURE, "--rows", "64", "--square", "128", "--only", "Torch")
+    products, hidden = tables("gemm", *SMALL_IMAGE, "--rows", "64", "--square", "128", "--only", "Torch")
     sizes = ["64x256 by 256x256", "128x128 by 128x128"]
     expected = [(size, library) for size in sizes for library in ("F.linear", "1x1 convolution")]
     assert [(row["product"], row["library"]) for row in products] == expected
@@ -57,12 +57,12 @@ def test_gemm():
 
 
 def test_memory():
-    (rows,) = tables("memory", *SMALL_PICTURE, "--only", "PyTorch", "--tile", "0")
+    (rows,) = tables("memory", *SMALL_IMAGE, "--only", "PyTorch", "--tile", "0")
     assert [row["variant"] for row in rows] == ["PyTorch, encoded at once"]
     assert float(rows[0]["base MiB"]) > float(rows[0]["peak above base"]) > 0
 
 
-@pytest.mark.skipif(not (ROOT / "load/benchmark/B100").exists(), reason="no pictures in load/benchmark/B100")
+@pytest.mark.skipif(not (ROOT / "load/benchmark/B100").exists(), reason="no images in load/benchmark/B100")
 def test_evaluate():
     seconds, scores = tables("evaluate", "--sets", "b100", "--scales", "8", "--first-k", "1", "--only", "PyTorch")
     assert [row["variant"] for row in seconds] == ["PyTorch"]
@@ -70,8 +70,8 @@ def test_evaluate():
 
 
 def test_startup():
-    helps, pictures = tables("startup", "--only", "PyTorch")
-    assert 0 < float(helps[0]["median s"]) < float(pictures[0]["median s"])
+    helps, images = tables("startup", "--only", "PyTorch")
+    assert 0 < float(helps[0]["median s"]) < float(images[0]["median s"])
 
 
 def test_upstreams_scripts_stay_on_the_cpu(tmp_path):

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-import pictures
+import made_images
 import pytest
 import yaml
 from conftest import ROOT
@@ -40,13 +40,13 @@ def assert_problems(finding, *patterns):
 
 @pytest.fixture
 def folder(tmp_path):
-    return pictures.folder(tmp_path / "train", {"a.png": (40, 50), "b.png": (50, 40), "c.png": (33, 90)})
+    return made_images.folder(tmp_path / "train", {"a.png": (40, 50), "b.png": (50, 40), "c.png": (33, 90)})
 
 
 @pytest.fixture
 def pairs(tmp_path):
-    low = pictures.folder(tmp_path / "LR", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
-    high = pictures.folder(tmp_path / "HR", {"a.png": (10, 14), "b.png": (12, 11), "c.png": (8, 18)})
+    low = made_images.folder(tmp_path / "LR", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
+    high = made_images.folder(tmp_path / "HR", {"a.png": (10, 14), "b.png": (12, 11), "c.png": (8, 18)})
     return low, high
 
 
@@ -59,16 +59,16 @@ def truncate(path):
 def test_good_data_has_no_problem(folder, pairs, quick):
     found = examine(single(folder), DOWNSAMPLED, quick)
     assert (found.problems, found.notes) == ([], [])
-    assert found.summary == f"{folder} (3 pictures, sides of 33 to 90)"
+    assert found.summary == f"{folder} (3 images, sides of 33 to 90)"
     assert examine(pair(*pairs), PAIRED, quick).problems == []
 
 
 def test_everything_that_is_wrong_with_a_folder_is_said(folder):
-    pictures.write(folder / "low.png", 31, 60)
-    pictures.write(folder / "small.png", 8, 9)
-    pictures.write(folder / "torn.png", 40, 40)
+    made_images.write(folder / "low.png", 31, 60)
+    made_images.write(folder / "small.png", 8, 9)
+    made_images.write(folder / "torn.png", 40, 40)
     truncate(folder / "torn.png")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     found = examine(single(folder), DOWNSAMPLED)
     assert_problems(found, "notes.txt as an image", "torn.png as an image", "'low' is 31x60", "'small' is 8x9")
     assert_problems(
@@ -84,10 +84,10 @@ def test_everything_that_is_wrong_with_a_folder_is_said(folder):
 
 def test_everything_that_is_wrong_with_pairs_is_said(pairs):
     low, high = pairs
-    pictures.write(low / "lonely.png", 5, 5)
-    pictures.write(high / "b.png", 18, 10)
-    pictures.write(low / "tornx2.png", 9, 9)
-    pictures.write(high / "torn.png", 18, 18)
+    made_images.write(low / "lonely.png", 5, 5)
+    made_images.write(high / "b.png", 18, 10)
+    made_images.write(low / "tornx2.png", 9, 9)
+    made_images.write(high / "torn.png", 18, 18)
     truncate(high / "torn.png")
     assert_problems(
         examine(pair(low, high), PAIRED),
@@ -115,7 +115,7 @@ def test_the_split_is_checked(folder, tmp_path):
 
 
 def test_only_what_the_config_takes_is_checked(folder):
-    pictures.write(folder / "small.png", 8, 9)
+    made_images.write(folder / "small.png", 8, 9)
     assert examine(single(folder, first_k=3), DOWNSAMPLED).problems == []
 
 
@@ -134,12 +134,12 @@ def test_a_check_writes_no_cache(folder):
 
 def test_a_wrapper_that_does_not_fit_is_one_problem(folder, pairs):
     finding = examine(single(folder), PAIRED)
-    assert_problems(finding, "data set 'image-folder' gives single pictures, wrapper 'sr-implicit-paired' wants pairs")
+    assert_problems(finding, "data set 'image-folder' gives single images, wrapper 'sr-implicit-paired' wants pairs")
     assert_problems(examine(pair(*pairs), DOWNSAMPLED), "'paired-image-folders' gives pairs")
 
 
 def test_public_sets_that_are_incomplete_are_noted(tmp_path):
-    root = pictures.folder(tmp_path / "load" / "div2k" / "DIV2K_train_HR", {"0001.png": (40, 40)})
+    root = made_images.folder(tmp_path / "load" / "div2k" / "DIV2K_train_HR", {"0001.png": (40, 40)})
     found = examine(single(root), DOWNSAMPLED)
     assert found.problems == [] and found.notes == [f"{root} holds 1 files; the complete set has 800"]
     assert known_count(tmp_path / "load/benchmark/Urban100/LR_bicubic/X3") == 100
@@ -156,7 +156,7 @@ def test_a_folder_that_several_configs_name_is_decoded_once(folder, monkeypatch)
     spec = Data.model_validate({"dataset": single(folder), "wrapper": DOWNSAMPLED, "batch_size": 1})
     for _ in range(3):
         checker.examine(spec, training=True, batches=True)
-    assert len(read) == 3 + 3  # each picture once, and the first sample of each config
+    assert len(read) == 3 + 3  # each image once, and the first sample of each config
 
 
 def test_known_counts_agree_with_the_names_in_the_configs():
@@ -200,7 +200,7 @@ def test_the_command_says_ok_for_every_data_set(config, pairs, tmp_path):
 
 
 def test_the_command_lists_all_problems_of_all_configs_and_fails(config, folder, tmp_path):
-    pictures.write(folder / "a.png", 8, 9)
+    made_images.write(folder / "a.png", 8, 9)
     truncate(folder / "b.png")
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(config.read_text().replace("epoch_max", "epoch_maximum"))

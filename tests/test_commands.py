@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 import safetensors.numpy
 import yaml
@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(framework, world, trained, t
 # test.py and demo.py
 
 
-def test_test_prints_a_row_per_picture_and_writes_json(framework, world, trained, tmp_path):
+def test_test_prints_a_row_per_image_and_writes_json(framework, world, trained, tmp_path):
     config = write_yaml(tmp_path / "test.yaml", test_config(world))
     model = trained / "epoch-best.safetensors"
     result = process(framework, "test", "--config", config, "--model", model, "--json", tmp_path / "out", inside=True)
@@ -190,7 +190,7 @@ def test_test_prints_a_row_per_picture_and_writes_json(framework, world, trained
     report = json.loads((tmp_path / "out" / "test.json").read_text())
     assert [(row["name"], row["height"], row["width"]) for row in report["rows"]] == [("a", 26, 38), ("b", 30, 42)]
     assert report["psnr"] == pytest.approx(np.mean([row["psnr"] for row in report["rows"]]))
-    assert report["framework"] == framework and report["protocol"] == "benchmark-2" and report["pictures"] == 2
+    assert report["framework"] == framework and report["protocol"] == "benchmark-2" and report["images"] == 2
     assert report["weights"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert re.sub("-dirty$", "", report["commit"] or "") == head()
     lines = result.stdout.splitlines()
@@ -223,7 +223,7 @@ def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_p
     engine = load_tree(framework)()[0](found.model, "cpu")
     engine.load_state(native.State(found.state.parameters))
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
-    bands = list(engine.predict_image(norm.inp(pictures.picture(13, 19)), 22, 32))
+    bands = list(engine.predict_image(norm.inp(made_images.make_image(13, 19)), 22, 32))
     levels = norm.rgb(np.concatenate(bands)) * 255
     written = rgb8.read_image(output)
     # Half a level, and room for a float32 rounding of levels up to 255.
@@ -231,8 +231,8 @@ def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_p
     assert (written != np.floor(levels)).mean() > 0.3  # what truncating would have written
 
 
-def test_an_enlarged_picture_is_not_left_half_filled(say, world, trained, tmp_path):
-    """A picture of several bands: each of them lands in its rows."""
+def test_an_enlarged_image_is_not_left_half_filled(say, world, trained, tmp_path):
+    """An image of several bands: each of them lands in its rows."""
     output, model = tmp_path / "out.png", trained / "epoch-last.safetensors"
     arguments = ["--input", world / "input.png", "--model", model, "--output", output]
     assert say("demo", *arguments, "--resolution", "160,40")[0] == 0
@@ -290,7 +290,7 @@ def test_several_configs_in_one_process_are_one_after_the_other(say, world, trai
     status, out, err = say("test", "--config", *configs, *arguments, "--json", together)
     assert status == 0 and out.count("result: ") == 2, err
     reports = [json.loads((together / f"{config.stem}.json").read_text()) for config in configs]
-    assert [(r["dataset"], r["scale"], r["protocol"], r["pictures"]) for r in reports] == [
+    assert [(r["dataset"], r["scale"], r["protocol"], r["images"]) for r in reports] == [
         ("set9", 2, "benchmark-2", 1),
         ("faces-19-38", 2, None, 1),
     ]

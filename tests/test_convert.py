@@ -103,7 +103,7 @@ def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, mo
     assert (start["name"], start["args"], start["sd"]["state"]) == ("sgd", sgd["args"], {})
 
 
-def test_half_is_half_the_size_and_nearly_the_same_picture(tmp_path, monkeypatch):
+def test_half_is_half_the_size_and_nearly_the_same_image(tmp_path, monkeypatch):
     engine = save_small(tmp_path / "a.safetensors")
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--half")
     for name, array in formats.load(tmp_path / "b.safetensors").state.parameters.items():

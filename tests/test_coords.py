@@ -39,7 +39,7 @@ def test_sizes_without_pixels_are_refused(size):
         coords.check_size(*size)
 
 
-def test_a_picture_of_one_pixel_has_its_centre_in_the_middle():
+def test_an_image_of_one_pixel_has_its_centre_in_the_middle():
     np.testing.assert_array_equal(coords.make_coord((1, 1)), [[0, 0]])
     coords.check_size(1, 1)
 
@@ -97,7 +97,7 @@ def test_weights_sum_to_one_and_stay_finite_everywhere():
 
 
 def test_a_query_on_a_pixel_centre_belongs_to_that_pixel_alone():
-    # Inside the picture: along its border two areas are 1e-9 plus rounding, as the printed equation has it.
+    # Inside the image: along its border two areas are 1e-9 plus rounding, as the printed equation has it.
     coord = coords.make_coord(SIZE).reshape(*SIZE, 2)[1:-1, 1:-1].reshape(1, -1, 2)
     index, _, weight = coords.neighbours(coord, SIZE, 4)
     own = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)[1:-1, 1:-1].reshape(-1)

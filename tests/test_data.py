@@ -3,8 +3,8 @@
 import math
 from collections import Counter
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 from PIL import Image
 from torchvision import transforms
@@ -18,13 +18,13 @@ from liif_core.images import rgb8
 from liif_torch.datasets import make_loader
 
 
-class Pictures:
-    """A data set of pictures in memory, in which colour tells the place: red is the row, green the column."""
+class Images:
+    """A data set of images in memory, in which colour tells the place: red is the row, green the column."""
 
     def __init__(self, *sizes):
         self.images = []
         for number, (height, width) in enumerate(sizes):
-            image = pictures.picture(height, width, seed=number)
+            image = made_images.make_image(height, width, seed=number)
             image[..., 0] = np.arange(height)[:, None]
             image[..., 1] = np.arange(width)
             self.images.append(image)
@@ -39,8 +39,8 @@ class Pictures:
         return f"p{index}"
 
 
-class Pairs(Pictures):
-    """Low-resolution pictures, and high-resolution ones in which each pixel is a block of scale x scale."""
+class Pairs(Images):
+    """Low-resolution images, and high-resolution ones in which each pixel is a block of scale x scale."""
 
     def __init__(self, scale, *sizes):
         super().__init__(*sizes)
@@ -56,7 +56,7 @@ DOWNSAMPLED = {"inp_size": 8, "scale_max": 4, "augment": True, "sample_q": 50}
 
 
 def wrap(dataset=None, name="sr-implicit-downsampled", seed=0, training=True, **arguments):
-    dataset = dataset if dataset is not None else Pictures(*SIZES * 4)
+    dataset = dataset if dataset is not None else Images(*SIZES * 4)
     return WRAPPERS.make({"name": name, "args": arguments}, dataset=dataset, seed=seed, training=training)
 
 
@@ -87,7 +87,7 @@ def test_a_sample_is_a_pure_function_of_seed_epoch_and_index():
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 4}, {"index": 3}])
 def test_seed_epoch_and_index_all_matter(other):
     place = {"seed": 0, "epoch": 3, "index": 0} | other
-    dataset = Pictures(*[(41, 67)] * 4)
+    dataset = Images(*[(41, 67)] * 4)
     dataset.images[3] = dataset.images[0]
     first = wrap(dataset, **DOWNSAMPLED).sample(0, 3)
     second = wrap(dataset, seed=place["seed"], **DOWNSAMPLED).sample(place["index"], place["epoch"])
@@ -131,14 +131,14 @@ def test_validation_crops_are_not_training_crops():
 
 def test_flips_are_the_eight_symmetries_equally_often():
     rng = np.random.default_rng(0)
-    image = pictures.picture(3, 3)
+    image = made_images.make_image(3, 3)
     seen = Counter(sampling.flip(image, *sampling.flips(rng)).tobytes() for _ in range(4000))
     assert len(seen) == 8
     assert min(seen.values()) > 500 - 4 * math.sqrt(4000 / 8 * 7 / 8)  # four standard deviations
 
 
 def test_flip_names_what_it_does():
-    image = pictures.picture(4, 6)
+    image = made_images.make_image(4, 6)
     np.testing.assert_array_equal(sampling.flip(image, True, False, False), np.flipud(image))
     np.testing.assert_array_equal(sampling.flip(image, False, True, False), np.fliplr(image))
     np.testing.assert_array_equal(sampling.flip(image, False, False, True), image.transpose(1, 0, 2))
@@ -172,8 +172,8 @@ def unflipped(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_a_downsampled_crop_is_cut_from_its_picture_and_shrunk_by_pillow(augment):
-    dataset = Pictures(*SIZES)
+def test_a_downsampled_crop_is_cut_from_its_image_and_shrunk_by_pillow(augment):
+    dataset = Images(*SIZES)
     wrapper = wrap(dataset, inp_size=8, scale_min=1.5, scale_max=4, augment=augment)
     scales, corners, turned = [], set(), 0
     for epoch in range(60):
@@ -211,8 +211,8 @@ def test_a_paired_crop_is_the_same_place_in_both(scale, augment):
 
 @pytest.mark.parametrize("size", [(41, 67), (67, 41), (48, 20)])
 @pytest.mark.parametrize("scale", [2, 3, 3.7, 6, 12])
-def test_a_whole_picture_keeps_height_and_width_in_order(size, scale):
-    dataset = Pictures(size)
+def test_a_whole_image_keeps_height_and_width_in_order(size, scale):
+    dataset = Images(size)
     low, high = wrap(dataset, scale_min=scale, training=False).pair(0)
     height, width = (math.floor(side / scale + 1e-9) for side in size)
     assert low.shape == (height, width, 3)
@@ -223,9 +223,9 @@ def test_a_whole_picture_keeps_height_and_width_in_order(size, scale):
 
 
 @pytest.mark.parametrize(("size", "scale"), [((41, 67), 2), ((90, 50), 6), ((33, 100), 3.7)])
-def test_whole_pictures_equal_torchvisions_path(size, scale):
+def test_whole_images_equal_torchvisions_path(size, scale):
     """Upstream reads with ToTensor and shrinks with ToPILImage, Resize(bicubic), ToTensor; size is (h, w) there."""
-    dataset = Pictures(size)
+    dataset = Images(size)
     low, high = wrap(dataset, scale_min=scale, training=False).pair(0)
     tensor = transforms.ToTensor()(Image.fromarray(dataset[0]))[:, : high.shape[0], : high.shape[1]]
     resize = transforms.Resize(low.shape[:2], transforms.InterpolationMode.BICUBIC)
@@ -235,14 +235,14 @@ def test_whole_pictures_equal_torchvisions_path(size, scale):
 
 
 def test_crops_equal_torchvisions_path():
-    low, high = wrap(Pictures((41, 67)), inp_size=8, scale_min=3.3).pair(0, epoch=2)
+    low, high = wrap(Images((41, 67)), inp_size=8, scale_min=3.3).pair(0, epoch=2)
     tensor = transforms.ToTensor()(high.copy())
     resize = transforms.Resize(8, transforms.InterpolationMode.BICUBIC)  # one number, as upstream gives it for crops
     wanted = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
     np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), wanted.numpy())
 
 
-def test_paired_whole_pictures_cut_what_the_low_resolution_does_not_cover():
+def test_paired_whole_images_cut_what_the_low_resolution_does_not_cover():
     class Larger(Pairs):
         def __getitem__(self, index):
             low, high = super().__getitem__(index)
@@ -253,7 +253,7 @@ def test_paired_whole_pictures_cut_what_the_low_resolution_does_not_cover():
 
 
 def test_queries_are_pixels_of_the_high_resolution_crop():
-    wrapper = wrap(Pictures((41, 67)), inp_size=8, scale_min=2.5, augment=True, sample_q=60)
+    wrapper = wrap(Images((41, 67)), inp_size=8, scale_min=2.5, augment=True, sample_q=60)
     sample = wrapper.sample(0, epoch=4)
     low, high = wrapper.pair(0, epoch=4)
     np.testing.assert_array_equal(sample["inp"], low)
@@ -268,7 +268,7 @@ def test_queries_are_pixels_of_the_high_resolution_crop():
 
 
 def test_without_sample_q_all_pixels_come_in_order():
-    sample = wrap(Pictures((41, 67)), scale_min=2, training=False).sample(0)
+    sample = wrap(Images((41, 67)), scale_min=2, training=False).sample(0)
     assert sample["inp"].shape == (20, 33, 3)
     np.testing.assert_array_equal(sample["coord"], coords.make_coord((40, 66)))
     np.testing.assert_array_equal(sample["cell"], np.float32([2 / 40, 2 / 66]))
@@ -283,9 +283,9 @@ def test_without_sample_q_all_pixels_come_in_order():
         ({"scale_min": 50}, "41x67: too small for x50"),
     ],
 )
-def test_pictures_that_are_too_small_are_named(arguments, message):
+def test_images_that_are_too_small_are_named(arguments, message):
     with pytest.raises(UserError, match=message):
-        wrap(Pictures((41, 67)), **arguments).sample(0)
+        wrap(Images((41, 67)), **arguments).sample(0)
 
 
 @pytest.mark.parametrize("scales", [{"scale_min": 0.5}, {"scale_min": 3, "scale_max": 2}])
@@ -296,9 +296,9 @@ def test_impossible_scales_are_refused(scales):
 
 @pytest.mark.parametrize("size", [(20, 30), (29, 29), (29, 20), (20, 29), (22, 20), (9, 9), (10, 11)])
 def test_pairs_must_differ_by_one_integer_factor(size):
-    class Odd(Pictures):
+    class Odd(Images):
         def __getitem__(self, index):
-            return pictures.picture(10, 10), pictures.picture(*size)
+            return made_images.make_image(10, 10), made_images.make_image(*size)
 
     with pytest.raises(UserError, match="do not differ by one integer factor"):
         wrap(Odd((1, 1)), "sr-implicit-paired").pair(0)
@@ -306,7 +306,7 @@ def test_pairs_must_differ_by_one_integer_factor(size):
 
 @pytest.mark.parametrize(("low", "high"), [((160, 240), (321, 481)), ((80, 120), (323, 480)), ((10, 11), (10, 11))])
 def test_pairs_may_have_what_is_left_of_a_division(low, high):
-    wrap(Pictures((1, 1)), "sr-implicit-paired").check(0, low, high)
+    wrap(Images((1, 1)), "sr-implicit-paired").check(0, low, high)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -407,9 +407,9 @@ def test_varied_samples_make_a_batch():
 
 
 def test_varied_pairs_of_different_aspect_are_refused():
-    class Odd(Pictures):
+    class Odd(Images):
         def __getitem__(self, index):
-            return pictures.picture(10, 10), pictures.picture(20, 30)
+            return made_images.make_image(10, 10), made_images.make_image(20, 30)
 
     with pytest.raises(UserError, match="10x10 and high resolution 20x30 differ in aspect"):
         wrap(Odd((1, 1)), **VARIED).pair(0)
@@ -435,7 +435,7 @@ def test_varied_arguments_are_checked(arguments):
     ],
 )
 def test_a_check_tells_from_sizes_what_some_sample_would_lack(wrapper, sizes, message):
-    checker = wrap(Pictures((1, 1)), **wrapper)
+    checker = wrap(Images((1, 1)), **wrapper)
     with pytest.raises(UserError, match=message):
         checker.check(0, *sizes)
     checker.check(0, *[(50 * (number + 1), 100 * (number + 1)) for number in range(len(sizes))])
@@ -443,7 +443,7 @@ def test_a_check_tells_from_sizes_what_some_sample_would_lack(wrapper, sizes, me
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_processes_together_have_the_batches_of_one(ranks):
-    wrapper = wrap(Pictures(*SIZES * 3), **DOWNSAMPLED)  # the last batch has one sample
+    wrapper = wrap(Images(*SIZES * 3), **DOWNSAMPLED)  # the last batch has one sample
     alone = list(Batches(wrapper, 4, 7, 3))
     several = [Batches(wrapper, 4, 7, 3, 0, rank, ranks) for rank in range(ranks)]
     for k, batch in enumerate(alone):

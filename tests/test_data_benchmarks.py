@@ -1,4 +1,4 @@
-"""The benchmarks of loading run, with few pictures, and print what they promise. Upstream's code is not needed."""
+"""The benchmarks of loading run, with few images, and print what they promise. Upstream's code is not needed."""
 
 import sys
 
@@ -14,15 +14,13 @@ def table(name: str, *arguments: str) -> list[list[str]]:
 
 
 def test_loading():
-    rows = table("loading", "--pictures", "1", "--runs", "1")
+    rows = table("loading", "--images", "1", "--runs", "1")
     assert [row[0] for row in rows] == ["ours, `in_memory`", "ours, `bin`"]
     assert rows[0][2] == rows[0][4] == "1.00"
     assert all(float(cell) > 0 for row in rows for cell in row[1:])
 
 
 def test_memory_of_loading():
-    """Seven pictures of 8.3 MB more than in the run without: all the page cache's, nothing the processes' own."""
-    anonymous, page_cache, _, _ = (
-        float(row[3]) for row in table("loading_memory", "--pictures", "8", "--workers", "1")
-    )
+    """Seven images of 8.3 MB more than in the run without: all the page cache's, nothing the processes' own."""
+    anonymous, page_cache, _, _ = (float(row[3]) for row in table("loading_memory", "--images", "8", "--workers", "1"))
     assert anonymous < 20 and page_cache > 35

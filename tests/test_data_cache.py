@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -34,7 +34,7 @@ def image_folder(root, **arguments):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("LIIF_CACHE", raising=False)
-    root = pictures.folder(tmp_path / "pictures", SIZES)
+    root = made_images.folder(tmp_path / "images", SIZES)
     Image.open(root / "grey.png").convert("L").save(root / "grey.png")
     return root
 
@@ -84,13 +84,13 @@ def test_it_is_made_once_for_all_configs_of_a_folder(folder, tmp_path, builds):
 def test_a_changed_folder_is_cached_anew(folder, change, builds):
     image_folder(folder)
     if change == "new":
-        pictures.write(folder / "d.png", 4, 3)
+        made_images.write(folder / "d.png", 4, 3)
     elif change == "gone":
         (folder / "b.png").unlink()
     elif change == "renamed":
         (folder / "b.png").rename(folder / "z.png")
     elif change == "repainted":
-        Image.fromarray(pictures.picture(9, 13, seed=77)).save(folder / "b.png")
+        Image.fromarray(made_images.make_image(9, 13, seed=77)).save(folder / "b.png")
     else:
         stat = (folder / "b.png").stat()
         os.utime(folder / "b.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
@@ -143,7 +143,7 @@ def test_what_a_killed_process_left_is_not_used_and_goes(folder, builds):
 def test_an_interruption_leaves_nothing_half_and_keeps_the_old_cache(folder, monkeypatch):
     image_folder(folder)
     before = {path.name: path.read_bytes() for path in beside(folder).iterdir()}
-    pictures.write(folder / "d.png", 4, 3)
+    made_images.write(folder / "d.png", 4, 3)
     monkeypatch.setattr(bin_cache.rgb8, "read_image", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         image_folder(folder)
@@ -167,7 +167,7 @@ print(*(int(dataset[i].sum()) for i in range(len(dataset))), sep=",")
 
 def test_two_processes_at_once_make_it_once_and_read_the_same(tmp_path, monkeypatch):
     monkeypatch.delenv("LIIF_CACHE", raising=False)
-    root = pictures.folder(tmp_path / "many", {f"{number}.png": (240, 320) for number in range(40)})
+    root = made_images.folder(tmp_path / "many", {f"{number}.png": (240, 320) for number in range(40)})
     command = [sys.executable, "-c", READ, str(ROOT), str(root)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0].splitlines() for process in processes]
@@ -201,7 +201,7 @@ def test_without_locks_two_builders_do_not_harm_each_other(folder, monkeypatch):
 def test_a_reader_keeps_its_pixels_while_the_cache_is_made_anew(folder):
     old = image_folder(folder)
     before = [old[index].copy() for index in range(5)]
-    Image.fromarray(pictures.picture(9, 13, seed=77)).save(folder / "b.png")
+    Image.fromarray(made_images.make_image(9, 13, seed=77)).save(folder / "b.png")
     image_folder(folder)
     for index in range(5):
         np.testing.assert_array_equal(old[index], before[index])
@@ -235,7 +235,7 @@ def test_worker_processes_read_the_same(folder, method):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_samples_are_the_same_bits(tmp_path, workers):
-    root = pictures.folder(tmp_path / "train", {"a.png": (41, 67), "b.png": (52, 38), "c.png": (60, 44)})
+    root = made_images.folder(tmp_path / "train", {"a.png": (41, 67), "b.png": (52, 38), "c.png": (60, 44)})
     wrapper = {"name": "sr-implicit-downsampled", "args": {"inp_size": 8, "scale_max": 4, "sample_q": 30}}
     wrapper["args"]["augment"] = True
     found = {}
@@ -250,7 +250,7 @@ def test_training_samples_are_the_same_bits(tmp_path, workers):
 
 
 class Watched:
-    """In place of a wrapper: each sample reads a whole picture and tells what the process holds, in bytes."""
+    """In place of a wrapper: each sample reads a whole image and tells what the process holds, in bytes."""
 
     training = False
 
@@ -269,12 +269,12 @@ class Watched:
 
 
 @pytest.mark.parametrize("cache", ["bin", "in_memory"])
-def test_workers_read_all_pictures_and_copy_none(tmp_path, cache):
+def test_workers_read_all_images_and_copy_none(tmp_path, cache):
     """Two workers read 9 MB each; what either has for itself hardly grows."""
     root = tmp_path / "train"
     root.mkdir()
     for number in range(8):
-        Image.fromarray(pictures.picture(800, 950, seed=number)).save(root / f"{number}.bmp")
+        Image.fromarray(made_images.make_image(800, 950, seed=number)).save(root / f"{number}.bmp")
     dataset = image_folder(root, cache=cache)
     wanted = [int(dataset[index].sum()) for index in range(8)]
     found = list(make_loader(Batches(Watched(dataset), 1), 2))
@@ -316,18 +316,18 @@ def test_a_view_cannot_be_written(folder):
         image_folder(folder)[0][0, 0, 0] = 1
 
 
-# Broken pictures
+# Broken images
 
 
 @pytest.fixture
 def broken(folder):
     content = (folder / "b.png").read_bytes()
     (folder / "b.png").write_bytes(content[: len(content) * 2 // 3])
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
-def test_broken_pictures_are_named_or_left_out(broken, capsys, builds):
+def test_broken_images_are_named_or_left_out(broken, capsys, builds):
     with pytest.raises(UserError, match=r"b.png as an image .*\(and 1 more\).*skip_broken: true"):
         image_folder(broken)
     dataset = image_folder(broken, skip_broken=True)
@@ -337,27 +337,27 @@ def test_broken_pictures_are_named_or_left_out(broken, capsys, builds):
     assert len(builds) == 1  # what is broken is remembered, too
 
 
-def test_broken_pictures_outside_the_split_do_no_harm(broken, tmp_path):
+def test_broken_images_outside_the_split_do_no_harm(broken, tmp_path):
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["a.png", "c.bmp"]}))
     assert len(image_folder(broken, split_file=str(split), split_key="train")) == 2
 
 
-def test_a_mended_picture_is_seen(broken):
+def test_a_mended_image_is_seen(broken):
     assert len(image_folder(broken, skip_broken=True)) == 4
-    pictures.write(broken / "b.png", 9, 13)
+    made_images.write(broken / "b.png", 9, 13)
     assert len(image_folder(broken, skip_broken=True)) == 5
 
 
-def test_a_folder_without_any_picture(tmp_path):
+def test_a_folder_without_any_image(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no images in"):
         image_folder(tmp_path / "empty")
 
 
-def test_pairs_with_a_broken_picture(tmp_path):
-    low = pictures.folder(tmp_path / "low", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
-    high = pictures.folder(tmp_path / "high", {"a.png": (10, 14), "b.png": (12, 10), "c.png": (8, 18)})
+def test_pairs_with_a_broken_image(tmp_path):
+    low = made_images.folder(tmp_path / "low", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
+    high = made_images.folder(tmp_path / "high", {"a.png": (10, 14), "b.png": (12, 10), "c.png": (8, 18)})
     (low / "ax2.png").write_bytes((low / "ax2.png").read_bytes()[:60])
     arguments = {"root_path_1": str(low), "root_path_2": str(high), "cache": "bin", "skip_broken": True}
     dataset = DATASETS.make({"name": "paired-image-folders", "args": arguments})
@@ -366,7 +366,7 @@ def test_pairs_with_a_broken_picture(tmp_path):
 
 
 def test_a_split_that_reaches_into_another_folder_is_refused(folder, tmp_path):
-    pictures.write(folder / "deeper" / "d.png", 4, 4)
+    made_images.write(folder / "deeper" / "d.png", 4, 4)
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["a.png", "deeper/d.png"]}))
     with pytest.raises(UserError, match="deeper/d.png needs cache: none"):
@@ -379,11 +379,11 @@ def test_a_split_that_reaches_into_another_folder_is_refused(folder, tmp_path):
 
 def test_the_environment_says_where(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LIIF_CACHE", str(tmp_path / "elsewhere"))
-    other = pictures.folder(tmp_path / "another" / "pictures", {"a.png": (3, 4)})
+    other = made_images.folder(tmp_path / "another" / "images", {"a.png": (3, 4)})
     assert image_folder(folder)[1].shape == (11, 8, 3)
     assert image_folder(other)[0].shape == (3, 4, 3)  # of the same name, and yet not mistaken
     assert not beside(folder).exists() and not beside(other).exists()
-    assert len(list((tmp_path / "elsewhere").glob("pictures-*/index.json"))) == 2
+    assert len(list((tmp_path / "elsewhere").glob("images-*/index.json"))) == 2
 
 
 def test_beside_a_folder_that_cannot_be_written_the_home_folder_takes_it(folder, tmp_path, monkeypatch, builds):
@@ -399,7 +399,7 @@ def test_beside_a_folder_that_cannot_be_written_the_home_folder_takes_it(folder,
     image_folder(folder)
     image_folder(folder)
     assert not beside(folder).exists()
-    assert len(list((home / ".cache" / "liif").glob("pictures-*/index.json"))) == 1
+    assert len(list((home / ".cache" / "liif").glob("images-*/index.json"))) == 1
     assert builds == [folder]
 
 
@@ -430,8 +430,8 @@ def test_a_disk_that_is_full_is_one_sentence_and_nothing_half(folder):
     assert [path.name for path in beside(folder).iterdir()] == ["lock"]
 
 
-def test_building_holds_one_picture_at_a_time(tmp_path):
-    """Thirty pictures of 6 MB go through a process that may grow by much less than their sum."""
+def test_building_holds_one_image_at_a_time(tmp_path):
+    """Thirty images of 6 MB go through a process that may grow by much less than their sum."""
     root = tmp_path / "many"
     root.mkdir()
     large = np.zeros((1200, 1700, 3), np.uint8)
@@ -449,5 +449,5 @@ bin_cache.open_folder(Path({str(root)!r}))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-    assert grown < 60_000  # kB; the pictures together have 184 MB
+    assert grown < 60_000  # kB; the images together have 184 MB
     assert rgb8.read_size(root / "0.png") == (1200, 1700)

@@ -1,10 +1,10 @@
-"""Folders as they are: names, splits, pairs, broken files; pictures in and out."""
+"""Folders as they are: names, splits, pairs, broken files; images in and out."""
 
 import json
 import shutil
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 from PIL import Image
 
@@ -21,7 +21,7 @@ def image_folder(root, **arguments):
 @pytest.fixture
 def folder(tmp_path):
     sizes = {"b.png": (9, 13), "a.png": (11, 8), "10.jpg": (7, 20), "c.bmp": (6, 6)}
-    return pictures.folder(tmp_path / "pictures", sizes)
+    return made_images.folder(tmp_path / "images", sizes)
 
 
 def test_a_folder_is_sorted_and_leaves_hidden_files_and_folders_out(folder):
@@ -84,16 +84,16 @@ def test_a_truncated_image_is_named_or_left_out(folder, cache, capsys):
 
 
 def test_a_file_that_is_no_image_is_named_at_once_or_left_out(folder):
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     with pytest.raises(UserError, match="notes.txt is not a readable image.*skip_broken"):
         image_folder(folder)
     assert len(image_folder(folder, skip_broken=True)) == 4
 
 
 @pytest.mark.parametrize("cache", ["none", "in_memory"])
-def test_a_broken_picture_takes_its_partner_along(tmp_path, cache):
-    low = pictures.folder(tmp_path / "low", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
-    high = pictures.folder(tmp_path / "high", {"a.png": (10, 14), "b.png": (12, 10), "c.png": (8, 18)})
+def test_a_broken_image_takes_its_partner_along(tmp_path, cache):
+    low = made_images.folder(tmp_path / "low", {"ax2.png": (5, 7), "bx2.png": (6, 5), "cx2.png": (4, 9)})
+    high = made_images.folder(tmp_path / "high", {"a.png": (10, 14), "b.png": (12, 10), "c.png": (8, 18)})
     truncate(low / "ax2.png")
     truncate(high / "c.png")
     dataset = paired_folders(low, high, cache=cache, skip_broken=True)
@@ -121,7 +121,7 @@ def test_a_folder_without_images_and_a_folder_that_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{"repeat": 0}, {"repeat": -1}, {"first_k": 0}, {"first_k": -1}])
-def test_numbers_that_leave_no_picture_are_refused(folder, arguments):
+def test_numbers_that_leave_no_image_are_refused(folder, arguments):
     with pytest.raises(UserError, match=f"'{next(iter(arguments))}'"):
         image_folder(folder, **arguments)
 
@@ -134,8 +134,8 @@ def paired_folders(low, high, **arguments):
 def test_pairs_go_by_name_whatever_the_suffix_does_to_their_order(tmp_path):
     # As text 1.png comes before 10.png, but 10x2.png before 1x2.png.
     names = ["1", "10", "2", "a", "a-b"]
-    high = pictures.folder(tmp_path / "HR", {f"{name}.png": (8, 2 * i + 4) for i, name in enumerate(names)})
-    low = pictures.folder(tmp_path / "LR", {f"{name}x2.png": (4, i + 2) for i, name in enumerate(names)})
+    high = made_images.folder(tmp_path / "HR", {f"{name}.png": (8, 2 * i + 4) for i, name in enumerate(names)})
+    low = made_images.folder(tmp_path / "LR", {f"{name}x2.png": (4, i + 2) for i, name in enumerate(names)})
     dataset = paired_folders(low, high)
     assert sorted(dataset.name(i) for i in range(5)) == sorted(names)
     for index in range(5):
@@ -146,8 +146,8 @@ def test_pairs_go_by_name_whatever_the_suffix_does_to_their_order(tmp_path):
 
 
 def test_folders_that_do_not_pair_up_name_the_odd_one_out(tmp_path):
-    high = pictures.folder(tmp_path / "HR", {"a.png": (8, 8), "b.png": (8, 8)})
-    low = pictures.folder(tmp_path / "LR", {"ax2.png": (4, 4), "cx2.png": (4, 4)})
+    high = made_images.folder(tmp_path / "HR", {"a.png": (8, 8), "b.png": (8, 8)})
+    low = made_images.folder(tmp_path / "LR", {"ax2.png": (4, 4), "cx2.png": (4, 4)})
     with pytest.raises(UserError, match=r"do not pair up: no partner for b.png, cx2.png"):
         paired_folders(low, high)
     (low / "cx2.png").unlink()
@@ -185,11 +185,11 @@ def test_a_data_set_and_a_wrapper_that_do_not_fit_are_refused_before_anything_is
     assert all(part in message.partition(": take ")[2] for part in fit)
 
 
-# Pictures in and out
+# Images in and out
 
 
 def test_modes_become_rgb(tmp_path):
-    grey = Image.fromarray(pictures.picture(5, 7)[..., 0])
+    grey = Image.fromarray(made_images.make_image(5, 7)[..., 0])
     for mode in ("L", "LA", "P", "1", "RGBA", "CMYK"):
         path = tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
         grey.convert(mode).save(path)
@@ -199,8 +199,8 @@ def test_modes_become_rgb(tmp_path):
     np.testing.assert_array_equal(rgb8.read_image(tmp_path / "16.png")[..., 0], sixteen >> 8)
 
 
-def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
-    image = pictures.picture(20, 10)
+def test_an_image_that_lies_on_its_side_is_turned(tmp_path):
+    image = made_images.make_image(20, 10)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
@@ -209,12 +209,12 @@ def test_a_picture_that_lies_on_its_side_is_turned(tmp_path):
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
-def test_the_size_from_the_header_is_that_of_the_picture_read(tmp_path, ending, orientation):
+def test_the_size_from_the_header_is_that_of_the_image_read(tmp_path, ending, orientation):
     exif = Image.Exif()
     if orientation:
         exif[0x0112] = orientation
     path = tmp_path / f"a.{ending}"
-    Image.fromarray(pictures.picture(20, 13)).save(path, exif=exif)
+    Image.fromarray(made_images.make_image(20, 13)).save(path, exif=exif)
     size = rgb8.read_size(path)
     assert size == rgb8.read_image(path).shape[:2] == ((13, 20) if orientation in (6, 8) else (20, 13))
 
@@ -232,7 +232,7 @@ def test_numbers_are_rounded_not_truncated():
 
 
 def test_writing_and_reading_back(tmp_path):
-    image = pictures.picture(5, 9)
+    image = made_images.make_image(5, 9)
     rgb8.write_image(tmp_path / "new" / "a.png", image)
     np.testing.assert_array_equal(rgb8.read_image(tmp_path / "new" / "a.png"), image)
 

@@ -1,7 +1,7 @@
 """Samples and normalised batches are the bits of the plain formulation, whatever the fast path does to get there."""
 
+import made_images
 import numpy as np
-import pictures
 import plain_samples
 import pytest
 
@@ -17,14 +17,14 @@ VARIED = "sr-implicit-uniform-varied"
 
 
 class Singles:
-    """Pictures that nobody may write to, like those of a memory map."""
+    """Images that nobody may write to, like those of a memory map."""
 
     def __init__(self, scale=1, left_over=0):
         self.scale, self.left_over = scale, left_over
-        self.images = [self.picture(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
+        self.images = [self.image(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
 
-    def picture(self, height, width, seed):
-        image = pictures.picture(self.scale * height + self.left_over, self.scale * width + self.left_over, seed)
+    def image(self, height, width, seed):
+        image = made_images.make_image(self.scale * height + self.left_over, self.scale * width + self.left_over, seed)
         image.flags.writeable = False
         return image
 
@@ -42,7 +42,7 @@ class Pairs(Singles):
     """With a low resolution beside; the high one has `left_over` rows and columns more than the factor."""
 
     def __getitem__(self, index):
-        return pictures.picture(*SIZES[index % len(SIZES)], seed=77), super().__getitem__(index)
+        return made_images.make_image(*SIZES[index % len(SIZES)], seed=77), super().__getitem__(index)
 
 
 CASES = [
@@ -84,7 +84,7 @@ def test_samples_and_pairs_are_the_bits_of_the_plain_formulation(name, dataset, 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_of_a_memory_mapped_folder_are_stacked_plain_samples(tmp_path, workers):
-    root = pictures.folder(tmp_path / "train", {f"{number}.png": size for number, size in enumerate(SIZES)})
+    root = made_images.folder(tmp_path / "train", {f"{number}.png": size for number, size in enumerate(SIZES)})
     spec = {
         "dataset": {"name": "image-folder", "args": {"root_path": str(root), "cache": "bin", "repeat": 3}},
         "wrapper": {
@@ -111,7 +111,7 @@ def test_normalised_are_the_bits_of_value_over_255_minus_sub_over_div(sub, div):
     normalisation = Normalisation(DataNorm.model_validate({"inp": norm, "gt": norm}))
     sub32, div32 = np.float32(sub), np.float32(div)
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
-    images = np.concatenate([levels, pictures.picture(16, 16)[None], levels[:, ::-1]])
+    images = np.concatenate([levels, made_images.make_image(16, 16)[None], levels[:, ::-1]])
     wanted = (images.astype(np.float32) / np.float32(255) - sub32) / div32
     batch = {"inp": images, "gt": images.reshape(3, 256, 3), "coord": np.zeros((3, 256, 2), np.float32)}
     found = normalisation.batch(batch)

@@ -1,6 +1,6 @@
-"""demo.py as people type it: one picture, folders, names, sizes, what stops it, and how little memory it may have.
+"""demo.py as people type it: one image, folders, names, sizes, what stops it, and how little memory it may have.
 
-What becomes of the kinds of pictures is in test_picture.py, odd arguments in test_bad_input.py and test_fuzz_demo.py.
+What becomes of the kinds of images is in test_image.py, odd arguments in test_bad_input.py and test_fuzz_demo.py.
 """
 
 import os
@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import PIL.Image
 import pytest
 from conftest import ROOT
@@ -19,7 +19,7 @@ from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.images import rgb8, vips
-from liif_core.images.image import Picture
+from liif_core.images.image import ImageData
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import upscale
 from liif_core.inference.network import Network
@@ -63,13 +63,13 @@ def test_a_size_in_four_ways_and_a_name_by_itself(demo, world, tmp_path, argumen
 
 
 def folder_of_six(place: Path) -> Path:
-    """Three good pictures, one of them below, a broken one, an empty one and a text."""
-    pictures.folder(place / "in", {"a.png": (13, 19), "b.jpg": (13, 19)})
-    pictures.folder(place / "in" / "deep", {"c.png": (13, 19)})
+    """Three good images, one of them below, a broken one, an empty one and a text."""
+    made_images.folder(place / "in", {"a.png": (13, 19), "b.jpg": (13, 19)})
+    made_images.folder(place / "in" / "deep", {"c.png": (13, 19)})
     whole = (place / "in" / "a.png").read_bytes()
     (place / "in" / "broken.png").write_bytes(whole[: len(whole) // 2])
     (place / "in" / "empty.jpg").write_bytes(b"")
-    (place / "in" / "notes.txt").write_text("not a picture")
+    (place / "in" / "notes.txt").write_text("not an image")
     return place / "in"
 
 
@@ -106,27 +106,27 @@ def test_a_folder_of_results_is_filled_up(demo, tmp_path):
 
 
 def test_names_formats_and_what_is_refused(demo, world, tmp_path):
-    picture = tmp_path / "p.png"
-    shutil.copy(world / "input.png", picture)
-    before = picture.read_bytes()
-    assert demo(picture, "-s", 2, "--suffix", "_large", "--ext", "webp")[0] == 0
+    image = tmp_path / "p.png"
+    shutil.copy(world / "input.png", image)
+    before = image.read_bytes()
+    assert demo(image, "-s", 2, "--suffix", "_large", "--ext", "webp")[0] == 0
     assert listing(tmp_path) == ["p.png", "p_large.webp"]
-    pictures.folder(tmp_path / "two", {"p.jpg": (13, 19)})
+    made_images.folder(tmp_path / "two", {"p.jpg": (13, 19)})
     for message, arguments in (
-        ("would replace", [picture, "--suffix", "", "--overwrite"]),
-        ("would replace", [picture, "-o", "p.png", "--overwrite"]),
-        ("would both become", [picture, "two/p.jpg", "-o", "out", "--ext", "png"]),
-        ("names another format", [picture, "-o", "x.png", "--ext", "jpg"]),
+        ("would replace", [image, "--suffix", "", "--overwrite"]),
+        ("would replace", [image, "-o", "p.png", "--overwrite"]),
+        ("would both become", [image, "two/p.jpg", "-o", "out", "--ext", "png"]),
+        ("names another format", [image, "-o", "x.png", "--ext", "jpg"]),
         ("no such image: nowhere.png", ["nowhere.png"]),
-        ("no pictures in empty: looked for .png", ["empty"]),
-        ("which picture. name a file", []),
-        ("--tile -3: a side in pixels is wanted", [picture, "--tile=-3"]),
-        ("--tile wide: a side in pixels is wanted", [picture, "--tile", "wide"]),
+        ("no images in empty: looked for .png", ["empty"]),
+        ("which image. name a file", []),
+        ("--tile -3: a side in pixels is wanted", [image, "--tile=-3"]),
+        ("--tile wide: a side in pixels is wanted", [image, "--tile", "wide"]),
     ):
         (tmp_path / "empty").mkdir(exist_ok=True)
         status, _, err = demo(*arguments, "-s", 2)
-        assert status == 2 and message.replace("which picture.", "which picture?") in err, err
-    assert picture.read_bytes() == before
+        assert status == 2 and message.replace("which image.", "which image?") in err, err
+    assert image.read_bytes() == before
 
 
 def test_compare_draws_bicubic_beside(demo, world, tmp_path):
@@ -137,7 +137,7 @@ def test_compare_draws_bicubic_beside(demo, world, tmp_path):
     assert np.array_equal(page[-39:, -57:], rgb8.read_image(tmp_path / "o.png"))
 
 
-def test_a_film_is_made_of_one_picture(demo, world, tmp_path):
+def test_a_film_is_made_of_one_image(demo, world, tmp_path):
     arguments = [world / "input.png", "--zoom", 3, "--seconds", 0.5, "--fps", 6, "--resolution", "12,16"]
     status, out, err = demo(*arguments, "-o", "f.gif")
     assert status == 0, err
@@ -147,7 +147,7 @@ def test_a_film_is_made_of_one_picture(demo, world, tmp_path):
     assert demo(*arguments, "-o", "f.gif")[0] == 2
     assert demo(*arguments, "-o", "f.gif", "--skip-existing")[0] == 0
     for message, more in (
-        ("film of one picture", [world / "HR" / "a.png"]),
+        ("film of one image", [world / "HR" / "a.png"]),
         ("--scale does not go with --zoom", ["--scale", 2]),
         ("--centre '1;2'", ["--centre", "1;2"]),
         ("accepted are .gif and .mp4", ["-o", "f.png"]),
@@ -159,13 +159,13 @@ def test_a_film_is_made_of_one_picture(demo, world, tmp_path):
 # Squares
 
 
-def test_squares_give_the_picture_that_the_whole_gives(framework, trained):
+def test_squares_give_the_image_that_the_whole_gives(framework, trained):
     """Tolerance: see test_tiling.py."""
     found = formats.load(trained / "epoch-last.safetensors")
     engine = load_tree(framework)()[0](found.model)
     native.restore(engine, found.state, "test")
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
-    image = pictures.picture(41, 67)
+    image = made_images.make_image(41, 67)
     whole, squares = (Network(engine, norm, tile)(image, 95, 150) for tile in (0, 16))
     assert np.abs(whole - squares).max() <= 1e-5
 
@@ -196,7 +196,7 @@ REFUSED = [
 def test_too_little_memory_leads_to_smaller_squares(error):
     network, done = Scarce(100, error), []
     result = np.zeros((600, 2000, 3), np.uint8)
-    upscale.enlarge(network, Picture(np.zeros((300, 1000, 3), np.uint8)), result, done.append)
+    upscale.enlarge(network, ImageData(np.zeros((300, 1000, 3), np.uint8)), result, done.append)
     assert network.tried == [None, 500, 250, 125, 62] and network.tile is None
     assert (result[1:] == 255).all() and (result[0] == 0).all()
     assert sum(done) == 600 * 2000 and min(done) < 0
@@ -206,13 +206,13 @@ def test_too_little_memory_leads_to_smaller_squares(error):
 def test_no_memory_at_all_is_one_sentence(halo):
     network = Scarce(0, MemoryError(), halo)
     with pytest.raises(UserError, match="not enough memory to enlarge 30x40 pixels: .*(16 pixels|see it whole)"):
-        upscale.enlarge(network, Picture(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
+        upscale.enlarge(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
 
 
 def test_another_error_is_not_called_one_of_memory():
     network = Scarce(0, RuntimeError("expected scalar type Half but found Float"))
     with pytest.raises(RuntimeError, match="scalar type"):
-        upscale.enlarge(network, Picture(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
+        upscale.enlarge(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
     assert network.tried == [None]
 
 
@@ -247,17 +247,17 @@ from liif_core.inference import upscale
 
 plain = upscale._fill_channels
 
-def stopped(network, picture, part, result, advance):
+def stopped(network, image, part, result, advance):
     def count(pixels):
         {action}
         advance(pixels)
-    plain(network, picture, part, result, count)
+    plain(network, image, part, result, count)
 
 upscale._fill_channels = stopped
 from liif_{framework} import load_tree
 entry.run(demo.demo, {framework!r}, load_tree)
 """
-SIGNALS = {"SIGTERM": "stopped; no picture is left half written", "SIGINT": "interrupted"}
+SIGNALS = {"SIGTERM": "stopped; no image is left half written", "SIGINT": "interrupted"}
 
 
 @pytest.mark.parametrize("name", SIGNALS)

@@ -1,10 +1,10 @@
-"""What demo.py decides before anything is enlarged: pictures, names, sizes."""
+"""What demo.py decides before anything is enlarged: images, names, sizes."""
 
 import argparse
 import os
 from pathlib import Path
 
-import pictures
+import made_images
 import pytest
 
 from liif_core.errors import UserError
@@ -30,18 +30,18 @@ def plan(tmp_path, monkeypatch):
 @pytest.fixture
 def several(tmp_path):
     """in/a.png, in/a_compare.png, in/sub/b.jpg"""
-    return pictures.folder(
+    return made_images.folder(
         tmp_path / "in", {"a.png": (3, 5), "a_compare.png": (3, 5), "sub/b.jpg": (3, 5), "sub/up.png": (3, 5)}
     )
 
 
-def test_a_picture_named_twice_is_enlarged_once(plan, several):
+def test_an_image_named_twice_is_enlarged_once(plan, several):
     (several / "sub" / "up.png").unlink()
     found = plan("in/a.png", "in", "./in/a.png", str(several / "a.png"), "--output=out")
     assert [output.name for _, output in found] == ["a.png", "a_compare.png"]
 
 
-def test_a_comparison_replaces_no_result_and_no_picture(plan, several):
+def test_a_comparison_replaces_no_result_and_no_image(plan, several):
     with pytest.raises(UserError, match="in/a.png and in/a_compare.png would both become out/a_compare.png"):
         plan("in/a.png", "in/a_compare.png", "--output=out", "--compare")
     with pytest.raises(UserError, match="the result of in/a.png would replace in/a_compare.png"):
@@ -109,7 +109,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             files.check_readable(path)
 
 
-def test_a_size_that_is_none_is_no_size_of_any_picture():
+def test_a_size_that_is_none_is_no_size_of_any_image():
     parser = argparse.ArgumentParser()
     plans.add_size_arguments(parser)
     for words in ([], ["--scale=nan"], ["--height=0"], ["--width=-3"], ["--resolution=3"]):
@@ -119,7 +119,7 @@ def test_a_size_that_is_none_is_no_size_of_any_picture():
         plans.check_size_arguments(parser.parse_args([f"--width={'9' * 400}"]))
 
 
-def test_a_size_that_is_too_large_for_one_picture_names_it(several):
+def test_a_size_that_is_too_large_for_one_image_names_it(several):
     arguments = argparse.Namespace(resolution=None, scale=1e5, width=None, height=None)
     with pytest.raises(UserError, match="in/a.png: output size 300000x500000: at most"):
         plans.task(several / "a.png", several / "out.png", arguments)

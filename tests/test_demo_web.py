@@ -32,14 +32,14 @@ MISSING += [] if BROWSER else ["chromium"]
 in_a_browser = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def make_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("size", [SIZE, (5, 2000), (1, 1), (701, 503)])
 @pytest.mark.parametrize("factor", [1, 1.05, 7.35, 30])
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0, 0), (1, 0.3)])
-def test_a_view_is_whole_pixels_of_the_enlarged_picture_and_lies_inside(size, factor, centre):
+def test_a_view_is_whole_pixels_of_the_enlarged_image_and_lies_inside(size, factor, centre):
     view = web_view.view(size, factor, centre)
     enlarged = rgb8.enlarged_size(size, factor)
     for axis, shown in enumerate((view.height, view.width)):
@@ -53,7 +53,7 @@ def test_a_view_is_whole_pixels_of_the_enlarged_picture_and_lies_inside(size, fa
 
 def test_a_click_moves_the_middle_of_the_view_there():
     visit = web_view.Visit()
-    visit.small = web_view.shrink(picture(*SIZE))
+    visit.small = web_view.shrink(make_image(*SIZE))
     assert max(visit.small.shape) == web_view.OVERVIEW
     visit.look_at(200, 320)
     top, left, bottom, right = web_view.view(SIZE, 25, visit.centre).box
@@ -63,10 +63,10 @@ def test_a_click_moves_the_middle_of_the_view_there():
 
 
 @pytest.mark.parametrize("factor, centre", [(1.3, (0.5, 0.5)), (8.2, (0, 1)), (17, (0.7, 0.4))])
-def test_both_halves_of_a_view_are_those_of_the_whole_picture(factor, centre):
+def test_both_halves_of_a_view_are_those_of_the_whole_image(factor, centre):
     from liif_torch.engine import Engine
 
-    image, network = picture(*SIZE), Network(Engine(model_spec(8)), Normalisation(DataNorm()))
+    image, network = make_image(*SIZE), Network(Engine(model_spec(8)), Normalisation(DataNorm()))
     network.engine.seed(3)
     view = web_view.view(SIZE, factor, centre)
     height, width = rgb8.enlarged_size(SIZE, factor)
@@ -102,7 +102,7 @@ def test_too_many_pixels_are_refused_in_a_sentence():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A small model, a picture of 16 bits with alpha, and a text that calls itself a picture."""
+    """A small model, an image of 16 bits with alpha, and a text that calls itself an image."""
     from liif_torch.engine import Engine
 
     folder = tmp_path_factory.mktemp("web")
@@ -110,8 +110,8 @@ def world(tmp_path_factory):
     engine.seed(1)
     native.save(folder / "small.safetensors", Checkpoint(model_spec(8), State(engine.state().parameters)))
     deep = np.random.default_rng(1).integers(0, 65536, (31, 45, 4), dtype=np.uint16)
-    vips.write(folder / "deep.png", deep, vips.Picture(deep, depth=16))
-    (folder / "wrong.png").write_text("no picture\n")
+    vips.write(folder / "deep.png", deep, vips.ImageData(deep, depth=16))
+    (folder / "wrong.png").write_text("no image\n")
     return folder
 
 
@@ -122,7 +122,7 @@ def renderer():
     asked.close()
 
 
-def test_views_do_not_wait_for_the_end_of_a_whole_picture_which_can_be_stopped(renderer, world, tmp_path):
+def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(renderer, world, tmp_path):
     visit = web_view.Visit()
     visit.open(world / "deep.png", tmp_path)
     model = world / "small.safetensors"
@@ -214,7 +214,7 @@ def drop(page, path) -> None:
 
 
 def wait_for_view(page, framework: str, before: list[str]) -> list[str]:
-    """The addresses of the two pictures, when they are others than before and all pixels are there."""
+    """The addresses of the two images, when they are others than before and all pixels are there."""
     page.wait_for_function(
         """([framework, before]) => {
             const shown = [...document.querySelectorAll('#view img')].map(image => image.src)
@@ -259,7 +259,7 @@ def test_look_drag_click_swipe_and_download(page, world, framework, tmp_path):
     assert float(re.search(r"([0-9.]+)%\)", inset)[1]) == pytest.approx(25, abs=2)
     page.fill("#factor input[type=number]", "2.5")
     page.keyboard.press("Enter")
-    page.get_by_text("Enlarge the whole picture to 78x112").click()
+    page.get_by_text("Enlarge the whole image to 78x112").click()
     with page.expect_download() as download:
         page.locator("#result a[download]").click()
     assert download.value.suggested_filename == "deep_x2.5.png"
@@ -286,7 +286,7 @@ def test_a_long_enlarging_is_stopped(page, world):
     shown = wait_for_view(page, "PyTorch", ["", ""])
     page.fill("#factor input[type=number]", "30")
     page.keyboard.press("Enter")
-    page.get_by_text("Enlarge the whole picture to 9000x13530").click()
+    page.get_by_text("Enlarge the whole image to 9000x13530").click()
     page.locator("#result .progress-text").first.wait_for()
     wait_for_view(page, "PyTorch", shown)  # meanwhile
     page.click("#stop")

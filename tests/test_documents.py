@@ -12,7 +12,7 @@ from liif_core.config import load
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
 DOCUMENTS = [path for path in DOCUMENTS if path.parts[0] not in ("load", "save", "demo_out", "demo_result")]
 READMES = ("README.md", "README.zh-CN.md")
-LARGEST_PICTURE = 150 * 1024  # bytes
+LARGEST_IMAGE = 150 * 1024  # bytes
 
 
 def text(document) -> str:
@@ -101,13 +101,13 @@ def test_both_readmes_have_the_same_shape():
     assert commands(english) == commands(chinese) and len(commands(english)) > 20
     tables = r"<!-- (?:table: [\w-]+|end) -->"
     assert re.findall(tables, text(english)) == re.findall(tables, text(chinese))
-    pictures = r"!\[[^\]]*\]\(([^)]+)\)"
-    assert re.findall(pictures, text(english)) == re.findall(pictures, text(chinese))
+    images = r"!\[[^\]]*\]\(([^)]+)\)"
+    assert re.findall(images, text(english)) == re.findall(images, text(chinese))
     assert f"]({chinese})" in text(english) and f"]({english})" in text(chinese)
 
 
-def test_pictures_are_small_and_all_are_shown():
+def test_images_are_small_and_all_are_shown():
     shown = {path.name for path in (ROOT / "docs" / "images").iterdir()}
-    for picture in (ROOT / "docs" / "images").iterdir():
-        assert picture.stat().st_size <= LARGEST_PICTURE, picture.name
+    for image in (ROOT / "docs" / "images").iterdir():
+        assert image.stat().st_size <= LARGEST_IMAGE, image.name
     assert shown == set(re.findall(r"\(images/([\w.-]+)\)", text("docs/liif.md")))

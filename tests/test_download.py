@@ -16,8 +16,8 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -262,7 +262,7 @@ NAMES = ["0001.png", "0002.png", "0003.png"]
 
 def png(seed: int) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(pictures.picture(9, 13, seed)).save(content, "PNG")
+    Image.fromarray(made_images.make_image(9, 13, seed)).save(content, "PNG")
     return content.getvalue()
 
 
@@ -292,7 +292,7 @@ GOOD = {f"set/HR/{name}": png(number) for number, name in enumerate(NAMES)} | {"
 
 
 def archive(*urls, content: bytes | None = None, **changes) -> Archive:
-    """Three pictures, found out by the SHA-256 of `content` if there is one."""
+    """Three images, found out by the SHA-256 of `content` if there is one."""
     known = {"sha256": digest(content), "size": len(content)} if content else {"size": 1000}
     what = {"data_set": "small", "urls": urls, "members": r"set/(HR/[^/]+\.png)", "becomes": r"small/\1"}
     return Archive(**what | {"counts": {"small/HR": 3}} | known | changes)
@@ -331,9 +331,12 @@ def test_the_next_address_is_tried_and_the_reasons_are_said(server, tmp_path):
         (zipped(GOOD | {"set/../../evil.png": png(9)}), "leads out"),
         (tarred(GOOD | {"/tmp/liif-evil.png": png(9)}), "holds '/tmp/liif-evil.png'"),
         (zipped(GOOD | {"..\\evil.png": png(9)}), "leads out"),
-        (tarred({k: v for k, v in GOOD.items() if "0003" not in k}, links=[("set/HR/0003.png", "/etc/passwd")]), "2 p"),
-        (zipped({k: v for k, v in GOOD.items() if "0002" not in k}), "holds 2 pictures for small/HR, not 3"),
-        (zipped(GOOD | {"set/HR/0002.png": png(1)[:-40]}), r"holds 1 broken pictures: cannot read .*0002.png"),
+        (
+            tarred({k: v for k, v in GOOD.items() if "0003" not in k}, links=[("set/HR/0003.png", "/etc/passwd")]),
+            "2 images",
+        ),
+        (zipped({k: v for k, v in GOOD.items() if "0002" not in k}), "holds 2 images for small/HR, not 3"),
+        (zipped(GOOD | {"set/HR/0002.png": png(1)[:-40]}), r"holds 1 broken images: cannot read .*0002.png"),
         (b"<!DOCTYPE html><html>sign in</html>", "is no zip or tar archive: it begins with b'<!DOCTYPE html>"),
         (tarred(GOOD)[:-400], "is damaged|is no zip"),
         (zipped(GOOD).replace(png(1)[30:60], b"x" * 30), "is damaged"),
@@ -364,8 +367,8 @@ def test_the_first_download_without_a_checksum_is_trusted_and_remembered(server,
     assert filled(tmp_path)
 
 
-def test_the_same_pictures_may_come_in_different_archives(server, tmp_path):
-    """Without a digest of the archive, that of the pictures decides."""
+def test_the_same_images_may_come_in_different_archives(server, tmp_path):
+    """Without a digest of the archive, that of the images decides."""
     (tmp_path / "model").mkdir()
     for name in NAMES:
         (tmp_path / "model" / name).write_bytes(GOOD[f"set/HR/{name}"])
@@ -374,7 +377,7 @@ def test_the_same_pictures_may_come_in_different_archives(server, tmp_path):
     right = server("b.tgz", Site(tarred(GOOD)))
     obtain.obtain(archive(wrong, right, contents=contents), tmp_path / "load")
     assert filled(tmp_path / "load")
-    with pytest.raises(UserError, match="holds other pictures for small/HR than it should"):
+    with pytest.raises(UserError, match="holds other images for small/HR than it should"):
         obtain.obtain(archive(wrong, contents=contents), tmp_path / "other")
 
 
@@ -382,12 +385,12 @@ def test_what_is_there_is_left_alone(server, tmp_path):
     content = zipped(GOOD | {"set/LR/0001.png": png(7)})
     two = {"members": r"set/((?:HR|LR)/[^/]+\.png)", "counts": {"small/HR": 3, "small/LR": 1}}
     one = archive(server("set.zip", Site(content)), content=content, **two)
-    pictures.folder(tmp_path / "small" / "HR", {name: (4, 5) for name in NAMES})
+    made_images.folder(tmp_path / "small" / "HR", {name: (4, 5) for name in NAMES})
     assert obtain.missing(one, tmp_path) == ["small/LR"]
     obtain.obtain(one, tmp_path)
     assert not filled(tmp_path) and (tmp_path / "small" / "LR" / "0001.png").read_bytes() == png(7)
     (tmp_path / "small" / "HR" / NAMES[0]).unlink()
-    with pytest.raises(UserError, match=r"holds 2 of 3 pictures: move it away"):
+    with pytest.raises(UserError, match=r"holds 2 of 3 images: move it away"):
         obtain.missing(one, tmp_path)
 
 
@@ -402,7 +405,7 @@ def test_what_a_killed_process_unpacked_goes_and_what_another_unpacks_stays(serv
     content = zipped(GOOD)
     one = archive(server("set.zip", Site(content)), content=content)
     for name in ("unpacking-set.zip-abc", "unpacking-other.zip-abc"):
-        pictures.folder(tmp_path / ".downloads" / name / "small" / "HR", {"0001.png": (4, 5)})
+        made_images.folder(tmp_path / ".downloads" / name / "small" / "HR", {"0001.png": (4, 5)})
     obtain.obtain(one, tmp_path)
     assert filled(tmp_path)
     assert [path.name for path in (tmp_path / ".downloads").iterdir()] == ["unpacking-other.zip-abc"]
@@ -442,7 +445,7 @@ def test_every_archive_of_the_catalogue_fills_its_own_folders():
 
 
 @pytest.mark.skipif(not (ROOT / "load" / "bsds400").is_dir(), reason="load/bsds400 is not here")
-def test_the_pictures_of_bsds400_are_those_of_the_catalogue():
+def test_the_images_of_bsds400_are_those_of_the_catalogue():
     assert catalogue.BSDS400.contents["bsds400"] == obtain.contents_digest(ROOT / "load" / "bsds400")
     assert obtain.missing(catalogue.BSDS400, ROOT / "load") == []
 
@@ -483,7 +486,7 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message):
 
 def test_faces_are_shrunk_as_upstream_does_it(tmp_path):
     """256 from 1024 and the others from 256, each by Pillow's bicubic."""
-    source = pictures.folder(tmp_path / "data1024x1024", {"1.jpg": (1024, 1024), "2.png": (1024, 1024)})
+    source = made_images.folder(tmp_path / "data1024x1024", {"1.jpg": (1024, 1024), "2.png": (1024, 1024)})
     result = command("celebAHQ", "--from", source, "--to", tmp_path / "load")
     assert result.returncode == 0, result.stderr
     assert "split.json is missing" in result.stdout
@@ -498,14 +501,14 @@ def test_faces_are_shrunk_as_upstream_does_it(tmp_path):
     again = command("celebAHQ", "--from", source, "--to", tmp_path / "load")
     assert "split.json: train 1, test 1" in again.stdout
     assert (tmp_path / "load/celebAHQ/32/1.png").stat().st_mtime_ns == stamp
-    pictures.write(source / "3.png", 512, 512)
+    made_images.write(source / "3.png", 512, 512)
     refused = command("celebAHQ", "--from", source, "--to", tmp_path / "load")
-    assert refused.returncode == 2 and "3.png is 512x512: CelebA-HQ's pictures are 1024x1024" in refused.stderr
+    assert refused.returncode == 2 and "3.png is 512x512: CelebA-HQ's images are 1024x1024" in refused.stderr
 
 
 def test_ctrl_c_is_no_traceback(tmp_path):
     """It goes to the whole group of the terminal, to the processes that shrink as well."""
-    faces = pictures.folder(tmp_path / "faces", {"0.png": (1024, 1024)})
+    faces = made_images.folder(tmp_path / "faces", {"0.png": (1024, 1024)})
     for number in range(1, 20):
         shutil.copy(faces / "0.png", faces / f"{number}.png")
     program = [

@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 import torch
 from conftest import ROOT
@@ -75,7 +75,7 @@ def save_small(path: Path, model: dict) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def without_the_timed_picture(monkeypatch):
+def without_the_timed_image(monkeypatch):
     monkeypatch.setattr(export, "CHECKS", [check for check in export.CHECKS if check[0] != (96, 96)])
 
 
@@ -89,7 +89,7 @@ def pretrained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
-def test_graphs_give_the_engines_pictures(pretrained, form):
+def test_graphs_give_the_engines_images(pretrained, form):
     folder, engine = pretrained
     rows = list(export.compare(engine, export.OPEN[form](folder)))
     assert len(rows) == len(export.CHECKS) and all(row.difference < TOLERANCE for row in rows)
@@ -108,7 +108,7 @@ def test_graphs_give_the_engines_colours_at_any_queries(pretrained, form):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
-def test_the_smallest_picture_and_a_single_query(pretrained, form):
+def test_the_smallest_image_and_a_single_query(pretrained, form):
     folder, engine = pretrained
     inp, coord = np.full((1, 3, 1, 1), 0.3, np.float32), np.zeros((1, 1, 2), np.float32)
     cell = np.full((1, 2), 2, np.float32)
@@ -252,8 +252,8 @@ def test_no_path_of_this_machine_is_in_the_files(pretrained):
 # Commands
 
 
-def test_the_example_gives_the_demos_picture(tmp_path, pretrained):
-    pictures.write(tmp_path / "low.png", 13, 19)
+def test_the_example_gives_the_demos_image(tmp_path, pretrained):
+    made_images.write(tmp_path / "low.png", 13, 19)
     command = [sys.executable, str(EXAMPLE), str(pretrained[0]), str(tmp_path / "low.png"), str(tmp_path / "high.png")]
     result = run([*command, "--scale", "3.7"], tmp_path)
     assert result.returncode == 0, result.stderr
@@ -270,7 +270,7 @@ def test_the_example_gives_the_demos_picture(tmp_path, pretrained):
 def test_the_example_cuts_the_queries_without_a_seam(tmp_path, pretrained):
     module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("enlarge_onnx", EXAMPLE))
     module.__spec__.loader.exec_module(module)
-    image = pictures.picture(9, 11)
+    image = made_images.make_image(9, 11)
     whole = module.enlarge(pretrained[0], image, 29, 31)
     module.QUERIES = 100
     np.testing.assert_allclose(module.enlarge(pretrained[0], image, 29, 31).astype(int), whole, rtol=0, atol=1)
@@ -281,22 +281,22 @@ def test_the_example_cuts_the_queries_without_a_seam(tmp_path, pretrained):
     [
         ("no folder", "FOLDER must hold encoder.onnx and decoder.onnx"),
         ("no graph", "is not a graph that onnxruntime can read"),
-        ("no metadata", "does not say how pictures are normalised"),
-        ("no picture", "cannot read .* as a picture"),
+        ("no metadata", "does not say how images are normalised"),
+        ("no image", "cannot read .* as an image"),
         ("scale", "--scale -2.0: above 0"),
         ("ending", "cannot write .*high.xyz"),
     ],
 )
 def test_the_example_ends_with_one_sentence(tmp_path, pretrained, kind, message):
     folder, low, high, scale = tmp_path / "graphs", tmp_path / "low.png", tmp_path / "high.png", "2"
-    pictures.write(low, 5, 7)
+    made_images.write(low, 5, 7)
     if kind != "no folder":
         shutil.copytree(pretrained[0], folder)
     if kind == "no graph":
         (folder / "encoder.onnx").write_text("hello")
     elif kind == "no metadata":
         shutil.copy(stripped(folder / "encoder.onnx"), folder / "encoder.onnx")
-    elif kind == "no picture":
+    elif kind == "no image":
         low.write_text("hello")
     elif kind == "scale":
         scale = "-2"
@@ -350,5 +350,5 @@ def test_bad_input_to_the_command_is_one_sentence(tmp_path, monkeypatch):
         call(monkeypatch, "--output", tmp_path / "file")
     model = VARIANTS["MetaSR"]["args"]["encoder_spec"]
     native.save(tmp_path / "encoder.safetensors", Checkpoint(model, State({})))
-    with pytest.raises(UserError, match="gives features, not pictures"):
+    with pytest.raises(UserError, match="gives features, not images"):
         call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path)

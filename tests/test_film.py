@@ -1,4 +1,4 @@
-"""The film that zooms into a picture: which part each frame shows, what is in a frame, the files, what is refused."""
+"""The film that zooms into an image: which part each frame shows, what is in a frame, the files, what is refused."""
 
 import importlib.util
 import re
@@ -6,8 +6,8 @@ import sys
 import weakref
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 from PIL import Image
 from small_run import load_tree, model_spec
@@ -22,7 +22,7 @@ from liif_core.inference.network import Network
 from liif_core.inference.zoom import Film
 from liif_core.system import devices
 
-PICTURE = pictures.picture(31, 47)
+IMAGE = made_images.make_image(31, 47)
 SMALL = Film(size=(21, 32), zoom=6, centre=(0.3, 0.8), seconds=0.7, frames_per_second=10)  # 7 frames, and 10 at rest
 REST = 10
 ENDINGS = [
@@ -53,7 +53,7 @@ def halves(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def pillow(box, size: tuple[int, int] = SMALL.size) -> np.ndarray:
     top, left, bottom, right = box
-    opened = Image.fromarray(PICTURE)
+    opened = Image.fromarray(IMAGE)
     return np.asarray(opened.resize(size[::-1], Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
 
 
@@ -62,12 +62,12 @@ def pillow(box, size: tuple[int, int] = SMALL.size) -> np.ndarray:
 
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0, 1), (1, 0.02), (0.37, 0.61)])
 @pytest.mark.parametrize("size", [(21, 32), (50, 33), (7, 90)])
-@pytest.mark.parametrize("picture", [(31, 47), (301, 103)])
-def test_the_parts_lie_inside_each_other_and_keep_the_aspect(picture, size, centre):
-    boxes = np.array(list(Film(size, 6.5, centre, 1.5, 20).boxes(picture)))
+@pytest.mark.parametrize("image", [(31, 47), (301, 103)])
+def test_the_parts_lie_inside_each_other_and_keep_the_aspect(image, size, centre):
+    boxes = np.array(list(Film(size, 6.5, centre, 1.5, 20).boxes(image)))
     assert len(boxes) == 30
-    assert boxes.min() >= 0 and boxes[:, 2].max() <= picture[0] and boxes[:, 3].max() <= picture[1]
-    # Starts only grow, stops only shrink, but for rounding where they lie on the picture's edge.
+    assert boxes.min() >= 0 and boxes[:, 2].max() <= image[0] and boxes[:, 3].max() <= image[1]
+    # Starts only grow, stops only shrink, but for rounding where they lie on the image's edge.
     assert np.diff(boxes[:, :2], axis=0).min() >= -1e-9 and np.diff(boxes[:, 2:], axis=0).max() <= 1e-9
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
     np.testing.assert_allclose(height / width, size[0] / size[1], rtol=1e-9)
@@ -85,7 +85,7 @@ def test_the_first_part_is_the_largest_that_fits_and_the_last_one_is_smaller_by_
     assert (last[:2] + last[2:]) / 2 == pytest.approx([0.4 * 31, 0.7 * 47])
 
 
-def test_a_picture_of_the_same_aspect_is_shown_whole():
+def test_an_image_of_the_same_aspect_is_shown_whole():
     assert next(Film((60, 30), 3).boxes((120, 60))) == (0, 0, 120, 60)
 
 
@@ -115,17 +115,17 @@ def test_one_point_stands_still():
 
 def test_a_frame_is_bicubic_and_the_network_under_captions(network):
     box = (3.25, 20.5, 10.25, 31.2)
-    found = zoom.frame(network, PICTURE, box, SMALL.size)
+    found = zoom.frame(network, IMAGE, box, SMALL.size)
     assert found.shape == (CAPTION + 21, 2 * 32 + GAP, 3)
     bicubic, enlarged = halves(found)
     np.testing.assert_array_equal(bicubic, pillow(box))
-    np.testing.assert_array_equal(enlarged, rgb8.to_uint8(network.part(PICTURE, box, *SMALL.size)))
+    np.testing.assert_array_equal(enlarged, rgb8.to_uint8(network.part(IMAGE, box, *SMALL.size)))
     assert np.abs(bicubic.astype(int) - enlarged).max() > 20
     assert found[:CAPTION, :32].min() < 128 and found[:CAPTION, 32 + GAP :].min() < 128
 
 
 def test_what_is_shrunk_is_shrunk_alike():
-    bicubic, enlarged = halves(zoom.frame(None, PICTURE, (0, 0, 30.1, 45), SMALL.size))
+    bicubic, enlarged = halves(zoom.frame(None, IMAGE, (0, 0, 30.1, 45), SMALL.size))
     np.testing.assert_array_equal(bicubic, enlarged)
 
 
@@ -153,15 +153,15 @@ def opened(path: Path) -> tuple[list[np.ndarray], float]:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_film(network, tmp_path, ending):
     path, counted = tmp_path / f"zoom{ending}", []
-    zoom.make(network, PICTURE, path, SMALL, counted.append)
+    zoom.make(network, IMAGE, path, SMALL, counted.append)
     assert counted == [1] * 7 and len(SMALL) == 7
     frames, duration = opened(path)
     assert len(frames) == (7 if ending == ".gif" else 7 + REST)
     assert duration == pytest.approx(1.7, abs=0.01)
     height, width = CAPTION + 21, 2 * 32 + GAP
     assert {frame.shape for frame in frames} == {(height + (ending == ".mp4"), width, 3)}
-    for box, frame in zip(SMALL.boxes(PICTURE.shape[:2]), frames, strict=False):
-        exact = zoom.frame(network, PICTURE, box, SMALL.size)
+    for box, frame in zip(SMALL.boxes(IMAGE.shape[:2]), frames, strict=False):
+        exact = zoom.frame(network, IMAGE, box, SMALL.size)
         difference = np.abs(frame[:height].astype(int) - exact)
         assert difference.mean() < (2 if ending == ".gif" else 8)
     assert np.abs(frames[0].astype(int) - frames[6]).mean() > 10
@@ -171,7 +171,7 @@ def test_a_film(network, tmp_path, ending):
 def test_a_gif_goes_on_for_ever_and_keeps_time(network, tmp_path):
     """Also where a frame lasts no whole number of hundredths."""
     path = tmp_path / "zoom.gif"
-    zoom.make(network, PICTURE, path, Film((9, 13), 3, seconds=1, frames_per_second=30), lambda _: None)
+    zoom.make(network, IMAGE, path, Film((9, 13), 3, seconds=1, frames_per_second=30), lambda _: None)
     with Image.open(path) as image:
         assert image.info["loop"] == 0 and image.n_frames == 30
     assert opened(path)[1] == pytest.approx(2)
@@ -183,12 +183,12 @@ def test_no_frames_are_kept(network, tmp_path, monkeypatch, ending):
     frame = zoom.frame
 
     def watched(*arguments):
-        made.append(weakref.ref(picture := frame(*arguments)))
-        return picture
+        made.append(weakref.ref(image := frame(*arguments)))
+        return image
 
     monkeypatch.setattr(zoom, "frame", watched)
     zoom.make(
-        network, PICTURE, tmp_path / f"a{ending}", SMALL, lambda _: alive.append(sum(one() is not None for one in made))
+        network, IMAGE, tmp_path / f"a{ending}", SMALL, lambda _: alive.append(sum(one() is not None for one in made))
     )
     assert len(made) == 7 and max(alive) <= 1
 
@@ -206,7 +206,7 @@ def test_a_film_that_is_interrupted_leaves_what_was_there(network, tmp_path, end
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        zoom.make(network, PICTURE, path, SMALL, interrupt)
+        zoom.make(network, IMAGE, path, SMALL, interrupt)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the film before"] * there_before
 
 
@@ -220,8 +220,8 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(full))
     noise = np.random.default_rng(0).integers(0, 255, (frames, 60, 80, 3)).astype(np.uint8)
     with pytest.raises(OSError, match="ffmpeg did not finish"), zoom._mp4(str(tmp_path / "a.mp4"), 10) as add:
-        for picture in noise:
-            add(picture, 1)
+        for image in noise:
+            add(image, 1)
 
 
 # What is refused
@@ -250,7 +250,7 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, name, changes, message):
     wanted = Film(**{"size": SMALL.size, "zoom": 6} | changes)
     with pytest.raises(UserError, match=message) as found:
-        zoom.make(None, PICTURE, tmp_path / name, wanted, lambda _: None)
+        zoom.make(None, IMAGE, tmp_path / name, wanted, lambda _: None)
     assert len(str(found.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
@@ -259,12 +259,12 @@ def test_without_imageio_ffmpeg_mp4_is_refused_and_gif_is_not(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "imageio_ffmpeg" else find(name))
-    zoom.check(SMALL, tmp_path / "zoom.gif", PICTURE.shape[:2])
+    zoom.check(SMALL, tmp_path / "zoom.gif", IMAGE.shape[:2])
     with pytest.raises(UserError, match=re.escape("pip install imageio-ffmpeg`, or write a .gif")):
-        zoom.check(SMALL, tmp_path / "zoom.mp4", PICTURE.shape[:2])
+        zoom.check(SMALL, tmp_path / "zoom.mp4", IMAGE.shape[:2])
 
 
-def test_the_usual_size_has_the_aspect_of_the_picture():
+def test_the_usual_size_has_the_aspect_of_the_image():
     assert zoom.default_size((300, 451)) == (266, 400)
     assert zoom.default_size((64, 32)) == (400, 200)
     assert zoom.default_size((1, 9000)) == (1, 400)

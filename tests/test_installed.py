@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import pictures
+import made_images
 import pytest
 from conftest import ROOT, outcome
 from small_run import load_script, run, train_config, write_yaml
@@ -96,21 +96,21 @@ def test_in_a_checkout_everything_lies_in_its_root():
 
 
 def test_demo(framework, liif, tmp_path):
-    pictures.write(tmp_path / "picture.png", 13, 19)
-    line = ["demo", "picture.png", "-s", 1.5, "-o", "out.png", "--gpu", "cpu"]
+    made_images.write(tmp_path / "image.png", 13, 19)
+    line = ["demo", "image.png", "-s", 1.5, "-o", "out.png", "--gpu", "cpu"]
     result = liif(*line, *(["--framework", framework] if framework != "torch" else []))
     assert result.returncode == 0, result.stderr
     assert f"{framework} on cpu" in result.stdout
     assert rgb8.read_image(tmp_path / "out.png").shape == (20, 28, 3)
-    assert {path.name for path in tmp_path.iterdir()} == {"picture.png", "out.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"image.png", "out.png"}
 
 
-def test_test_finds_its_configs_in_the_package_and_the_pictures_here(liif, tmp_path):
+def test_test_finds_its_configs_in_the_package_and_the_images_here(liif, tmp_path):
     refused = liif("test", "--config", "test/test-set5-4.yaml", "--model", "bicubic")
     assert refused.returncode == 2 and refused.stderr.startswith("error: no folder or file './load/benchmark/Set5/")
     assert "liif download --list" in refused.stderr and len(refused.stderr.splitlines()) == 1
-    pictures.folder(tmp_path / "load/benchmark/Set5/HR", {"a.png": (52, 76)})
-    pictures.folder(tmp_path / "load/benchmark/Set5/LR_bicubic/X4", {"ax4.png": (13, 19)})
+    made_images.folder(tmp_path / "load/benchmark/Set5/HR", {"a.png": (52, 76)})
+    made_images.folder(tmp_path / "load/benchmark/Set5/LR_bicubic/X4", {"ax4.png": (13, 19)})
     result = liif("test", "--config", "test/test-set5-4.yaml", "--model", "bicubic", "--json", "scores")
     assert result.returncode == 0, result.stderr
     assert "protocol benchmark-4, Pillow" in result.stdout and "result: " in result.stdout

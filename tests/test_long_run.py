@@ -16,8 +16,8 @@ MODEL = {
     "model.args.encoder_spec.args.n_feats": 8,
     "model.args.imnet_spec.args.hidden_list": [16],
 }
-# 15 pictures, 4 a batch: the last batch of an epoch has 3.
-SIZES = ["--batch", "4", "--side", "16", "--queries", "256", "--pictures", "15"]
+# 15 images, 4 a batch: the last batch of an epoch has 3.
+SIZES = ["--batch", "4", "--side", "16", "--queries", "256", "--images", "15"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def samples(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("long_run")
     command = [sys.executable, "benchmarks/long_run.py", str(folder), "--frameworks", "jittor", "--known-operators"]
     command += ["--steps", str(STEPS), "--evaluate", str(EVERY), *SIZES]
-    # oneDNN keeps the last 1024 programs for convolutions of some size, 0.4 MiB for every new picture; here none, so
+    # oneDNN keeps the last 1024 programs for convolutions of some size, 0.4 MiB for every new image; here none, so
     # that what is measured is ours.
     changes = [f"{key}={value}" for key, value in MODEL.items()]
     result = run([*command, "--set", *changes], ONEDNN_PRIMITIVE_CACHE_CAPACITY="0")
@@ -44,16 +44,16 @@ def test_training_compiles_nothing_after_its_warm_up(samples):
             assert after["operators"] == before["operators"], f"up to step {after['step']}"
 
 
-def test_pictures_of_other_sizes_compile_nothing(samples):
+def test_images_of_other_sizes_compile_nothing(samples):
     assert len({sample["operators"] for sample in samples}) == 1
 
 
 def test_no_variable_is_left_behind(samples):
-    """Parameters and moments, and nothing of any step or picture."""
+    """Parameters and moments, and nothing of any step or image."""
     assert len({sample["variables"] for sample in samples}) == 1
 
 
 def test_memory_stays(samples):
-    """2 MiB were measured, which malloc keeps since some picture was larger than all before. The 16 pictures would be 6
+    """2 MiB were measured, which malloc keeps since some image was larger than all before. The 16 images would be 6
     more if they were kept."""
     assert samples[-1]["anonymous"] - samples[0]["anonymous"] < 5

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from conftest import ROOT
-from pictures import picture
+from made_images import make_image
 from skimage.metrics import structural_similarity
 
 from liif_core.config import load, schema
@@ -19,8 +19,8 @@ SIZE = (47, 62)  # odd, non-square, and enough left when 14 pixels are cut from 
 
 
 def pair(seed=0, size=SIZE, noise=9.0) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and a noisy copy, float32 in [0, 1]."""
-    target = picture(*size, seed=seed)
+    """An image and a noisy copy, float32 in [0, 1]."""
+    target = make_image(*size, seed=seed)
     rng = np.random.default_rng(seed)
     prediction = np.clip(target / 255 + rng.normal(0, noise / 255, target.shape), 0, 1)
     return prediction.astype(np.float32), rgb8.to_float(target)
@@ -85,7 +85,7 @@ def test_the_border_is_cut_on_all_four_sides_and_no_more(eval_type, cut):
         assert psnr_ssim.psnr(corner, target, eval_type) < 60
 
 
-def test_equal_pictures():
+def test_equal_images():
     image = pair()[1]
     assert psnr_ssim.psnr(image, image) == math.inf
     assert psnr_ssim.ssim(image, image) == pytest.approx(1, abs=1e-12)
@@ -120,7 +120,7 @@ def test_ssim_of_two_constants_by_hand():
     assert psnr_ssim.ssim(black, white) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), rel=1e-12)
 
 
-def test_pictures_without_pixels_are_refused():
+def test_images_without_pixels_are_refused():
     image = np.zeros((20, 30, 3))
     with pytest.raises(UserError, match="20x30 has no pixels left when a border of 10"):
         psnr_ssim.psnr(image, image, "div2k-4")
@@ -128,26 +128,26 @@ def test_pictures_without_pixels_are_refused():
         psnr_ssim.ssim(image, image, "benchmark-8")
 
 
-def test_the_mean_is_over_pictures():
+def test_the_mean_is_over_images():
     rows = [evaluate.Row("a", 10, 10, 30.0, 0.8), evaluate.Row("b", 1000, 1000, 34.0, 0.9)]
     assert evaluate.mean(rows) == pytest.approx((32.0, 0.85))
 
 
 class Steps:
-    """Two pairs of pictures as a test set, and a prediction that is wrong by a known step."""
+    """Two pairs of images as a test set, and a prediction that is wrong by a known step."""
 
     def __len__(self):
         return 2
 
     def pair(self, index):
-        low = picture(10 + index, 14, seed=index)
+        low = make_image(10 + index, 14, seed=index)
         return low, low.repeat(2, axis=0).repeat(2, axis=1)
 
     def name(self, index):
         return f"p{index}"
 
 
-def test_evaluation_gives_a_row_per_picture():
+def test_evaluation_gives_a_row_per_image():
     def predict(low, height, width):
         assert (height, width) == (2 * low.shape[0], 2 * low.shape[1])
         return rgb8.to_float(low.repeat(2, axis=0).repeat(2, axis=1)) + np.float32(0.1)
@@ -163,7 +163,7 @@ BICUBIC = [("Set5", 2, 33.67), ("Set5", 3, 30.40), ("Set5", 4, 28.43), ("B100", 
 
 @pytest.mark.parametrize(("name", "scale", "wanted"), BICUBIC)
 def test_bicubic_scores_what_is_published(name, scale, wanted):
-    """The sanity row that anybody can check: Pillow's bicubic on the official low-resolution pictures.
+    """The sanity row that anybody can check: Pillow's bicubic on the official low-resolution images.
 
     Published are 33.66, 30.39, 28.42 and 29.56, from MATLAB's bicubic; two decimals are printed, hence 0.01.
     """

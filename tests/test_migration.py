@@ -79,7 +79,7 @@ def test_a_generator_leaks_no_grad_in_jittor_and_its_decorator_does_not_in_pytor
         assert not is_off()
 
 
-def test_gradients_flow_between_two_bands_of_a_picture(jt):
+def test_gradients_flow_between_two_bands_of_an_image(jt):
     from test_parity import SMALL
 
     from liif_jittor.engine import Engine
@@ -147,13 +147,13 @@ def test_the_same_seed_gives_other_numbers(jt):
 # The predecessor.
 
 
-def test_the_predecessors_jittor_falls_behind_where_pictures_are_shrunk(predecessor):
-    """Up to x4 the low-resolution pictures are files; beyond, they are shrunk from the original."""
+def test_the_predecessors_jittor_falls_behind_where_images_are_shrunk(predecessor):
+    """Up to x4 the low-resolution images are files; beyond, they are shrunk from the original."""
     for (dataset, scale), values in predecessor.gaps().items():
         gap = statistics.mean(values)
         if scale <= 4:
             assert abs(gap) < 0.08, (dataset, scale)
-        elif dataset != "set5":  # four of whose five pictures are square
+        elif dataset != "set5":  # four of whose five images are square
             assert gap < -0.12, (dataset, scale)
     assert all(
         max(values) < -0.08
@@ -162,18 +162,18 @@ def test_the_predecessors_jittor_falls_behind_where_pictures_are_shrunk(predeces
     )
 
 
-def test_a_swapped_resize_costs_what_a_picture_is_off_square(predecessor):
-    picture = rgb8.read_image(ROOT / "examples" / "chelsea.png")
-    cost = predecessor.cost_of_swapping(network.bicubic, picture, 6, "benchmark-6")
+def test_a_swapped_resize_costs_what_an_image_is_off_square(predecessor):
+    image = rgb8.read_image(ROOT / "examples" / "chelsea.png")
+    cost = predecessor.cost_of_swapping(network.bicubic, image, 6, "benchmark-6")
     assert cost > 0.15
-    square = picture[:, : picture.shape[0]]
+    square = image[:, : image.shape[0]]
     assert predecessor.cost_of_swapping(network.bicubic, square, 6, "benchmark-6") == 0
 
 
 def test_a_swapped_resize_costs_the_network_more_than_bicubic(predecessor):
-    picture = rgb8.read_image(ROOT / "examples" / "chelsea.png")
+    image = rgb8.read_image(ROOT / "examples" / "chelsea.png")
     costs = [
-        predecessor.cost_of_swapping(predict, picture, 6, "benchmark-6")
+        predecessor.cost_of_swapping(predict, image, 6, "benchmark-6")
         for predict in (network.bicubic, predecessor.network())
     ]
     assert costs[1] > costs[0]

@@ -84,11 +84,11 @@ def variant(**args) -> dict:
     return spec
 
 
-def whole(engine, picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.concatenate(list(engine.predict_image(picture, height, width)))
+def whole(engine, image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.concatenate(list(engine.predict_image(image, height, width)))
 
 
-def normalised_picture(height: int, width: int) -> np.ndarray:
+def normalised_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
 
 
@@ -103,9 +103,9 @@ def batch(seed: int) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def picture_folder(tmp_path_factory) -> Path:
-    """The picture that the project ships, alone in a folder."""
-    folder = tmp_path_factory.mktemp("pictures")
+def image_folder(tmp_path_factory) -> Path:
+    """The image that the project ships, alone in a folder."""
+    folder = tmp_path_factory.mktemp("images")
     shutil.copy(ROOT / "examples" / "chelsea.png", folder)
     return folder
 
@@ -128,9 +128,9 @@ def test_initial_parameters_are_the_same_bits_under_the_same_names():
 
 
 @pytest.mark.parametrize("scale", [2, 3.7, 6])
-def test_a_whole_picture(scale):
+def test_a_whole_image(scale):
     height, width = round(41 * scale), round(67 * scale)
-    first, second = (whole(engine, normalised_picture(41, 67), height, width) for engine in both(SMALL))
+    first, second = (whole(engine, normalised_image(41, 67), height, width) for engine in both(SMALL))
     assert first.shape == second.shape == (height, width, 3)
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
 
@@ -140,10 +140,10 @@ def test_a_whole_picture(scale):
 )
 def test_every_ablation(flags):
     spec = variant(**flags)
-    if "imnet_spec" in flags:  # the feature map is the picture
+    if "imnet_spec" in flags:  # the feature map is the image
         spec["args"]["encoder_spec"]["args"] |= {"no_upsampling": False, "scale": 2}
     engines = both(spec)
-    first, second = (whole(engine, normalised_picture(11, 17), 41, 63) for engine in engines)
+    first, second = (whole(engine, normalised_image(11, 17), 41, 63) for engine in engines)
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
     queries = batch(1)
     first, second = (engine.predict_queries(queries["inp"], queries["coord"], queries["cell"]) for engine in engines)
@@ -151,12 +151,12 @@ def test_every_ablation(flags):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_pictures_queries_and_gradients_of_the_other_models(name):
+def test_images_queries_and_gradients_of_the_other_models(name):
     """MetaSR's random weights give colours up to 4, whose float32 sums of 72 x 256 products carry some 1e-6."""
     engines = both(OTHERS[name], {"name": "sgd", "args": {"lr": 1.0}})
     for scale in (2, 3.7, 6):
         size = round(41 * scale), round(67 * scale)
-        first, second = (whole(engine, normalised_picture(41, 67), *size) for engine in engines)
+        first, second = (whole(engine, normalised_image(41, 67), *size) for engine in engines)
         assert first.shape == (*size, 3) and first.std() > 1e-3
         np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
     queries = batch(1)
@@ -203,8 +203,8 @@ def compare_gradients(engines: list) -> None:
         assert error <= 1e-5 * np.linalg.norm(gradients[0]) + 1e-8 * np.sqrt(before[name].size), name
 
 
-def test_loaders_give_the_same_bits_with_and_without_workers(picture_folder):
-    dataset = training_set(picture_folder)
+def test_loaders_give_the_same_bits_with_and_without_workers(image_folder):
+    dataset = training_set(image_folder)
     wanted = list(Batches(dataset, 4, seed=7, epoch=3, start_batch=2))
     assert len(wanted) == 8
     for make_loader in (torch_loader, jittor_loader):
@@ -216,8 +216,8 @@ def test_loaders_give_the_same_bits_with_and_without_workers(picture_folder):
                 assert all(a[key].dtype == b[key].dtype and np.array_equal(a[key], b[key]) for key in a)
 
 
-def test_two_hundred_steps_of_training(picture_folder):
-    dataset, normalisation = training_set(picture_folder), Normalisation(HALF)
+def test_two_hundred_steps_of_training(image_folder):
+    dataset, normalisation = training_set(image_folder), Normalisation(HALF)
     engines = both(SMALL)
     for epoch in range(1, 21):
         for samples in Batches(dataset, 4, seed=0, epoch=epoch):
@@ -314,9 +314,9 @@ def test_psnr_of_set5(scale):
 
 
 @pytest.mark.parametrize("make_loader", [torch_loader, jittor_loader], ids=["torch", "jittor"])
-def test_workers_end_when_a_loader_is_left(picture_folder, make_loader):
+def test_workers_end_when_a_loader_is_left(image_folder, make_loader):
     """Wherever they are at that moment, in C++ too, and whatever the whole group was told before."""
-    batches = Batches(training_set(picture_folder), 2, seed=7, epoch=3)
+    batches = Batches(training_set(image_folder), 2, seed=7, epoch=3)
     for taken in (2, 3, 2, 4, len(batches)):  # from 2 on both have begun
         before = multiprocessing.active_children()  # Jittor's compilers
         loader = iter(make_loader(batches, 2))

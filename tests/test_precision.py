@@ -56,22 +56,22 @@ def test_bf16_costs_less_than_a_hundredth_of_a_decibel(factor):
     high = rgb8.read_image(ROOT / "examples" / "chelsea.png")[60:231, 80:301]  # 171 x 221
     low = rgb8.resize(high, round(171 / factor), round(221 / factor))
     exact, rounded = (enlarge(precision, low, 171, 221) for precision in ("fp32", "bf16"))
-    assert 0 < np.abs(exact - rounded).max() < 4 / 255  # other arithmetic, the same picture
-    psnr = [psnr_ssim.psnr(picture, rgb8.to_float(high)) for picture in (exact, rounded)]
+    assert 0 < np.abs(exact - rounded).max() < 4 / 255  # other arithmetic, the same image
+    psnr = [psnr_ssim.psnr(image, rgb8.to_float(high)) for image in (exact, rounded)]
     assert abs(psnr[0] - psnr[1]) < 0.01
 
 
 @needs_bf16
 @pytest.mark.parametrize("size", [(22, 34), (41, 63)], ids=["whole factors", "any factors"])
 def test_metasr_in_bf16(size):
-    picture = np.random.default_rng(0).uniform(-1, 1, (1, 3, 11, 17)).astype(np.float32)
-    pictures = []
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 11, 17)).astype(np.float32)
+    images = []
     for precision in ("fp32", "bf16"):
         engine = Engine(METASR, "cpu", precision=precision)
         engine.seed(0)
-        pictures.append(np.concatenate(list(engine.predict_image(picture, *size))))
+        images.append(np.concatenate(list(engine.predict_image(image, *size))))
     # 8 bits of mantissa in products whose sum is near 1: relative errors of 2^-9 that partly cancel.
-    assert 0 < np.abs(pictures[0] - pictures[1]).max() < 0.03 * np.abs(pictures[0]).max()
+    assert 0 < np.abs(images[0] - images[1]).max() < 0.03 * np.abs(images[0]).max()
 
 
 @needs_bf16

@@ -303,3 +303,11 @@ def test_what_the_program_gives_is_not_the_users_to_set():
 
 def test_names_without_a_likeness_get_the_list():
     assert nearest_known("xyz", ["b", "a"]) == "known: a, b"
+
+
+def test_a_former_key_is_read_as_the_one_of_today(write):
+    old = load.load(write(UPSTREAM_TRAIN + "\nval_pictures: 5\n"), "train")
+    assert old.val_images == 5 and "val_images: 5" in load.dump(old)
+    assert load.load(write(load.dump(old)), "train", ["val_pictures=3"]).val_images == 3
+    with pytest.raises(UserError, match="'val_pictures' is the former name of 'val_images'"):
+        load.load(write(UPSTREAM_TRAIN + "\nval_pictures: 5\nval_images: 5\n"), "train")

@@ -121,7 +121,7 @@ def test_a_run_is_read_up_to_the_line_that_is_being_written(made):
         ({"root_path": "./load/bsds400"}, "bsds400"),
         ({"root_path": "../load/div2k/DIV2K_train_HR"}, "div2k/DIV2K_train_HR"),
         ({"root_path_1": "./load/celebAHQ/32", "root_path_2": "./load/celebAHQ/256"}, "celebAHQ/256"),
-        ({"root_path": "/home/somebody/pictures/"}, "pictures"),
+        ({"root_path": "/home/somebody/images/"}, "images"),
         ({"root_path": "./load"}, "load"),
     ],
 )
@@ -206,6 +206,13 @@ def test_a_table_says_which_checkpoint_it_shows(tmp_path):
     batch.write_scores(tmp_path, models)
     (table,) = topic(study.load(tmp_path), "Methods on the benchmark sets")
     assert "Checkpoint: last; RDN-LIIF (PyTorch): best." in table.notes
+
+
+def test_scores_with_the_former_column_are_read(tmp_path):
+    path = tmp_path / "scores.csv"
+    write_scores(path, [row("rdn-liif_torch", "torch", "set5", 2, 38.0, weights="a1")])
+    path.write_text(path.read_text().replace(",images,", ",pictures,"))
+    assert [score.images for score in study.load(tmp_path).scores] == [5]
 
 
 def test_scores_from_before_they_named_the_checkpoint_are_read(tmp_path):
@@ -327,7 +334,7 @@ def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
     assert not ours.is_dashed() and psnr.lines[0].is_dashed()
 
 
-def test_the_predecessors_curves_are_left_out_where_the_pictures_are_others(made):
+def test_the_predecessors_curves_are_left_out_where_the_images_are_others(made):
     those = [run for run in made.runs if run.experiment == "edsr-baseline-liif"]
     assert {run.data for run in those} == {"bsds400"}
     for axes in plots.experiment_figure(those, "edsr_liif_baseline").axes:

@@ -152,6 +152,6 @@ def test_a_silent_log_writes_nothing(tmp_path, capsys):
     log = RunLog(tmp_path, 0, 1, silent=True)
     log.text("epoch 1")
     log.record([{"step": 1, "epoch": 1, "loss": 0.5}])
-    log.picture("val/a", np.zeros((4, 4, 3), np.uint8), 1)
+    log.image("val/a", np.zeros((4, 4, 3), np.uint8), 1)
     log.close()
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().out

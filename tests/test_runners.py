@@ -19,8 +19,8 @@ import termios
 import threading
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -84,13 +84,13 @@ elif a.json:
         path.parent.mkdir(parents=True, exist_ok=True)
         weights = None if a.model == "bicubic" else provenance.sha256(Path(a.model))
         stem, _, scale = path.stem.rpartition("-")
-        print(f"{{a.model}} on {{config}}, protocol benchmark-{{scale}}, torch on cpu" + "\\npicture" * 9)
+        print(f"{{a.model}} on {{config}}, protocol benchmark-{{scale}}, torch on cpu" + "\\nimage" * 9)
         sys.stdout.flush()
         if (plan / f"{{Path(config).stem}}.breaks").exists():
             sys.exit(f"error: {{config}} is broken")
         print("result: 30.0000")
         report = {{"config": config, "framework": Path(a.json).name, "dataset": stem[5:], "scale": int(scale)}}
-        report |= {{"protocol": "p", "psnr": 30.0, "ssim": 0.9, "pictures": 5, "weights": weights, "commit": "c"}}
+        report |= {{"protocol": "p", "psnr": 30.0, "ssim": 0.9, "images": 5, "weights": weights, "commit": "c"}}
         path.write_text(json.dumps(report))
 else:
     from PIL import Image
@@ -428,7 +428,7 @@ def test_all_models_are_tested_once_until_their_weights_change(plan, call, study
         ("edsr-baseline-liif_jittor", "edsr-baseline-liif", "jittor", "2"),
         ("edsr-baseline-liif_torch", "edsr-baseline-liif", "torch", "2"),
     ]
-    assert {(row["psnr"], row["ssim"], row["pictures"], row["commit"]) for row in scores} == {("30.0", "0.9", "5", "c")}
+    assert {(row["psnr"], row["ssim"], row["images"], row["commit"]) for row in scores} == {("30.0", "0.9", "5", "c")}
     assert scores[0]["weights"] == "" and len(scores[-1]["weights"]) == 64
 
     assert set(summary(call("batch_test_simple", *arguments)[1]).values()) == {"skipped"}
@@ -582,7 +582,7 @@ def test_upstreams_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
 # batch_demo.py
 
 
-def test_one_picture_through_all_models(plan, call, study, world, tmp_path):
+def test_one_image_through_all_models(plan, call, study, world, tmp_path):
     arguments = ["-i", world / "input.png", "-s", "2", "--save-dir", study, "--output", tmp_path / "demo"]
     (plan / "edsr-baseline-liif_jittor.fails").touch()
     status, output = call("batch_demo", *arguments)
@@ -608,16 +608,16 @@ def test_one_picture_through_all_models(plan, call, study, world, tmp_path):
     three_columns = rgb8.read_image(tmp_path / "demo" / "sheet.png").shape
     assert three_columns[1] > two_columns[1] and three_columns[0] == two_columns[0]
     assert (tmp_path / "demo" / "log.txt").read_text().count("13x19 -> 26x38") == 2
-    # what failed while it was being replaced is made again, be there a picture or not
+    # what failed while it was being replaced is made again, be there an image or not
     (plan / "edsr-baseline-liif_jittor.fails").touch()
     call("batch_demo", *arguments[:2], "-s", "3", *arguments[4:])
     (plan / "edsr-baseline-liif_jittor.fails").unlink()
     assert list(summary(call("batch_demo", *arguments)[1]).values()) == ["done", "done", "done"]
-    # another size is another picture
+    # another size is another image
     assert set(summary(call("batch_demo", *arguments[:2], "-s", "3", *arguments[4:])[1]).values()) == {"done"}
 
 
-def test_two_models_whose_pictures_would_have_one_name_are_refused(plan, call, world, tmp_path):
+def test_two_models_whose_images_would_have_one_name_are_refused(plan, call, world, tmp_path):
     run_folder = tmp_path / "save" / "a_torch"
     run_folder.mkdir(parents=True)
     (run_folder / "config.yaml").write_text("epoch_max: 1\n")
@@ -634,7 +634,7 @@ def test_two_models_whose_pictures_would_have_one_name_are_refused(plan, call, w
 
 def test_from_training_to_table_and_sheet(world, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
-    pictures.folder(tmp_path / "large", {"a.png": (52, 61), "b.png": (55, 50)})
+    made_images.folder(tmp_path / "large", {"a.png": (52, 61), "b.png": (55, 50)})
     changes = ["epoch_max=1", "step_save=null", "model.args.encoder_spec.args.n_resblocks=1"]
     for part, repeat in (("train_dataset", 2), ("val_dataset", 1)):
         data, wrapper = f"{part}.dataset.args", f"{part}.wrapper.args"
@@ -671,7 +671,7 @@ def test_from_training_to_table_and_sheet(world, tmp_path, monkeypatch):
     assert result.returncode == 0, result.stdout + result.stderr
     scores = read_scores(study / "scores.csv")
     assert [row["experiment"] for row in scores] == ["bicubic", "edsr-baseline-liif-u", "edsr-baseline-liif"]
-    assert all(row["dataset"] == "small" and 5 < float(row["psnr"]) < 60 and row["pictures"] == "2" for row in scores)
+    assert all(row["dataset"] == "small" and 5 < float(row["psnr"]) < 60 and row["images"] == "2" for row in scores)
 
     demo = [
         "scripts/batch_demo.py",

@@ -1,12 +1,12 @@
-"""A picture in overlapping squares: the spans, the feature map row by row, and encoders in squares against the whole.
+"""An image in overlapping squares: the spans, the feature map row by row, and encoders in squares against the whole.
 
 Tolerance: a convolution adds the same products for a square as for the whole, but in an order that the library chooses
 by the shape. Features near 1 then differ by some 1e-7; 1e-5 is far above that, and a halo that is one pixel short
 gives more than 1e-3 (the last test but one shows that it would be seen).
 """
 
+import made_images
 import numpy as np
-import pictures
 import pytest
 import torch
 from small_run import load_tree
@@ -64,7 +64,7 @@ def test_how_large_a_square_is():
         return [len(axis) for axis in tiling.squares((1000, 500), *arguments)]
 
     assert count(100, 4, 1, "cpu") == [10, 5]
-    assert count(0, 4, 1, "cpu") == [1, 1]  # the whole picture
+    assert count(0, 4, 1, "cpu") == [1, 1]  # the whole image
     assert count(100, None, 1, "cpu") == [1, 1]  # an encoder that must see it whole
     assert count(None, 4, 1, "cpu") == [3, 2]
     assert count(None, 4, 1, "cuda") == [1, 1]
@@ -121,14 +121,14 @@ def test_the_halo_is_the_receptive_field(name):
 
 
 @torch.no_grad()
-def test_an_encoder_with_means_over_the_picture_is_never_cut():
+def test_an_encoder_with_means_over_the_image_is_never_cut():
     spec = {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "no_upsampling": True}
     encoder = models.make({"name": "rcan", "args": spec})
     inp = torch.rand(1, 3, 31, 25)
     assert torch.equal(encode(encoder, inp, tile=10).rows(0, 31), encoder(inp))
 
 
-# Part of a picture
+# Part of an image
 
 
 SMALL = {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}}
@@ -142,13 +142,13 @@ DECODERS = {
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_part_is_cut_out_of_the_whole(framework, name, box):
     """And only what it depends on is encoded. At x2, where the parts lie on the pixels of the whole, but no query on
-    the centre of a feature pixel: at the picture's edge LIIF's areas are then rounding errors, here other ones."""
+    the centre of a feature pixel: at the image's edge LIIF's areas are then rounding errors, here other ones."""
     devices.prepare(framework, "cpu")
     engine = load_tree(framework)()[0]({"name": name, "args": DECODERS[name]})
     engine.seed(3)
     middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}  # so that nothing is clamped
     network = Network(engine, Normalisation(DataNorm.model_validate(middle)))
-    image = pictures.picture(41, 67)
+    image = made_images.make_image(41, 67)
     whole = network(image, 82, 134)
     top, left, bottom, right = box
     found = network.part(image, box, 2 * (bottom - top), 2 * (right - left))

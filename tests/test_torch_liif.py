@@ -1,8 +1,8 @@
-"""The PyTorch LIIF against the equations as printed (tests/plain.py): pictures, queries, loss and gradients.
+"""The PyTorch LIIF against the equations as printed (tests/plain.py): images, queries, loss and gradients.
 
 Tolerance: the fast decoder adds the same products in another order, in float32. Sums of 580 and 256 products that
 come out at about 0.1 carry a rounding of a few 1e-8 (measured against float64: below 5e-8); 1e-5 is far above that
-and far below 1/510, half a level of an 8-bit picture, and below what any slip in a coordinate would give (1e-3).
+and far below 1/510, half a level of an 8-bit image, and below what any slip in a coordinate would give (1e-3).
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ def enlarged(model, feat, height, width) -> torch.Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 3.7, 6])
 @pytest.mark.parametrize("ablation", ABLATIONS)
-def test_a_picture_equals_the_equations(ablation, scale):
+def test_an_image_equals_the_equations(ablation, scale):
     model = make_model(**ABLATIONS[ablation])
     feat = features(model)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
@@ -85,7 +85,7 @@ def test_thirty_times_on_a_tiny_map(ablation):
 
 
 @torch.no_grad()
-def test_a_picture_smaller_than_the_feature_map():
+def test_an_image_smaller_than_the_feature_map():
     model = make_model()
     feat = features(model)
     wanted = plain.decode_image(model, feat, 5, 3, torch.float64)
@@ -111,7 +111,7 @@ def test_queries_equal_the_equations(ablation):
     feat = features(model, batch=3)
     rng = np.random.default_rng(1)
     coord = rng.uniform(-1, 1, (3, 257, 2)).astype(np.float32)
-    cell = rng.uniform(0.01, 0.3, (3, 2)).astype(np.float32)  # height and width differ, and so do the pictures
+    cell = rng.uniform(0.01, 0.3, (3, 2)).astype(np.float32)  # height and width differ, and so do the images
     found = model.query_rgb(feat, coord, cell)
     assert found.shape == (3, 257, 3)
     wanted = plain.decode(model, feat, torch.from_numpy(coord), torch.from_numpy(cell), torch.float64)
@@ -120,29 +120,29 @@ def test_queries_equal_the_equations(ablation):
 
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [1, 2, 3.7])
-def test_pictures_and_queries_agree(scale):
+def test_images_and_queries_agree(scale):
     model = make_model()
     feat = features(model)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
     queries = model.query_rgb(feat, coords.make_coord((height, width))[None], coords.make_cell((height, width))[None])
-    picture = enlarged(model, feat, height, width)
-    torch.testing.assert_close(queries.view(height, width, 3), picture, rtol=0, atol=TOLERANCE)
+    image = enlarged(model, feat, height, width)
+    torch.testing.assert_close(queries.view(height, width, 3), image, rtol=0, atol=TOLERANCE)
 
 
-def test_through_the_real_encoder_on_a_41x67_picture():
+def test_through_the_real_encoder_on_a_41x67_image():
     """The model of the paper, at its full width, through the engine as test.py and demo.py use it."""
     engine = Engine(spec(n_feats=64, n_resblocks=16, hidden=[256] * 4), "cpu")
     shapes = {name: tuple(p.shape) for name, p in engine.model.named_parameters()}
     engine.model.load_state_dict({n: torch.from_numpy(a) for n, a in initial_parameters(shapes, 5).items()})
     inp = np.random.default_rng(2).uniform(-1, 1, (1, 3, 41, 67)).astype(np.float32)
     height, width = 62, 101
-    picture = np.concatenate(list(engine.predict_image(inp, height, width)))
+    image = np.concatenate(list(engine.predict_image(inp, height, width)))
     cell = coords.make_cell((height, width))[None]
     queries = engine.predict_queries(inp, coords.make_coord((height, width))[None], cell)
     with torch.no_grad():
         feat = engine.model.double().encoder(torch.from_numpy(inp).double())
         wanted = plain.decode_image(engine.model, feat, height, width, torch.float64).numpy()
-    np.testing.assert_allclose(picture, wanted, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(image, wanted, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(queries.reshape(height, width, 3), wanted, rtol=0, atol=TOLERANCE)
 
 

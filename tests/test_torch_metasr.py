@@ -1,4 +1,4 @@
-"""The PyTorch MetaSR against its equations as printed (tests/plain.py): pictures, queries, loss and gradients.
+"""The PyTorch MetaSR against its equations as printed (tests/plain.py): images, queries, loss and gradients.
 
 Tolerance: a colour is a sum of 9 C x 256 float32 products, which comes out at about 4 with these weights and carries a
 rounding of a few 1e-6 (against float64, both for the plain formulation and for the fast one). 1e-5 is above that.
@@ -36,7 +36,7 @@ def enlarged(model, feat, height, width) -> torch.Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 3.7, 6, 30])
-def test_a_picture_equals_the_equations(scale):
+def test_an_image_equals_the_equations(scale):
     model = make_model()
     feat = features(model)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
@@ -49,7 +49,7 @@ def test_a_picture_equals_the_equations(scale):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(5, 3), (1, 1), (40, 7), (11, 90)])
-def test_smaller_pictures_and_other_shapes(size):
+def test_smaller_images_and_other_shapes(size):
     model = make_model()
     feat = features(model)
     wanted = plain.decode_image(model, feat, *size, torch.float64)
@@ -71,7 +71,7 @@ def test_queries_equal_the_equations():
     feat = features(model, batch=3)
     rng = np.random.default_rng(1)
     coord = rng.uniform(-1, 1, (3, 257, 2)).astype(np.float32)
-    cell = rng.uniform(0.01, 0.3, (3, 2)).astype(np.float32)  # height and width differ, and so do the pictures
+    cell = rng.uniform(0.01, 0.3, (3, 2)).astype(np.float32)  # height and width differ, and so do the images
     found = model.query_rgb(feat, coord, cell)
     wanted = plain.decode_metasr(model, feat, torch.from_numpy(coord), torch.from_numpy(cell), torch.float64)
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)

@@ -175,7 +175,7 @@ def test_the_config_in_the_folder_is_that_of_the_last_training(run):
 
 
 class TimedEngine(CountingEngine):
-    """A step takes a second of a clock of its own; after `lasts` steps comes a broken picture."""
+    """A step takes a second of a clock of its own; after `lasts` steps comes a broken image."""
 
     clock = 0.0
 
@@ -185,7 +185,7 @@ class TimedEngine(CountingEngine):
 
     def train_step(self, batch, share):
         if self.lasts == 0:
-            raise UserError("a broken picture")
+            raise UserError("a broken image")
         self.lasts -= 1
         TimedEngine.clock += 1
         super().train_step(batch, share)
@@ -196,7 +196,7 @@ def test_an_epochs_time_is_all_of_its_own(run, tmp_path, monkeypatch, known):
     """Resumed twice in its midst; a checkpoint from before it kept the time is gone on from too."""
     monkeypatch.setattr(loop.time, "monotonic", lambda: TimedEngine.clock)
     for steps in (STEPS + 2, 3):
-        with pytest.raises(UserError, match="a broken picture"):
+        with pytest.raises(UserError, match="a broken image"):
             run(TimedEngine(steps), go_on=True)
         TimedEngine.clock += 1000
     path = tmp_path / "run" / "epoch-last.safetensors"
@@ -282,11 +282,11 @@ def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tm
     undisturbed = run(name="undisturbed", step_save=None)
 
     def broken(*arguments):
-        raise UserError("a broken picture")
+        raise UserError("a broken image")
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "validate", broken)
-        with pytest.raises(UserError, match="a broken picture"):
+        with pytest.raises(UserError, match="a broken image"):
             run(step_save=None)
     assert formats.load(tmp_path / "run" / "epoch-last.safetensors").progress["batch"] == STEPS
     folder = run(go_on=True, step_save=None)
@@ -360,12 +360,12 @@ def test_with_a_cosine_the_end_cannot_be_moved(run):
         run(go_on=True, multi_step_lr=None, cosine_lr={}, epoch_max=EPOCHS + 1)
 
 
-def test_tensorboard_gets_pictures(run):
+def test_tensorboard_gets_images(run):
     class Enlarging(CountingEngine):
         def predict_image(self, inp, height, width, tile):
             yield np.zeros((height, width, 3), np.float32)
 
-    folder = run(Enlarging(), val_pictures=2)
+    folder = run(Enlarging(), val_images=2)
     events = b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
     assert b"val/0-a" in events and b"val/1-b" in events and b"val/2-c" not in events
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/liif.md, drawn from the weights in pretrained/ and examples/chelsea.png.
+"""The images of docs/liif.md, drawn from the weights in pretrained/ and examples/chelsea.png.
 
     python docs/figures/draw_liif.py [--output docs/images]
 
@@ -70,7 +70,7 @@ class Network:
             return self.engine.model.encoder(torch.from_numpy(self.inp))[0].numpy()
 
     def queries(self, coord: np.ndarray, scale: float, corners: int = 4) -> np.ndarray:
-        """Colours (Q, 3) in [0, 1] at coord (Q, 2), decoded with the cell of a picture enlarged by `scale`."""
+        """Colours (Q, 3) in [0, 1] at coord (Q, 2), decoded with the cell of an image enlarged by `scale`."""
         cell = coords.make_cell((1, 1)) / np.float32(scale) / np.asarray(self.size, np.float32)
         self.engine.model.corners = corners
         found = self.engine.predict_queries(self.inp, coord[None], cell[None].astype(np.float32))[0]
@@ -92,8 +92,8 @@ def save(figure, folder: Path, name: str, dither: Image.Dither = Image.Dither.NO
     figure.savefig(page, dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.06)
     plt.close(figure)
     path = folder / f"{name}.png"
-    picture = Image.open(page).convert("RGB")
-    picture.quantize(palette=picture.quantize(256), dither=dither).save(path, optimize=True)
+    image = Image.open(page).convert("RGB")
+    image.quantize(palette=image.quantize(256), dither=dither).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB")
 
 
@@ -282,7 +282,7 @@ def draw_continuity(folder: Path, network: Network) -> None:
 
 
 def draw_features(folder: Path, network: Network) -> None:
-    """The small picture, four real channels, and one channel nine times, shifted."""
+    """The small image, four real channels, and one channel nine times, shifted."""
     feat = network.features()
     figure, panels = plt.subplots(1, 5, figsize=(8, 1.65), layout="constrained")
     panels[0].imshow(network.low)
@@ -308,15 +308,15 @@ def draw_features(folder: Path, network: Network) -> None:
 
 def draw_cell(folder: Path, network: Network) -> None:
     """The same detail at x8, decoded with the cells of x1, x4 and x8."""
-    pictures = {scale: network.detail(8, scale) for scale in (8, 4, 1)}
+    images = {scale: network.detail(8, scale) for scale in (8, 4, 1)}
     figure, panels = plt.subplots(2, 3, figsize=(7.2, 3.5), layout="constrained")
-    for (scale, picture), axes in zip(pictures.items(), panels.T, strict=True):
-        axes[0].imshow(rgb8.to_uint8(picture))
+    for (scale, image), axes in zip(images.items(), panels.T, strict=True):
+        axes[0].imshow(rgb8.to_uint8(image))
         bare(axes[0], f"cell of x{scale}, given as {2 / scale:g}")
         if scale == 8:
             axes[1].axis("off")
             continue
-        difference = (picture - pictures[8]).mean(axis=-1) * 255
+        difference = (image - images[8]).mean(axis=-1) * 255
         shown = axes[1].imshow(difference, cmap="PuOr", vmin=-8, vmax=8)
         bare(axes[1], "difference from x8's")
         size = np.abs(difference)
@@ -326,7 +326,7 @@ def draw_cell(folder: Path, network: Network) -> None:
 
 
 def measure(network: Network) -> None:
-    """PSNR of the whole picture at x4: what each part does for a network that was trained with it."""
+    """PSNR of the whole image at x4: what each part does for a network that was trained with it."""
     coord, target = coords.make_coord(network.original.shape[:2]), rgb8.to_float(network.original)
     ways = {
         "as it is": network.queries(coord, FACTOR),
@@ -336,15 +336,15 @@ def measure(network: Network) -> None:
         "cell of x2": network.queries(coord, 2),
         "cell of x8": network.queries(coord, 8),
     }
-    for name, picture in ways.items():
-        score = psnr_ssim.psnr(picture.reshape(target.shape), target, f"benchmark-{FACTOR}")
+    for name, image in ways.items():
+        score = psnr_ssim.psnr(image.reshape(target.shape), target, f"benchmark-{FACTOR}")
         print(f"PSNR (Y) at x{FACTOR}, {name}: {score:.2f} dB")
 
 
 def main() -> None:
-    """Draw all pictures, print what was measured."""
+    """Draw all images, print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images", help="folder for the pictures")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images", help="folder for the images")
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     for draw in (draw_grid, draw_relative_coord, draw_areas, draw_weights):

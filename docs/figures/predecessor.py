@@ -86,7 +86,7 @@ def network() -> Network:
 
 
 def random_crops(predict: Network, draws: int = 6) -> list[float]:
-    """Validation PSNR in dB of one network on crops drawn anew `draws` times, 400 of 10 pictures each."""
+    """Validation PSNR in dB of one network on crops drawn anew `draws` times, 400 of 10 images each."""
     settings = load.load("train-bsds400/train_edsr-baseline-liif.yaml", "train")
     spec = settings.val_dataset.model_dump()
     spec["dataset"]["args"] |= {"repeat": 40, "cache": "in_memory"}
@@ -110,13 +110,13 @@ def measure() -> None:
     """What a swapped resize and random validation crops cost with this project's own weights."""
     predict = network()
     for name in ("Set5", "Set14", "B100"):
-        pictures = [rgb8.read_image(path) for path in sorted((ROOT / "load/benchmark" / name / "HR").glob("*.png"))]
+        images = [rgb8.read_image(path) for path in sorted((ROOT / "load/benchmark" / name / "HR").glob("*.png"))]
         for scale in (6, 8):
-            costs = [cost_of_swapping(predict, picture, scale, f"benchmark-{scale}") for picture in pictures]
-            pairs = zip(costs, pictures, strict=True)
+            costs = [cost_of_swapping(predict, image, scale, f"benchmark-{scale}") for image in images]
+            pairs = zip(costs, images, strict=True)
             oblong = [cost for cost, p in pairs if p.shape[0] // scale != p.shape[1] // scale]
             print(
-                f"swapped resize, {name} x{scale}: costs {statistics.mean(costs):.2f} dB on {len(costs)} pictures, "
+                f"swapped resize, {name} x{scale}: costs {statistics.mean(costs):.2f} dB on {len(costs)} images, "
                 f"{statistics.mean(oblong):.2f} dB on the {len(oblong)} that are not square"
             )
     scores = random_crops(predict)

@@ -1,7 +1,7 @@
 """LIIF-PyTorch's parameter names (github.com/Lornatang/LIIF-PyTorch, model.py) in this project's terms.
 
 Its .pth.tar files are {epoch, best_psnr, best_ssim, state_dict, ema_state_dict, optimizer, scheduler}. The model is
-LIIF with EDSR-baseline whose residuals are multiplied by 0.1; it differs in names alone. Pictures go in and come out
+LIIF with EDSR-baseline whose residuals are multiplied by 0.1; it differs in names alone. Images go in and come out
 in [0, 1]. liif_core.checkpoints.liif reads the files. `ema_state_dict` is left alone, as by LIIF-PyTorch's own
 inference.py: with its decay the wrong way round it is nearly the last step's weights.
 """
@@ -46,7 +46,7 @@ def describe(shapes: dict[str, tuple[int, ...]]) -> tuple[dict, dict[str, str]]:
             raise AnotherModel(f"it has no {needed}")
     (n_feats, channels), out_dim = shapes["encoder.conv1.weight"][:2], shapes[f"mlp.layers.{layers[-1]}.weight"][0]
     if (channels, out_dim) != (3, 3):
-        raise AnotherModel(f"it makes {out_dim} channels of {channels}, and pictures have 3 here")
+        raise AnotherModel(f"it makes {out_dim} channels of {channels}, and images have 3 here")
     encoder = {"n_resblocks": blocks, "n_feats": n_feats, "res_scale": RES_SCALE, "no_upsampling": True}
     hidden = [shapes[f"mlp.layers.{layer}.weight"][0] for layer in layers[:-1]]
     args = {

@@ -21,7 +21,7 @@ def examine(path: str, checker: Checker) -> Iterator[tuple[str, Finding]]:
     config = configs.load(path, "train")
     yield "train_dataset", checker.examine(config.train_dataset, training=True, batches=True)
     if config.val_dataset is not None:
-        # With an eval_type, validation takes whole pictures, one after the other.
+        # With an eval_type, validation takes whole images, one after the other.
         yield "val_dataset", checker.examine(config.val_dataset, training=False, batches=config.eval_type is None)
 
 
@@ -48,7 +48,7 @@ def main() -> int:
     """Check all configs; returns the exit status."""
     parser = argparse.ArgumentParser(description="Say whether the data is what configs expect.")
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="looked for here, in the repository, in configs/")
-    parser.add_argument("--quick", action="store_true", help="read the headers of the pictures, not their pixels")
+    parser.add_argument("--quick", action="store_true", help="read the headers of the images, not their pixels")
     arguments = parser.parse_args()
     checker = Checker(arguments.quick)
     count = sum(check(path, checker) for path in arguments.configs)

@@ -15,7 +15,7 @@ from liif_core.commands.entry import GPU_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.images import comparison, rgb8, vips
-from liif_core.images.image import Picture, fit
+from liif_core.images.image import ImageData, fit
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import plan, zoom
 from liif_core.inference.network import Network, load_engine
@@ -33,15 +33,13 @@ COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Enlarge pictures by any factor with LIIF.")
+    parser = argparse.ArgumentParser(description="Enlarge images by any factor with LIIF.")
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
     parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
-    film = parser.add_argument_group(
-        "a film instead of a picture: the zoom into it, bicubic beside LIIF (.gif or .mp4)"
-    )
+    film = parser.add_argument_group("a film instead of an image: the zoom into it, bicubic beside LIIF (.gif or .mp4)")
     film.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
     film.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
     film.add_argument("--seconds", type=float, help="how long (default: 5)")
@@ -57,12 +55,12 @@ def tile_side(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or len(text) > 9:
-        raise UserError(f"--tile {text}: a side in pixels is wanted, 0 for the whole picture, or auto")
+        raise UserError(f"--tile {text}: a side in pixels is wanted, 0 for the whole image, or auto")
     return int(text)
 
 
 class Progress:
-    """A bar over the output pixels of all pictures, and what is said beside it."""
+    """A bar over the output pixels of all images, and what is said beside it."""
 
     def __init__(self, tasks: list[Task]):
         self.count, self.number = len(tasks), 0
@@ -70,7 +68,7 @@ class Progress:
         self.bar = tqdm(total=pixels, unit="px", unit_scale=True, leave=False, disable=None)
 
     def begin(self, task: Task, times: int) -> None:
-        """A picture that goes through the network so many times."""
+        """An image that goes through the network so many times."""
         self.number += 1
         self.bar.total += (times - 1) * task.size[0] * task.size[1]
         self.bar.set_description(f"{self.number}/{self.count} {one_line(task.source.name[:30])}")
@@ -100,7 +98,7 @@ def demo(framework: str, load_tree: Callable) -> None:
 
 
 def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
-    """All pictures, one after the other; leaves with status 2 if one failed."""
+    """All images, one after the other; leaves with status 2 if one failed."""
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for a film: give --zoom FACTOR too")
@@ -134,7 +132,7 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
 
 
 def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
-    """The zoom into one picture."""
+    """The zoom into one image."""
     source, output = plan.film_files(arguments)
     if arguments.skip_existing and os.path.lexists(output):
         return print(one_line(f"{output} exists, skipped"))
@@ -158,30 +156,30 @@ def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, s
 
 
 def _stop(number, frame):
-    raise Stopped("stopped; no picture is left half written")
+    raise Stopped("stopped; no image is left half written")
 
 
 def enlarge_file(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
-    """Enlarge one picture; what was done, in a line. Raises UserError."""
-    picture = fit(vips.read(task.source), task.output.suffix.lower())
-    if picture.size != task.source_size:
-        raise UserError(f"{task.source} changed while the pictures before it were enlarged")
-    progress.begin(task, passes(picture))
-    with scratch(task.output.parent, (*task.size, picture.pixels.shape[2]), picture.pixels.dtype) as result:
-        enlarge(network, picture, result, progress.bar.update)
-        vips.write(task.output, result, picture, arguments.metadata)
+    """Enlarge one image; what was done, in a line. Raises UserError."""
+    image = fit(vips.read(task.source), task.output.suffix.lower())
+    if image.size != task.source_size:
+        raise UserError(f"{task.source} changed while the images before it were enlarged")
+    progress.begin(task, passes(image))
+    with scratch(task.output.parent, (*task.size, image.pixels.shape[2]), image.pixels.dtype) as result:
+        enlarge(network, image, result, progress.bar.update)
+        vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
-            write_comparison(task, picture, result)
+            write_comparison(task, image, result)
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
-    return "; ".join([f"{task.source} {sizes} {task.output}", *picture.notes])
+    return "; ".join([f"{task.source} {sizes} {task.output}", *image.notes])
 
 
-def write_comparison(task: Task, picture: Picture, result: np.ndarray) -> None:
-    """NAME_compare.png: bicubic and LIIF beside each other, of large pictures the middle."""
+def write_comparison(task: Task, image: ImageData, result: np.ndarray) -> None:
+    """NAME_compare.png: bicubic and LIIF beside each other, of large images the middle."""
     part = [((side - min(side, COMPARED)) // 2, (side + min(side, COMPARED)) // 2) for side in task.size]
     (top, bottom), (left, right) = part
     down, across = (before / after for before, after in zip(task.source_size, task.size, strict=True))
     box = top * down, left * across, bottom * down, right * across
-    bicubic = rgb8.resize(picture.rgb(), bottom - top, right - left, box)
-    liif = replace(picture, pixels=np.array(result[top:bottom, left:right])).rgb()
+    bicubic = rgb8.resize(image.rgb(), bottom - top, right - left, box)
+    liif = replace(image, pixels=np.array(result[top:bottom, left:right])).rgb()
     rgb8.write_image(task.compare, comparison.sheet([("bicubic", bicubic), ("LIIF", liif)]))

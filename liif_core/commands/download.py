@@ -1,7 +1,7 @@
 """The command of scripts/download_data.py: the public data sets.
 
 An interrupted download goes on where it stopped. What is complete is left alone. `celebAHQ --from FOLDER` makes
-the small sizes of CelebA-HQ from pictures fetched by hand.
+the small sizes of CelebA-HQ from images fetched by hand.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def show(root: Path) -> None:
         places = ", ".join(f"{below} {count(root / below)}/{complete}" for below, complete in archive.counts.items())
         check = "no published checksum"
         if archive.sha256 or archive.contents:
-            check = "SHA-256 of the archive known" if archive.sha256 else "SHA-256 of the pictures known"
+            check = "SHA-256 of the archive known" if archive.sha256 else "SHA-256 of the images known"
         print(f"{archive.data_set}: {archive.size / 1e6:,.0f} MB, {check}: {places}")
         for url in archive.urls:
             print(f"  {url}")
@@ -55,7 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
     parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
     parser.add_argument("--to", type=Path, default=WORK / "load", help="the folder to fill (default: load/)")
-    parser.add_argument("--from", type=Path, dest="source", help="CelebA-HQ's pictures of 1024x1024, fetched by hand")
+    parser.add_argument("--from", type=Path, dest="source", help="CelebA-HQ's images of 1024x1024, fetched by hand")
     parser.add_argument("--list", action="store_true", help="say what there is, from where, and what is here already")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("--keep", action="store_true", help="keep the archives in load/.downloads")
@@ -70,7 +70,7 @@ def main() -> int:
         raise UserError(f"which data set? name some of {', '.join(DATA_SETS)} and celebAHQ, or give --list")
     if "celebAHQ" in wanted and not arguments.source:
         print(FACES)
-        raise UserError("celebAHQ wants --from FOLDER, the pictures of 1024x1024 that were fetched by hand")
+        raise UserError("celebAHQ wants --from FOLDER, the images of 1024x1024 that were fetched by hand")
     if arguments.source and "celebAHQ" not in wanted:
         raise UserError(
             f"--from {arguments.source}: it goes with celebAHQ alone; what is public comes from its own place"
@@ -80,7 +80,7 @@ def main() -> int:
     download_all(wanted, arguments.to, arguments.dry_run, arguments.keep)
     if "celebAHQ" in wanted:
         if arguments.dry_run:
-            print(f"would shrink {len(found(arguments.source))} pictures into {arguments.to / 'celebAHQ'}")
+            print(f"would shrink {len(found(arguments.source))} images into {arguments.to / 'celebAHQ'}")
         else:
             make_faces(arguments.source, arguments.to / "celebAHQ")
     return 0

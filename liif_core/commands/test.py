@@ -25,10 +25,10 @@ from liif_core.system.places import PRETRAINED
 
 
 def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluate.Row]:
-    """Score every picture and print its row, the mean and the result."""
+    """Score every image and print its row, the mean and the result."""
     rows = []
     started = time.monotonic()
-    print(f"{'picture':24} {'size':>11} {'psnr':>8} {'ssim':>8}")
+    print(f"{'image':24} {'size':>11} {'psnr':>8} {'ssim':>8}")
     for row in tqdm(evaluate.test(predict, test_set, config), total=len(test_set), leave=False, disable=None):
         rows.append(row)
         tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {row.psnr:8.4f} {row.ssim:8.4f}")

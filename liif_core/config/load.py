@@ -17,6 +17,9 @@ from liif_core.registry import explain
 from liif_core.system import places
 from liif_core.system.places import SHIPPED
 
+# Keys that once had another name: a config or a run folder that says it is read as before.
+RENAMED = {"val_pictures": "val_images"}
+
 
 def find(path: str | Path) -> Path:
     """The config file, looked for as given, among what is shipped (in a checkout: from its root), then in configs/."""
@@ -40,6 +43,16 @@ def locate_data(path: str | Path) -> Path:
     raise UserError(f"no folder or file '{path}' here or in {SHIPPED}: see 'Data' in README.md and {listed} --list")
 
 
+def _renamed(content: dict, where: str) -> dict:
+    """`content` with today's names for the keys that once had another."""
+    for old, new in RENAMED.items():
+        if old in content:
+            if new in content:
+                raise UserError(f"{where}: '{old}' is the former name of '{new}': give one of them")
+            content = {new if key == old else key: value for key, value in content.items()}
+    return content
+
+
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file."""
     try:
@@ -52,7 +65,7 @@ def read_yaml(path: Path) -> dict:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a config is a mapping of keys to values, this holds {type(content).__name__}")
-    return content
+    return _renamed(content, str(path))
 
 
 def _keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
@@ -128,7 +141,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict:
         if path[-1] in block:
             raise UserError(f"--set '{override}': another --set has set it already")
         block[path[-1]] = value
-    return change
+    return _renamed(change, "--set")
 
 
 @overload

@@ -103,7 +103,7 @@ class TrainConfig(Evaluation):
 
     accumulate: parts of a batch whose gradients are taken one after the other and added, which takes less memory and
     gives the same update to rounding. clip_grad: the largest L2 norm of all gradients together. ema: decay of the
-    average of the weights that is validated and tested in their stead. val_pictures: how many pictures of the
+    average of the weights that is validated and tested in their stead. val_images: how many images of the
     validation set tensorboard shows.
     """
 
@@ -126,7 +126,7 @@ class TrainConfig(Evaluation):
     seed: NonNegativeInt = 0
     num_workers: NonNegativeInt | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    val_pictures: NonNegativeInt = 2
+    val_images: NonNegativeInt = 2
 
     @pydantic.model_validator(mode="after")
     def one_schedule(self) -> "TrainConfig":

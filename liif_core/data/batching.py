@@ -10,7 +10,7 @@ class Batches:
     """A sequence: item k is the k-th batch from `start_batch` on, arrays stacked along a first axis B.
 
     Of `ranks` processes each gets the part of every batch that `rank` says; together they have what one would have.
-    A user's error (a truncated picture, a crop too large) comes back as {"error": sentence}, because an
+    A user's error (a truncated image, a crop too large) comes back as {"error": sentence}, because an
     exception would reach the main process as a worker's traceback.
     """
 

@@ -1,7 +1,7 @@
-"""`cache: bin`: the decoded pictures of a folder in one memory-mapped file of bytes, with an index.
+"""`cache: bin`: the decoded images of a folder in one memory-mapped file of bytes, with an index.
 
-    pixels-*.bin     uint8 R, G, B of all pictures, row after row, one after the other
-    index.json       which file that is, what it was made from, and where each picture lies in it
+    pixels-*.bin     uint8 R, G, B of all images, row after row, one after the other
+    index.json       which file that is, what it was made from, and where each image lies in it
 
 The index is renamed into place when the pixels are on the disk. So there is a whole cache or none, and readers of
 an old one keep it while a new one is made. A lock lets a second process wait instead of doing the work again.
@@ -30,7 +30,7 @@ VERSION = 1
 ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"
 
 
-def picture_files(folder: Path) -> list[os.DirEntry]:
+def image_files(folder: Path) -> list[os.DirEntry]:
     """The files of a folder that are not hidden, sorted by name."""
     with os.scandir(folder) as entries:
         found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
@@ -39,7 +39,7 @@ def picture_files(folder: Path) -> list[os.DirEntry]:
 
 def fingerprint(folder: Path) -> str:
     """Changes when a file comes, goes, or differs in size, time (ns) or permission, and with Pillow's decoders."""
-    stats = ((entry.name, entry.stat(), os.access(entry.path, os.R_OK)) for entry in picture_files(folder))
+    stats = ((entry.name, entry.stat(), os.access(entry.path, os.R_OK)) for entry in image_files(folder))
     source = [[name, stat.st_size, stat.st_mtime_ns, readable] for name, stat, readable in stats]
     return hashlib.sha256(json.dumps([VERSION, PIL.__version__, source]).encode()).hexdigest()
 
@@ -64,9 +64,9 @@ def _can_be_written(path: Path) -> bool:
 
 
 class BinCache:
-    """The pictures of a folder by file name: uint8 (h, w, 3) views of the map, of which an access reads its pages only.
+    """The images of a folder by file name: uint8 (h, w, 3) views of the map, of which an access reads its pages only.
 
-    shapes: name -> (h, w), without the pictures that do not decode; these are in `broken`, name -> sentence.
+    shapes: name -> (h, w), without the images that do not decode; these are in `broken`, name -> sentence.
     A pickled copy maps the file anew.
     """
 
@@ -81,7 +81,7 @@ class BinCache:
         stat = pixels.stat()
         if (stat.st_size, stat.st_mtime_ns) != (self.index["bytes"], self.index["mtime_ns"]):
             raise ValueError(f"{pixels} is not as it was left")
-        # A map of no bytes is an error; without a picture there is nothing to map.
+        # A map of no bytes is an error; without an image there is nothing to map.
         self.pixels = np.asarray(np.memmap(pixels, np.uint8, "r") if stat.st_size else [], np.uint8)
 
     def __getstate__(self) -> dict:
@@ -133,11 +133,11 @@ def _alone(cache: Path) -> Iterator[None]:
 
 
 def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
-    """Write the pixels of all pictures, one in memory at a time; returns where they lie and what is broken."""
+    """Write the pixels of all images, one in memory at a time; returns where they lie and what is broken."""
     images: dict[str, tuple[int, int, int]] = {}
     broken: dict[str, str] = {}
     offset = 0
-    for entry in tqdm(picture_files(folder), desc=f"caching {folder}", unit="picture", leave=False, disable=None):
+    for entry in tqdm(image_files(folder), desc=f"caching {folder}", unit="image", leave=False, disable=None):
         try:
             image = rgb8.read_image(entry.path)
         except UserError as error:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive, or several that hold the same pictures.
+    """One archive, or several that hold the same images.
 
     data_set: the name under which it is asked for. urls: tried in this order. members, becomes: which files are
-    taken, and their places below load/ (see `unpack`). counts: pictures in each folder. size: bytes; exact with a
-    sha256, about right without. contents: SHA-256 of a folder's pictures by `contents_digest`, for sources
-    that pack the same pictures in different archives.
+    taken, and their places below load/ (see `unpack`). counts: images in each folder. size: bytes; exact with a
+    sha256, about right without. contents: SHA-256 of a folder's images by `contents_digest`, for sources
+    that pack the same images in different archives.
     """
 
     data_set: str
@@ -88,7 +88,7 @@ DATA_SETS = list(dict.fromkeys(archive.data_set for archive in ARCHIVES))
 
 
 def known_count(folder: Path) -> int | None:
-    """How many pictures the complete folder holds, for the folders of these sets."""
+    """How many images the complete folder holds, for the folders of these sets."""
     path = folder.absolute().as_posix()
     known = [count for a in ARCHIVES for below, count in a.counts.items() if path.endswith(f"/{below}")]
     return known[0] if known else None

@@ -15,7 +15,7 @@ from liif_core.images import rgb8
 
 @dataclass
 class Folder:
-    """Sizes (h, w) of the pictures that can be read, sentences on those that cannot, and on the folder."""
+    """Sizes (h, w) of the images that can be read, sentences on those that cannot, and on the folder."""
 
     root: Path
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
@@ -24,10 +24,10 @@ class Folder:
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """The folder, how many pictures it gives and the lengths of their sides."""
+        """The folder, how many images it gives and the lengths of their sides."""
         sides = [side for size in self.sizes.values() for side in size]
         span = f", sides of {min(sides)} to {max(sides)}" if sides else ""
-        return f"{self.root} ({len(self.sizes)} pictures{span})"
+        return f"{self.root} ({len(self.sizes)} images{span})"
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Listing:
 class Checker:
     """Checks the data sets of any number of configs; a folder that several name is read once.
 
-    quick: read the headers of the pictures, not their pixels.
+    quick: read the headers of the images, not their pixels.
     """
 
     def __init__(self, quick: bool = False):
@@ -64,9 +64,9 @@ class Checker:
         self.folders: dict[tuple, Folder] = {}
 
     def examine(self, spec: Data, training: bool, batches: bool) -> Finding:
-        """Check one data set of a config: folders, split, pictures, pairs, sizes, and the first sample.
+        """Check one data set of a config: folders, split, images, pairs, sizes, and the first sample.
 
-        training: as for `sets.make`. batches: it is read in batches, not picture by picture. Raises UserError
+        training: as for `sets.make`. batches: it is read in batches, not image by image. Raises UserError
         for names and arguments that are not known.
         """
         arguments = DATASETS.arguments(spec.dataset.model_dump())
@@ -115,7 +115,7 @@ def _examine_folder(decode: bool, root_path: str, split_file, split_key, first_k
 
 
 def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool) -> list[str]:
-    """Whether the folders pair up, and what the wrapper says of the size of each picture or pair."""
+    """Whether the folders pair up, and what the wrapper says of the size of each image or pair."""
     skipped = {folders.unscaled(path.name) for folder in found for path in folder.broken}
     kept = [[path for path in folder.sizes if folders.unscaled(path.name) not in skipped] for folder in found]
     problems = []

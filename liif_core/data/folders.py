@@ -29,7 +29,7 @@ def found(root: Path) -> list[str]:
     """The names of a folder's files, sorted, hidden ones left out. Raises UserError for what is no folder."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: a folder of images is wanted here")
-    names = [entry.name for entry in bin_cache.picture_files(root)]
+    names = [entry.name for entry in bin_cache.image_files(root)]
     # Without the scale suffix, or 10x4.png would come before 1x4.png where 1.png comes before 10.png.
     return sorted(names, key=lambda name: (unscaled(name), name))
 
@@ -61,7 +61,7 @@ def some(names: list[str]) -> str:
 def unreadable(paths: list[Path], decode: bool) -> dict[Path, str]:
     """A sentence for every file that does not begin like an image or, with `decode`, whose pixels cannot be read."""
     broken = {}
-    for path in tqdm(paths, desc="checking pictures", unit="picture", leave=False, disable=None):
+    for path in tqdm(paths, desc="checking images", unit="image", leave=False, disable=None):
         if not decode:
             if not rgb8.is_image(path):
                 broken[path] = f"{path} is not a readable image"
@@ -74,7 +74,7 @@ def unreadable(paths: list[Path], decode: bool) -> dict[Path, str]:
 
 
 def unpaired(roots: tuple[Path, Path], low: list[Path], high: list[Path]) -> str | None:
-    """Why the pictures of two folders do not pair up by their names without scale suffix; None if they do."""
+    """Why the images of two folders do not pair up by their names without scale suffix; None if they do."""
     names = [{unscaled(path.name): path.name for path in paths} for paths in (low, high)]
     lonely = sorted({names[0].get(name) or names[1][name] for name in set(names[0]) ^ set(names[1])})
     if not lonely and len(low) == len(high):
@@ -94,7 +94,7 @@ class ImageFolder:
     refusing the folder.
     """
 
-    pictures = 1  # an item; which wrappers fit hangs on it
+    images_per_item = 1  # an item; which wrappers fit hangs on it
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class PairedImageFolders:
     The other arguments are those of `image-folder` and hold for both folders.
     """
 
-    pictures = 2
+    images_per_item = 2
 
     def __init__(
         self,

@@ -32,19 +32,19 @@ def misfit(spec: dict) -> str | None:
     DATASETS.arguments(spec["dataset"])
     WRAPPERS.arguments(spec["wrapper"], dataset=None, seed=0, training=False)
     dataset, wrapper = spec["dataset"]["name"], spec["wrapper"]["name"]
-    gives, wants = (_pictures(registry)[name] for registry, name in ((DATASETS, dataset), (WRAPPERS, wrapper)))
+    gives, wants = (_images_per_item(registry)[name] for registry, name in ((DATASETS, dataset), (WRAPPERS, wrapper)))
     if gives == wants:
         return None
-    words = {1: "single pictures", 2: "pairs"}
-    fitting = " or ".join(f"'{name}'" for name, count in _pictures(WRAPPERS).items() if count == gives)
-    datasets = " or ".join(f"'{name}'" for name, count in _pictures(DATASETS).items() if count == wants)
+    words = {1: "single images", 2: "pairs"}
+    fitting = " or ".join(f"'{name}'" for name, count in _images_per_item(WRAPPERS).items() if count == gives)
+    datasets = " or ".join(f"'{name}'" for name, count in _images_per_item(DATASETS).items() if count == wants)
     return (
         f"data set '{dataset}' gives {words[gives]}, wrapper '{wrapper}' wants {words[wants]}: "
         f"take {fitting} for this data set, or {datasets} for this wrapper"
     )
 
 
-def _pictures(registry: Registry) -> dict[str, int]:
-    """How many pictures make an item, by name."""
+def _images_per_item(registry: Registry) -> dict[str, int]:
+    """How many images make an item, by name."""
     entries: dict[str, Any] = registry.entries
-    return {name: entry.pictures for name, entry in entries.items()}
+    return {name: entry.images_per_item for name, entry in entries.items()}

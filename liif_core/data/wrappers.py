@@ -3,7 +3,7 @@
 A wrapper has
     pair(index, epoch)    -> uint8 (H, W, 3) low and (h, w, 3) high resolution, cropped and flipped,
     sample(index, epoch)  -> {"inp": uint8 (H, W, 3), "coord": (Q, 2), "cell": (2,), "gt": uint8 (Q, 3)},
-    check(index, *sizes)  -> UserError if pictures of these (h, w) cannot give every sample that may be asked for;
+    check(index, *sizes)  -> UserError if images of these (h, w) cannot give every sample that may be asked for;
 the first two are pure functions of (seed, epoch, index).
 """
 
@@ -24,7 +24,7 @@ from liif_core.images import rgb8
 class Wrapper(abc.ABC):
     """What all wrappers share: random numbers per sample, flips, queries."""
 
-    pictures = 1  # an item of the data sets that it takes: 2 for pairs
+    images_per_item = 1  # an item of the data sets that it takes: 2 for pairs
 
     def __init__(self, dataset, inp_size, augment, sample_q, seed, training):
         self.dataset = dataset
@@ -38,7 +38,7 @@ class Wrapper(abc.ABC):
         return len(self.dataset)
 
     def name(self, index: int) -> str:
-        """Name of the picture behind item `index`."""
+        """Name of the image behind item `index`."""
         return self.dataset.name(index)
 
     @abc.abstractmethod
@@ -47,7 +47,7 @@ class Wrapper(abc.ABC):
 
     @abc.abstractmethod
     def check(self, index: int, *sizes: tuple[int, int]) -> None:
-        """Raise UserError if the pictures of item `index`, of these sizes (h, w), are too small or do not fit."""
+        """Raise UserError if the images of item `index`, of these sizes (h, w), are too small or do not fit."""
 
     def _draw(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, sampling.Flips]:
         """Low- and high-resolution crop of item `index`, and the flips that both still have to undergo."""
@@ -58,7 +58,7 @@ class Wrapper(abc.ABC):
         if min(size) < needed:
             raise UserError(
                 f"{what} '{self.name(index)}' is {size[0]}x{size[1]}, smaller than the {needed}x{needed} crop that "
-                f"inp_size {self.inp_size} asks for: lower inp_size or the scale, or leave the picture out"
+                f"inp_size {self.inp_size} asks for: lower inp_size or the scale, or leave the image out"
             )
 
     def pair(self, index: int, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,13 +82,13 @@ class Wrapper(abc.ABC):
 
 @WRAPPERS.register("sr-implicit-paired")
 class ImplicitPaired(Wrapper):
-    """Pairs of given low- and high-resolution pictures at one integer factor.
+    """Pairs of given low- and high-resolution images at one integer factor.
 
-    inp_size: side of the low-resolution crop, None for the whole picture. augment: random flips.
+    inp_size: side of the low-resolution crop, None for the whole image. augment: random flips.
     sample_q: number of queries per sample.
     """
 
-    pictures = 2
+    images_per_item = 2
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class ImplicitPaired(Wrapper):
                 f"{high[0]}x{high[1]} do not differ by one integer factor"
             )
         if self.inp_size is not None:
-            self._check_room(index, low, self.inp_size, "low-resolution picture")
+            self._check_room(index, low, self.inp_size, "low-resolution image")
 
     def _cut(self, index, rng):
         low, high = self.dataset[index]
@@ -128,10 +128,10 @@ class ImplicitPaired(Wrapper):
 
 @WRAPPERS.register("sr-implicit-downsampled")
 class ImplicitDownsampled(Wrapper):
-    """High-resolution pictures, shrunk by Pillow's bicubic at a random factor in [scale_min, scale_max].
+    """High-resolution images, shrunk by Pillow's bicubic at a random factor in [scale_min, scale_max].
 
     scale_max defaults to scale_min. inp_size: side of the low-resolution crop; the crop is cut first
-    and then shrunk. None shrinks the whole picture (evaluation): the picture is cut to
+    and then shrunk. None shrinks the whole image (evaluation): the image is cut to
     round(floor(h / scale) * scale) first. augment and sample_q as in `sr-implicit-paired`.
     """
 
@@ -159,7 +159,7 @@ class ImplicitDownsampled(Wrapper):
 
     def _check_scale(self, index: int, size: tuple[int, int], scale: float) -> None:
         if self.inp_size is not None:
-            self._check_room(index, size, round(self.inp_size * scale), "picture")
+            self._check_room(index, size, round(self.inp_size * scale), "image")
         elif min(size) / scale + 1e-9 < 1:
             raise UserError(f"'{self.name(index)}' is {size[0]}x{size[1]}: too small for x{scale:g}")
 
@@ -187,10 +187,10 @@ class ImplicitUniformVaried(Wrapper):
     flips from left to right only. sample_q as in `sr-implicit-paired`.
 
     A size is the length of the shorter side; the longer one keeps the aspect, rounded down, as
-    torchvision's Resize and so upstream have it. The low-resolution picture stays as it is.
+    torchvision's Resize and so upstream have it. The low-resolution image stays as it is.
     """
 
-    pictures = 2
+    images_per_item = 2
 
     def __init__(
         self,

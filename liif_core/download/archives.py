@@ -1,4 +1,4 @@
-"""The pictures of a zip or tar archive, into a folder of ours and nowhere else."""
+"""The images of a zip or tar archive, into a folder of ours and nowhere else."""
 
 import gzip
 import re
@@ -44,7 +44,7 @@ def unpack(archive: Path, members: str, becomes: str, target: Path) -> int:
     """
     count = 0
     try:
-        with tqdm(desc=f"unpacking {archive.name}", unit="picture", leave=False, disable=None) as bar:
+        with tqdm(desc=f"unpacking {archive.name}", unit="image", leave=False, disable=None) as bar:
             for name, content in _files(archive):
                 _check_name(archive, name)
                 if found := re.fullmatch(members, name):

@@ -16,10 +16,10 @@ from liif_core.system import places
 COMMAND = places.command("download", "download_data.py")
 FACES = f"""CelebA-HQ has to be fetched by hand: it lies on Google Drive, which asks for a browser, and links to it have
 died before. It is for research that is not commercial.
-  1. Get data1024x1024.zip (30,000 pictures) by the link under 'celebAHQ' in the README of github.com/yinboc/liif,
+  1. Get data1024x1024.zip (30,000 images) by the link under 'celebAHQ' in the README of github.com/yinboc/liif,
      and unpack it.
   2. {COMMAND} celebAHQ --from PATH/data1024x1024
-     shrinks the pictures to load/celebAHQ/256 and from there to 128, 64 and 32, with Pillow's bicubic.
+     shrinks the images to load/celebAHQ/256 and from there to 128, 64 and 32, with Pillow's bicubic.
   3. Get split.json, which says what is for training, validation and test, by the link in the same place,
      and put it into load/celebAHQ/."""
 
@@ -31,7 +31,7 @@ def shrink_face(source: Path, target: Path) -> None:
         return
     large = rgb8.read_image(source)
     if large.shape[:2] != (1024, 1024):
-        raise UserError(f"{source} is {large.shape[0]}x{large.shape[1]}: CelebA-HQ's pictures are 1024x1024")
+        raise UserError(f"{source} is {large.shape[0]}x{large.shape[1]}: CelebA-HQ's images are 1024x1024")
     middle = rgb8.resize(large, 256, 256)
     for size, place in places.items():
         rgb8.write_image(place, middle if size == 256 else rgb8.resize(middle, size, size))
@@ -41,18 +41,18 @@ def make_faces(source: Path, target: Path) -> None:
     """All faces at all sizes, what is there left alone; says whether the split is there."""
     names = found(source)
     if not names:
-        raise UserError(f"no pictures in {source}: the folder data1024x1024 of CelebA-HQ is wanted")
+        raise UserError(f"no images in {source}: the folder data1024x1024 of CelebA-HQ is wanted")
     # Ctrl-C reaches the workers as well; they leave it to this process.
     quiet = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=quiet) as pool:
         work = [pool.submit(shrink_face, source / name, target) for name in names]
         try:
-            for one in tqdm(work, desc="shrinking", unit="picture", leave=False, disable=None):
+            for one in tqdm(work, desc="shrinking", unit="image", leave=False, disable=None):
                 one.result()
         except (UserError, KeyboardInterrupt):
             pool.shutdown(cancel_futures=True)
             raise
-    print(f"{target}: {len(names)} pictures at 256, 128, 64 and 32")
+    print(f"{target}: {len(names)} images at 256, 128, 64 and 32")
     split = target / "split.json"
     try:
         parts = json.loads(split.read_text())

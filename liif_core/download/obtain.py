@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core.data.bin_cache import picture_files
+from liif_core.data.bin_cache import image_files
 from liif_core.data.catalogue import Archive
 from liif_core.data.folders import unreadable
 from liif_core.download.archives import unpack
@@ -23,7 +23,7 @@ LEDGER = ".downloads.json"
 
 def count(folder: Path) -> int:
     """The files in a folder, hidden ones left out; 0 if there is no such folder."""
-    return len(picture_files(folder)) if folder.is_dir() else 0
+    return len(image_files(folder)) if folder.is_dir() else 0
 
 
 def missing(archive: Archive, root: Path) -> list[str]:
@@ -32,7 +32,7 @@ def missing(archive: Archive, root: Path) -> list[str]:
     for below, complete in archive.counts.items():
         found = count(root / below)
         if found not in (0, complete):
-            raise UserError(f"{root / below} holds {found} of {complete} pictures: move it away, then run this again")
+            raise UserError(f"{root / below} holds {found} of {complete} images: move it away, then run this again")
         if not found:
             wanted.append(below)
     return wanted
@@ -41,13 +41,13 @@ def missing(archive: Archive, root: Path) -> list[str]:
 def contents_digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files, in the order of their names."""
     digest = hashlib.sha256()
-    for entry in picture_files(folder):
+    for entry in image_files(folder):
         digest.update(entry.name.encode() + b"\0" + bytes.fromhex(provenance.sha256(Path(entry.path))))
     return digest.hexdigest()
 
 
 class Ledger:
-    """What was downloaded without a published checksum: the first time is trusted if the pictures are in order, and
+    """What was downloaded without a published checksum: the first time is trusted if the images are in order, and
     later times must equal it."""
 
     def __init__(self, root: Path):
@@ -86,14 +86,14 @@ def _verify(archive: Archive, path: Path, staging: Path) -> None:
     """Counts, contents where their digest is known, and pixels where nothing else vouches for them."""
     for below, complete in archive.counts.items():
         if count(staging / below) != complete:
-            raise Failed(f"{path.name} holds {count(staging / below)} pictures for {below}, not {complete}")
+            raise Failed(f"{path.name} holds {count(staging / below)} images for {below}, not {complete}")
     for below, digest in archive.contents.items():
         if contents_digest(staging / below) != digest:
-            raise Failed(f"{path.name} holds other pictures for {below} than it should")
+            raise Failed(f"{path.name} holds other images for {below} than it should")
     if not archive.sha256 and not archive.contents:
-        files = [Path(entry.path) for below in archive.counts for entry in picture_files(staging / below)]
+        files = [Path(entry.path) for below in archive.counts for entry in image_files(staging / below)]
         if broken := list(unreadable(files, decode=True).values()):
-            raise Failed(f"{path.name} holds {len(broken)} broken pictures: {broken[0]}")
+            raise Failed(f"{path.name} holds {len(broken)} broken images: {broken[0]}")
 
 
 def _install(archive: Archive, path: Path, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""From a data set to one row per picture and their mean."""
+"""From a data set to one row per image and their mean."""
 
 import functools
 import math
@@ -20,7 +20,7 @@ from liif_core.system.distributed import ALONE, Ranks
 
 @dataclass
 class Row:
-    """The score of one picture; size is that of the target."""
+    """The score of one image; size is that of the target."""
 
     name: str
     height: int
@@ -30,7 +30,7 @@ class Row:
 
 
 def test(predict, test_set, config: TestConfig):
-    """Yield one Row per picture. predict(uint8 low, h, w) -> float32 (h, w, 3) in [0, 1]."""
+    """Yield one Row per image. predict(uint8 low, h, w) -> float32 (h, w, 3) in [0, 1]."""
     for index in range(len(test_set)):
         low, high = test_set.pair(index)
         height, width = high.shape[:2]
@@ -40,7 +40,7 @@ def test(predict, test_set, config: TestConfig):
 
 
 def mean(rows: list[Row]) -> tuple[float, float]:
-    """Mean PSNR in dB and mean SSIM over pictures."""
+    """Mean PSNR in dB and mean SSIM over images."""
     return float(np.mean([row.psnr for row in rows])), float(np.mean([row.ssim for row in rows]))
 
 
@@ -48,7 +48,7 @@ def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
     """What `test.py --json` keeps of a test: the set, its scale, the protocol, the means and all rows.
 
     The data set is called as its config is, "set5" in test-set5-4.yaml. The scale is the eval_type's; without
-    one it is how much larger the first picture's high resolution is.
+    one it is how much larger the first image's high resolution is.
     """
     stem = Path(name).stem.lower().removeprefix("test-")
     if config.eval_type:
@@ -63,7 +63,7 @@ def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
         "protocol": config.eval_type,
         "psnr": psnr if math.isfinite(psnr) else None,  # JSON has no infinity
         "ssim": ssim,
-        "pictures": len(rows),
+        "images": len(rows),
         "rows": [asdict(row) | {"psnr": row.psnr if math.isfinite(row.psnr) else None} for row in rows],
     }
 
@@ -73,8 +73,8 @@ def validate(
 ) -> float:
     """Validation PSNR in dB as upstream counts it: of a batch's queries, averaged over batches by their size.
 
-    With an eval_type in the config, of whole pictures under that protocol. Several processes take every n-th batch or
-    picture each, and get the same result as one.
+    With an eval_type in the config, of whole images under that protocol. Several processes take every n-th batch or
+    image each, and get the same result as one.
     """
     assert config.val_dataset is not None
     bar = functools.partial(tqdm, desc="val", leave=False, disable=ranks.rank > 0 or None)
@@ -101,13 +101,13 @@ def sheets(engine, val_set, count: int, normalisation: Normalisation) -> Iterato
     for index in range(min(count, len(val_set))):
         low, high = val_set.pair(index)
         height, width = high.shape[:2]
-        pictures = rgb8.resize(low, height, width), rgb8.to_uint8(network(low, height, width)), high
+        images = rgb8.resize(low, height, width), rgb8.to_uint8(network(low, height, width)), high
         captions = ("bicubic", "prediction", "original")
-        page = [(caption, _centre(picture)) for caption, picture in zip(captions, pictures, strict=True)]
+        page = [(caption, _centre(image)) for caption, image in zip(captions, images, strict=True)]
         yield f"{index}-{val_set.name(index)}", comparison.sheet(page)
 
 
-def _centre(picture: np.ndarray) -> np.ndarray:
-    """The middle of a picture, at most 384 pixels high and wide."""
-    top, left = (max(0, (side - 384) // 2) for side in picture.shape[:2])
-    return picture[top : top + 384, left : left + 384]
+def _centre(image: np.ndarray) -> np.ndarray:
+    """The middle of an image, at most 384 pixels high and wide."""
+    top, left = (max(0, (side - 384) // 2) for side in image.shape[:2])
+    return image[top : top + 384, left : left + 384]

@@ -28,7 +28,7 @@ def border(eval_type: str | None) -> int:
 def _cut(image: np.ndarray, width: int) -> np.ndarray:
     if min(image.shape[:2]) <= 2 * width:
         raise UserError(
-            f"a picture of {image.shape[0]}x{image.shape[1]} has no pixels left when a border of {width} is cut"
+            f"an image of {image.shape[0]}x{image.shape[1]} has no pixels left when a border of {width} is cut"
         )
     return image[width : image.shape[0] - width, width : image.shape[1] - width]
 

@@ -1,9 +1,9 @@
-"""Enlarge one picture with all models and lay the results side by side.
+"""Enlarge one image with all models and lay the results side by side.
 
     python scripts/batch_demo.py --input examples/chelsea.png --scale 4 --save-dir save/bsds400
 
 Writes into demo_result/ a PNG per model and framework, sheet.png with the same part of each beside the input's pixels
-and bicubic, and log.txt. What was made of the same picture with the same weights is skipped.
+and bicubic, and log.txt. What was made of the same image with the same weights is skipped.
 """
 
 import argparse
@@ -24,22 +24,22 @@ from liif_core.system import provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
 
-HEADER = ["model", "framework", "picture"]
+HEADER = ["model", "framework", "image"]
 COLUMN = 360  # pixels: how wide a column of the sheet is at most
 NEAREST = Image.Resampling.NEAREST
 
 
 @dataclass
 class Task:
-    """One model in one framework, and the picture that it makes."""
+    """One model in one framework, and the image that it makes."""
 
     model: trained.Model
     framework: str
     output: Path
 
-    def origin(self, picture: str, height: int, width: int) -> dict:
+    def origin(self, input_digest: str, height: int, width: int) -> dict:
         """What the result depends on."""
-        return {"picture": picture, "weights": self.model.weights, "height": height, "width": width}
+        return {"image": input_digest, "weights": self.model.weights, "height": height, "width": width}
 
 
 class Finished:
@@ -48,9 +48,12 @@ class Finished:
     def __init__(self, folder: Path):
         self.path, self.lock = folder / "finished.json", threading.Lock()
         self.origins: dict = json.loads(self.path.read_text()) if self.path.exists() else {}
+        for origin in self.origins.values():
+            if "picture" in origin:  # the key's name before
+                origin["image"] = origin.pop("picture")
 
     def holds(self, output: Path, origin: dict) -> bool:
-        """Is this picture there, and made from that?"""
+        """Is this image there, and made from that?"""
         return output.exists() and self.origins.get(output.name) == origin
 
     def add(self, output: Path, origin: dict) -> None:
@@ -70,7 +73,7 @@ class Finished:
 
 
 def shown_part(height, width):
-    """Left, top, right and bottom of what the sheet shows: all of a picture that fits, else the middle."""
+    """Left, top, right and bottom of what the sheet shows: all of an image that fits, else the middle."""
     if max(height, width) > COLUMN:
         h, w = min(COLUMN // 2, height), min(COLUMN // 2, width)
         left, top = (width - w) // 2, (height - h) // 2
@@ -78,17 +81,17 @@ def shown_part(height, width):
     return 0, 0, width, height
 
 
-def cells(image, pictures):
+def cells(image, results):
     """The input's own pixels and the results, (caption, uint8 (h, w, 3)), cut to what is shown, each pixel repeated."""
-    height, width = pictures[0][1].shape[:2]
+    height, width = results[0][1].shape[:2]
     left, top, right, bottom = box = shown_part(height, width)
     times = COLUMN // max(right - left, bottom - top)
     size = (right - left) * times, (bottom - top) * times
     down, across = image.shape[0] / height, image.shape[1] / width
     own = Image.fromarray(image).resize(size, NEAREST, (left * across, top * down, right * across, bottom * down))
     found = [(f"input, {image.shape[0]}x{image.shape[1]}", own)]
-    found += [(name, Image.fromarray(picture).crop(box).resize(size, NEAREST)) for name, picture in pictures]
-    return [(name, np.array(picture)) for name, picture in found]
+    found += [(name, Image.fromarray(result).crop(box).resize(size, NEAREST)) for name, result in results]
+    return [(name, np.array(result)) for name, result in found]
 
 
 def caption(task: Task) -> str:
@@ -98,7 +101,7 @@ def caption(task: Task) -> str:
 
 
 def check_names(tasks: list[Task]) -> None:
-    """Raise UserError if two of them would write the same picture."""
+    """Raise UserError if two of them would write the same image."""
     first: dict[Path, Task] = {}
     for task in tasks:
         other = first.setdefault(task.output, task)
@@ -111,7 +114,7 @@ def check_names(tasks: list[Task]) -> None:
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Enlarge one picture with all models.")
+    parser = argparse.ArgumentParser(description="Enlarge one image with all models.")
     parser.add_argument("--input", "-i", required=True, type=Path)
     plan.add_size_arguments(parser)
     trained.add_arguments(parser)
@@ -121,7 +124,7 @@ def main() -> int:
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     image = rgb8.read_image(arguments.input)
     height, width = plan.output_size((image.shape[0], image.shape[1]), arguments)
-    picture = provenance.sha256(arguments.input)
+    digest = provenance.sha256(arguments.input)
     check_writable(arguments.output / "log.txt")
     files = arguments.models or ([] if arguments.save_dir else [str(PRETRAINED)])
     models = [m for m in trained.collect(arguments.save_dir, files, arguments.output) if m.path]
@@ -137,7 +140,7 @@ def main() -> int:
 
     def work(task: Task, place: str | None) -> jobs.Result:
         cells = [task.model.name, task.framework, task.output.name]
-        origin = task.origin(picture, height, width)
+        origin = task.origin(digest, height, width)
         if finished.holds(task.output, origin):
             return jobs.Result(cells, "skipped")
         if task.model.path is None:
@@ -165,10 +168,10 @@ def main() -> int:
     status = jobs.finish(pool, HEADER, results, started)
     if arguments.dry_run:
         return status
-    shown = [task for task in tasks if finished.holds(task.output, task.origin(picture, height, width))]
+    shown = [task for task in tasks if finished.holds(task.output, task.origin(digest, height, width))]
     if shown:
-        pictures = [(caption(task), rgb8.read_image(task.output)) for task in shown]
-        rgb8.write_image(arguments.output / "sheet.png", comparison.sheet(cells(image, pictures), columns=4))
+        captioned = [(caption(task), rgb8.read_image(task.output)) for task in shown]
+        rgb8.write_image(arguments.output / "sheet.png", comparison.sheet(cells(image, captioned), columns=4))
     head = (
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width}"
     )

@@ -76,6 +76,8 @@ def read_report(path: Path) -> dict:
         raise UserError(f"{path} is damaged ({error}): remove it, or test again what it belongs to") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no report of test.py: remove it")
+    if "pictures" in found:  # the key's name before
+        found["images"] = found.pop("pictures")
     return found
 
 

@@ -1,6 +1,6 @@
-"""The continuous picture: pixel centres, cells, and the feature vectors around a query.
+"""The continuous image: pixel centres, cells, and the feature vectors around a query.
 
-Conventions of LIIF (Chen et al., CVPR 2021, section 3): a picture covers [-1, 1] x [-1, 1], first
+Conventions of LIIF (Chen et al., CVPR 2021, section 3): an image covers [-1, 1] x [-1, 1], first
 axis down, second axis right. Pixel i of n has its centre at -1 + (2 i + 1) / n; its cell is 2 / n.
 
 Letters: B batch, Q queries, H W low-resolution, h w output.
@@ -17,12 +17,12 @@ from liif_core.errors import UserError
 # equation 4), in the order (up, left) (up, right) (down, left) (down, right), or to the nearest pixel.
 SHIFTS = {4: (-1, 1), 1: (0,)}
 
-INSIDE = np.float32(1 - 1e-6)  # shifted queries stay inside the picture
+INSIDE = np.float32(1 - 1e-6)  # shifted queries stay inside the image
 EPS_SHIFT = 1e-6  # and are moved off the pixel borders, where rounding would decide
 MIN_AREA = np.float32(1e-9)  # a query on a pixel centre has no area on its sides
 
 
-# Part of a picture, by axis: where it starts and stops, in coordinates.
+# Part of an image, by axis: where it starts and stops, in coordinates.
 Window = tuple[tuple[float, float], tuple[float, float]]
 WHOLE: Window = ((-1, 1), (-1, 1))
 
@@ -34,7 +34,7 @@ def pixel_centres(n: int, start: float = -1, stop: float = 1) -> np.ndarray:
 
 
 def make_coord(shape: tuple[int, int]) -> np.ndarray:
-    """(h * w, 2) float32: the pixel centres of an h x w picture, row by row."""
+    """(h * w, 2) float32: the pixel centres of an h x w image, row by row."""
     down, right = np.meshgrid(pixel_centres(shape[0]), pixel_centres(shape[1]), indexing="ij")
     return np.stack([down, right], axis=-1).reshape(-1, 2)
 

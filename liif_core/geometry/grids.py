@@ -9,11 +9,11 @@ from liif_core.geometry.coords import MIN_AREA, SHIFTS, WHOLE, Window, make_cell
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
 TILE = {"cpu": 8192, "cuda": 1 << 17}
 TILE_COLUMNS = 256
-FEATURE_ROWS = 8  # of a wide picture that go through the first layer at a time; one in eight does so twice
+FEATURE_ROWS = 8  # of a wide image that go through the first layer at a time; one in eight does so twice
 
 
 class Grid:
-    """The queries of a picture or a window of it, where rows and columns separate: one value per axis, not per pixel.
+    """The queries of an image or a window of it, where rows and columns separate: one value per axis, not per pixel.
 
     output: (h, w). size: (H, W) of the feature map. corners: S, as in `neighbours`, and in its order.
     relative_down (S, h) and relative_right (S, w) are relative coordinates, relative_cell (2,) the cell in the same
@@ -34,7 +34,7 @@ class Grid:
         self.column, self.relative_right = (np.stack([column[i] for _, column in pairs]) for i in (0, 1))
 
     def blocks(self, queries: int) -> Iterator[tuple[int, int, list[slice]]]:
-        """The picture from top to bottom: feature rows top to bottom (excluded), and the bands of output rows that
+        """The image from top to bottom: feature rows top to bottom (excluded), and the bands of output rows that
         look at no others. A tile of a band, of the columns `across`, has about `queries` feature vectors."""
         limit = max(FEATURE_ROWS, queries // self.size[1])
         step = max(1, queries * len(self.across) // (self.output[1] * self.corners))

@@ -1,8 +1,8 @@
-"""A picture in squares that overlap, so that an encoder needs memory for one square at a time.
+"""An image in squares that overlap, so that an encoder needs memory for one square at a time.
 
 A feature vector depends on the pixels at most `halo` away from its own, along each axis: the encoder's receptive
 field. Squares that are wider by the halo on every side, and cut back afterwards, therefore give the features of the
-whole picture. Where a square ends with the picture it is not wider, and the encoder pads it as it pads the picture.
+whole image. Where a square ends with the image it is not wider, and the encoder pads it as it pads the image.
 """
 
 import itertools
@@ -26,10 +26,10 @@ class Span(NamedTuple):
 def squares(
     size: tuple[int, int], tile: int | None, halo: int | None, scale: int, device: str
 ) -> tuple[list[Span], list[Span]]:
-    """The spans, down and right, of the squares in which a picture of `size` (H, W) is encoded.
+    """The spans, down and right, of the squares in which an image of `size` (H, W) is encoded.
 
-    tile: side of a square at most, 0 for the whole picture, None to choose by the device and the halo. halo: in
-    pixels, None for an encoder that must see the picture whole. scale: features per pixel along an axis.
+    tile: side of a square at most, 0 for the whole image, None to choose by the device and the halo. halo: in
+    pixels, None for an encoder that must see the image whole. scale: features per pixel along an axis.
     """
     tile = side(size, tile, halo, device)
     if tile >= max(size) or halo is None:
@@ -55,13 +55,13 @@ def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
     return found
 
 
-# Part of a picture: top, left, bottom, right in its pixels, fractions too.
+# Part of an image: top, left, bottom, right in its pixels, fractions too.
 Box = tuple[float, float, float, float]
 NEIGHBOURS = 3  # pixels: a query reads a feature vector up to one pixel off, unfolded by one, and may round by one
 
 
 def crop(size: tuple[int, int], box: Box, halo: int | None) -> tuple[tuple[slice, slice], Window]:
-    """The pixels that a part of a picture of `size` (H, W) depends on, and the part as a window of them."""
+    """The pixels that a part of an image of `size` (H, W) depends on, and the part as a window of them."""
     reach = max(size) if halo is None else halo + NEIGHBOURS
     (down, top_bottom), (right, left_right) = (
         _crop_axis(length, start, stop, reach) for length, start, stop in zip(size, box[:2], box[2:], strict=True)

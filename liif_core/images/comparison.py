@@ -1,4 +1,4 @@
-"""Pictures beside each other under their captions, for the eye."""
+"""Images beside each other under their captions, for the eye."""
 
 from collections.abc import Sequence
 
@@ -8,28 +8,28 @@ from PIL import Image, ImageDraw, ImageFont
 CAPTION, GAP = 26, 8  # pixels
 
 
-def enlarge_pixels(picture: np.ndarray, width: int) -> np.ndarray:
+def enlarge_pixels(image: np.ndarray, width: int) -> np.ndarray:
     """uint8 (h, w, 3) -> (h * width / w, width, 3), each pixel repeated."""
-    height = round(picture.shape[0] * width / picture.shape[1])
-    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))
+    height = round(image.shape[0] * width / image.shape[1])
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST))
 
 
 def sheet(
-    pictures: Sequence[tuple[str, np.ndarray]],
+    images: Sequence[tuple[str, np.ndarray]],
     detail: tuple[int, int, int, int] | None = None,
     columns: int | None = None,
 ) -> np.ndarray:
     """One page of (caption, uint8 (h, w, 3)), all of one size, `columns` in a row (default: all).
 
-    detail: top, left, height and width of a part that is shown below each picture, enlarged to its width.
+    detail: top, left, height and width of a part that is shown below each image, enlarged to its width.
     """
     cells = []
-    for _, picture in pictures:
-        cell = picture
+    for _, image in images:
+        cell = image
         if detail:
             top, left, height, width = detail
-            part = enlarge_pixels(picture[top : top + height, left : left + width], picture.shape[1])
-            cell = np.concatenate([picture, np.full((GAP, picture.shape[1], 3), 255, np.uint8), part])
+            part = enlarge_pixels(image[top : top + height, left : left + width], image.shape[1])
+            cell = np.concatenate([image, np.full((GAP, image.shape[1], 3), 255, np.uint8), part])
         cells.append(cell)
     height, width = cells[0].shape[:2]
     columns = columns or len(cells)
@@ -37,7 +37,7 @@ def sheet(
     size = (width + GAP) * min(columns, len(cells)) - GAP, (CAPTION + height + GAP) * rows - GAP
     page = Image.new("RGB", size, "white")
     font = ImageFont.load_default(size=17)
-    for number, ((caption, _), cell) in enumerate(zip(pictures, cells, strict=True)):
+    for number, ((caption, _), cell) in enumerate(zip(images, cells, strict=True)):
         x, y = (number % columns) * (width + GAP), (number // columns) * (CAPTION + height + GAP)
         ImageDraw.Draw(page).text((x + 2, y + 2), caption, fill="black", font=font)
         page.paste(Image.fromarray(cell), (x, y + CAPTION))

@@ -1,4 +1,4 @@
-"""Pictures as they are: grey, alpha, palettes, 1 to 16 bits, CMYK, profiles and EXIF go in and come out.
+"""Images as they are: grey, alpha, palettes, 1 to 16 bits, CMYK, profiles and EXIF go in and come out.
 
 For the demo alone: data sets and tests see 8-bit RGB (liif_core.images.rgb8). Files are read and written by
 liif_core.images.vips.
@@ -55,8 +55,8 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture, upright.
+class ImageData:
+    """An image, upright.
 
     pixels: (h, w, c) uint8, or uint16 for more than 8 bits; c is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB
     and alpha, or CMYK. depth: bits per sample of the file. palette: the file had one. fields: EXIF, XMP, profile and
@@ -110,74 +110,72 @@ def levels(depth: int) -> int:
     return (1 << depth) - 1
 
 
-def fit(picture: Picture, suffix: str) -> Picture:
-    """The picture as a file with that ending can hold it; `notes` tells what is lost."""
+def fit(image: ImageData, suffix: str) -> ImageData:
+    """The image as a file with that ending can hold it; `notes` tells what is lost."""
     form = FORMATS[suffix]
     name = suffix[1:].upper()
-    notes = list(picture.notes)
-    if picture.cmyk and not form.cmyk:
-        picture, notes = _to_srgb(picture), [*notes, f"{name} has no CMYK: converted to sRGB"]
-    elif PROFILE in picture.fields and not form.fields:
-        picture, notes = _to_srgb(picture), [*notes, f"{name} has no profiles: converted to sRGB"]
-    lost = {key for key in picture.fields if not form.fields or (key.startswith("exif-") and not form.exif)}
+    notes = list(image.notes)
+    if image.cmyk and not form.cmyk:
+        image, notes = _to_srgb(image), [*notes, f"{name} has no CMYK: converted to sRGB"]
+    elif PROFILE in image.fields and not form.fields:
+        image, notes = _to_srgb(image), [*notes, f"{name} has no profiles: converted to sRGB"]
+    lost = {key for key in image.fields if not form.fields or (key.startswith("exif-") and not form.exif)}
     if any(key.startswith(("exif-", "xmp-", "iptc-")) for key in lost):
         notes.append(f"{name} has no EXIF here")
-    picture = replace(picture, fields={key: value for key, value in picture.fields.items() if key not in lost})
-    if picture.alpha and suffix == ".gif" and not np.isin(picture.pixels[..., -1], (0, 255)).all():
+    image = replace(image, fields={key: value for key, value in image.fields.items() if key not in lost})
+    if image.alpha and suffix == ".gif" and not np.isin(image.pixels[..., -1], (0, 255)).all():
         notes.append("GIF has no half-transparent pixels")
-    if picture.alpha and not form.alpha:
-        picture, notes = _over_white(picture), [*notes, f"{name} has no alpha: laid over white"]
-    if picture.depth not in form.depths or (picture.depth < 8 and picture.pixels.shape[2] > 1):
-        depth = min((depth for depth in form.depths if depth >= max(8, picture.depth)), default=form.depths[-1])
-        notes.append(f"{name} has no {picture.depth} bits here: {depth}")
-        picture = _with_depth(picture, depth)
-    if picture.pixels.shape[2] < 3 and not form.grey:
+    if image.alpha and not form.alpha:
+        image, notes = _over_white(image), [*notes, f"{name} has no alpha: laid over white"]
+    if image.depth not in form.depths or (image.depth < 8 and image.pixels.shape[2] > 1):
+        depth = min((depth for depth in form.depths if depth >= max(8, image.depth)), default=form.depths[-1])
+        notes.append(f"{name} has no {image.depth} bits here: {depth}")
+        image = _with_depth(image, depth)
+    if image.pixels.shape[2] < 3 and not form.grey:
         notes.append(f"{name} has no grey here: RGB")
-    if picture.palette and not form.palette:
+    if image.palette and not form.palette:
         notes.append(f"{name} has no palette here: RGB")
-    if suffix == ".gif" and not picture.palette:
+    if suffix == ".gif" and not image.palette:
         notes.append("GIF has a palette of 256 colours")
-    return replace(picture, palette=(picture.palette or suffix == ".gif") and form.palette, notes=tuple(notes))
+    return replace(image, palette=(image.palette or suffix == ".gif") and form.palette, notes=tuple(notes))
 
 
-def _over_white(picture: Picture) -> Picture:
-    opaque = picture.pixels[..., -1:] / np.float32(picture.white)
-    flat = np.rint(picture.pixels[..., :-1] * opaque + picture.white * (1 - opaque))
-    return replace(picture, pixels=flat.astype(picture.pixels.dtype))
+def _over_white(image: ImageData) -> ImageData:
+    opaque = image.pixels[..., -1:] / np.float32(image.white)
+    flat = np.rint(image.pixels[..., :-1] * opaque + image.white * (1 - opaque))
+    return replace(image, pixels=flat.astype(image.pixels.dtype))
 
 
-def _with_depth(picture: Picture, depth: int) -> Picture:
-    """The same picture in other levels."""
-    after = replace(picture, depth=depth)
-    values = picture.pixels * np.float32(levels(depth) / (picture.step * levels(picture.depth)))
+def _with_depth(image: ImageData, depth: int) -> ImageData:
+    """The same image in other levels."""
+    after = replace(image, depth=depth)
+    values = image.pixels * np.float32(levels(depth) / (image.step * levels(image.depth)))
     values = np.rint(values, out=values) * np.float32(after.step)
     return replace(after, pixels=values.astype(np.uint8 if depth <= 8 else np.uint16))
 
 
-def _to_srgb(picture: Picture) -> Picture:
+def _to_srgb(image: ImageData) -> ImageData:
     """Through its profile, or CMYK without one through libvips' own."""
-    deep = picture.pixels.dtype == np.uint16
-    image = to_vips(picture, picture.pixels).icc_transform(
-        "srgb", embedded=True, input_profile="cmyk" if picture.cmyk else "srgb", depth=16 if deep else 8
+    deep = image.pixels.dtype == np.uint16
+    converted = to_vips(image, image.pixels).icc_transform(
+        "srgb", embedded=True, input_profile="cmyk" if image.cmyk else "srgb", depth=16 if deep else 8
     )
-    fields = {name: value for name, value in picture.fields.items() if name != PROFILE}
-    if image.get_typeof(PROFILE):
-        fields[PROFILE] = (image.get_typeof(PROFILE), image.get(PROFILE))
-    pixels = image.numpy().reshape(image.height, image.width, image.bands)
-    return replace(picture, pixels=pixels, cmyk=False, fields=fields)
+    fields = {name: value for name, value in image.fields.items() if name != PROFILE}
+    if converted.get_typeof(PROFILE):
+        fields[PROFILE] = (converted.get_typeof(PROFILE), converted.get(PROFILE))
+    pixels = converted.numpy().reshape(converted.height, converted.width, converted.bands)
+    return replace(image, pixels=pixels, cmyk=False, fields=fields)
 
 
-def to_vips(picture: Picture, pixels: np.ndarray) -> pyvips.Image:
-    """pixels (h, w, c) with the picture's fields; libvips reads the array itself, which must outlive the image."""
+def to_vips(image: ImageData, pixels: np.ndarray) -> pyvips.Image:
+    """pixels (h, w, c) with the image's fields; libvips reads the array itself, which must outlive the image."""
     height, width, channels = pixels.shape
     wide = pixels.dtype == np.uint16
     kind = ("grey16" if wide else "b-w") if channels < 3 else "rgb16" if wide else "srgb"
-    image = pyvips.Image.new_from_memory(pixels, width, height, channels, "ushort" if wide else "uchar")
-    image = image.copy(
-        interpretation="cmyk" if picture.cmyk else kind, xres=picture.resolution[0], yres=picture.resolution[1]
-    )
-    for name, (kind_of_value, value) in picture.fields.items():
-        image.set_type(kind_of_value, name, value)
-    if "exif-data" in picture.fields:  # which would go on saying that it lies
-        image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    return image
+    made = pyvips.Image.new_from_memory(pixels, width, height, channels, "ushort" if wide else "uchar")
+    made = made.copy(interpretation="cmyk" if image.cmyk else kind, xres=image.resolution[0], yres=image.resolution[1])
+    for name, (kind_of_value, value) in image.fields.items():
+        made.set_type(kind_of_value, name, value)
+    if "exif-data" in image.fields:  # which would go on saying that it lies
+        made.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    return made

@@ -1,4 +1,4 @@
-"""Between uint8 pictures and what a network sees: (value / 255 - sub) / div, and back."""
+"""Between uint8 images and what a network sees: (value / 255 - sub) / div, and back."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Normalisation:
         )
 
     def inp(self, images: np.ndarray, white: int = 255) -> np.ndarray:
-        """Values 0 to `white`, (B, H, W, 3) or (H, W, 3) -> float32 (B, 3, H, W), B = 1 for a single picture.
+        """Values 0 to `white`, (B, H, W, 3) or (H, W, 3) -> float32 (B, 3, H, W), B = 1 for a single image.
 
         The channels stay last in memory, which is how convolutions like them.
         """

@@ -1,4 +1,4 @@
-"""Pictures in and out, and the one resize: the only place where (h, w) meets Pillow's (w, h).
+"""Images in and out, and the one resize: the only place where (h, w) meets Pillow's (w, h).
 
 An image is uint8 (h, w, 3) RGB everywhere in the core.
 """
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 from liif_core.errors import UserError
 from liif_core.system import files
 
-# Pillow warns above 89 and refuses above 179 megapixels; a 2 GB picture is where memory gets tight.
+# Pillow warns above 89 and refuses above 179 megapixels; a 2 GB image is where memory gets tight.
 MAX_PIXELS = 700_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice this value
 
@@ -77,13 +77,13 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     content = io.BytesIO()
     try:
         Image.fromarray(image).save(content, Image.registered_extensions()[path.suffix.lower()])
-    except (OSError, ValueError) as error:  # a format that cannot hold such a picture
+    except (OSError, ValueError) as error:  # a format that cannot hold such an image
         raise UserError(f"cannot write {path}: {error}") from None
     files.write_atomically(path, content.getvalue())
 
 
 def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Height and width of a picture of `size` enlarged by a factor: each rounded to whole pixels, at least one."""
+    """Height and width of an image of `size` enlarged by a factor: each rounded to whole pixels, at least one."""
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
@@ -100,7 +100,7 @@ def resize(
 
     box: top, left, bottom, right of the part to take, in pixels, fractions too.
     """
-    whole = np.ascontiguousarray(image)  # Pillow alone would copy a crop of a larger picture byte by byte
+    whole = np.ascontiguousarray(image)  # Pillow alone would copy a crop of a larger image byte by byte
     size = (whole.shape[1], whole.shape[0])
     opened = Image.frombuffer("RGB", size, whole, "raw", "RGB", 0, 1)
     part = box and (box[1], box[0], box[3], box[2])

@@ -1,4 +1,4 @@
-"""Files of pictures: read as they are, written as they were (liif_core.images.image).
+"""Files of images: read as they are, written as they were (liif_core.images.image).
 
 libvips reads and writes, because it keeps 16 bits of colour and writes row by row. Pillow reads and writes BMP, which
 libvips does not know.
@@ -19,19 +19,32 @@ from PIL import ExifTags
 
 from liif_core.errors import UserError
 from liif_core.images import rgb8
-from liif_core.images.image import AVIF, FORMATS, GIF, JPEG, PNG, PROFILE, TIFF, WEBP, Format, Picture, pyvips, to_vips
+from liif_core.images.image import (
+    AVIF,
+    FORMATS,
+    GIF,
+    JPEG,
+    PNG,
+    PROFILE,
+    TIFF,
+    WEBP,
+    Format,
+    ImageData,
+    pyvips,
+    to_vips,
+)
 from liif_core.system import files
 
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
 SUFFIXES = ", ".join(FORMATS)
-# Of what a file says beside its pixels; the thumbnail is left out, for it shows the small picture.
+# Of what a file says beside its pixels; the thumbnail is left out, for it shows the small image.
 FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "png-comment-", "resolution-unit")
 DENSEST = 1e6  # pixels per mm that libvips takes
 FILM = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
 
 
 def read_header(path: Path) -> tuple[int, int]:
-    """Height and width of the upright picture, without its pixels. Raises UserError as `read` does."""
+    """Height and width of the upright image, without its pixels. Raises UserError as `read` does."""
     if _is_bmp(path):
         with _pillow(path) as image:
             return image.height, image.width
@@ -40,8 +53,8 @@ def read_header(path: Path) -> tuple[int, int]:
     return (image.width, image.height) if lies else (image.height, image.width)
 
 
-def read(path: Path) -> Picture:
-    """The picture of a file, the first of several.
+def read(path: Path) -> ImageData:
+    """The image of a file, the first of several.
 
     Raises UserError for a file that is missing, damaged or none of FORMATS, for samples of other than 1 to 16 bits and
     for more than imaging.MAX_PIXELS.
@@ -59,7 +72,7 @@ def read(path: Path) -> Picture:
         fields, lost = _fields(image)
     except (pyvips.Error, MemoryError) as error:
         raise _unreadable(path, error) from None
-    return Picture(
+    return ImageData(
         pixels,
         depth=_depth(path, image),
         cmyk=image.interpretation == "cmyk",
@@ -72,7 +85,7 @@ def read(path: Path) -> Picture:
 
 
 def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[str]]:
-    """FIELDS of an upright picture, with their types, and what of them is lost; they say no more that it lies."""
+    """FIELDS of an upright image, with their types, and what of them is lost; they say no more that it lies."""
     try:
         every, lost = image.get_fields(), []
     except UnicodeDecodeError:  # pyvips wants names in UTF-8; PNG has them in Latin-1
@@ -92,7 +105,7 @@ def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[st
 
 
 def _without_thumbnail(exif: bytes) -> bytes:
-    """EXIF that ends after the first of its directories; the second shows the small picture."""
+    """EXIF that ends after the first of its directories; the second shows the small image."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
     first = int.from_bytes(tiff[4:8], order)
@@ -143,13 +156,13 @@ def _check_pixels(path: Path, height: int, width: int) -> None:
 
 
 def _several(path: Path, image: pyvips.Image) -> list[str]:
-    """Whether the file holds more pictures than the first."""
+    """Whether the file holds more images than the first."""
     head = _head(path)
     count = image.get("n-pages") if image.get_typeof("n-pages") else 1
     if _suffix(image) == ".png":
         count = int.from_bytes(head.partition(b"IDAT")[0].partition(b"acTL")[2][:4], "big")
     if head[4:12] == FILM or count > 1:
-        return [f"the first of {count if count > 1 else 'several'} pictures in the file"]
+        return [f"the first of {count if count > 1 else 'several'} images in the file"]
     return []
 
 
@@ -224,7 +237,7 @@ def _pillow(path: Path) -> PIL.Image.Image:
     return image
 
 
-def _read_bmp(path: Path) -> Picture:
+def _read_bmp(path: Path) -> ImageData:
     with _pillow(path) as image:
         mode = image.mode
         try:
@@ -237,11 +250,11 @@ def _read_bmp(path: Path) -> Picture:
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     depth = 1 if mode == "1" else 8
     notes = ("the alpha of BMP is dropped",) if mode == "RGBA" else ()
-    return Picture(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp", notes=notes)
+    return ImageData(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp", notes=notes)
 
 
 def check_output(path: Path, height: int, width: int) -> None:
-    """Raise UserError before the work starts if `write` could not write a picture of that size there."""
+    """Raise UserError before the work starts if `write` could not write an image of that size there."""
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise UserError(f"cannot tell an image format from '{path.name}': accepted are {SUFFIXES}")
@@ -251,10 +264,10 @@ def check_output(path: Path, height: int, width: int) -> None:
     files.check_writable(path)
 
 
-def write(path: Path, pixels: np.ndarray, picture: Picture, metadata: str = "keep") -> None:
-    """Write pixels (h, w, c) as what `picture` is: a file of its depth, with its profile and its fields.
+def write(path: Path, pixels: np.ndarray, image: ImageData, metadata: str = "keep") -> None:
+    """Write pixels (h, w, c) as what `image` is: a file of its depth, with its profile and its fields.
 
-    picture: what `fit` gave for the ending. metadata: "keep", or "strip" for all but the profile, without which the
+    image: what `fit` gave for the ending. metadata: "keep", or "strip" for all but the profile, without which the
     colours would be others. The file appears under its name only when it is whole. Raises UserError when it cannot be
     written.
     """
@@ -262,37 +275,37 @@ def write(path: Path, pixels: np.ndarray, picture: Picture, metadata: str = "kee
     with files.replacing(path) as temporary:
         try:
             if suffix == ".bmp":
-                _write_bmp(temporary, pixels, picture)
+                _write_bmp(temporary, pixels, image)
             else:
                 kept = ["icc"]
                 if metadata == "keep":
                     kept += ["xmp", "iptc", "other"]
                 # Only if there was EXIF, or libvips makes some; but it is where JPEG keeps dots per inch.
-                dots = FORMATS[suffix] is JPEG and "resolution-unit" in picture.fields
-                if metadata == "keep" and ("exif-data" in picture.fields or dots):
+                dots = FORMATS[suffix] is JPEG and "resolution-unit" in image.fields
+                if metadata == "keep" and ("exif-data" in image.fields or dots):
                     kept.append("exif")
-                save = _savers(picture)[FORMATS[suffix]]
-                save(to_vips(picture, pixels), os.fsencode(temporary), ":".join(kept))
+                save = _savers(image)[FORMATS[suffix]]
+                save(to_vips(image, pixels), os.fsencode(temporary), ":".join(kept))
         except (pyvips.Error, UnicodeDecodeError) as error:  # pyvips fails to say names that are no text
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
 
 
-def _savers(picture: Picture) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:
-    depth = picture.depth
+def _savers(image: ImageData) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:
+    depth = image.depth
     small = {"bitdepth": depth} if depth < 8 else {}
-    palette = {"palette": True, "bitdepth": 8} if picture.palette else small
+    palette = {"palette": True, "bitdepth": 8} if image.palette else small
     fax = depth == 1
     tiff = {"compression": "ccittfax4" if fax else "deflate", "predictor": "none" if fax else "horizontal", **small}
     return {
-        PNG: lambda image, name, keep: image.pngsave(name, keep=keep, filter="all", **palette),
-        JPEG: lambda image, name, keep: image.jpegsave(name, keep=keep, Q=QUALITY, optimize_coding=True),
-        WEBP: lambda image, name, keep: image.webpsave(name, keep=keep, Q=QUALITY),
-        TIFF: lambda image, name, keep: image.tiffsave(name, keep=keep, bigtiff=_large(image), **tiff),
-        AVIF: lambda image, name, keep: image.heifsave(
+        PNG: lambda made, name, keep: made.pngsave(name, keep=keep, filter="all", **palette),
+        JPEG: lambda made, name, keep: made.jpegsave(name, keep=keep, Q=QUALITY, optimize_coding=True),
+        WEBP: lambda made, name, keep: made.webpsave(name, keep=keep, Q=QUALITY),
+        TIFF: lambda made, name, keep: made.tiffsave(name, keep=keep, bigtiff=_large(made), **tiff),
+        AVIF: lambda made, name, keep: made.heifsave(
             name, keep=keep, Q=QUALITY, compression="av1", bitdepth=depth, subsample_mode="off"
         ),
-        GIF: lambda image, name, keep: image.gifsave(name, keep=keep),
+        GIF: lambda made, name, keep: made.gifsave(name, keep=keep),
     }
 
 
@@ -301,12 +314,12 @@ def _large(image: pyvips.Image) -> bool:
     return image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > 3 << 30
 
 
-def _write_bmp(temporary: str, pixels: np.ndarray, picture: Picture) -> None:
+def _write_bmp(temporary: str, pixels: np.ndarray, image: ImageData) -> None:
     height, width, channels = pixels.shape
-    image = PIL.Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels)
-    if picture.depth == 1:
-        image = image.convert("1", dither=PIL.Image.Dither.NONE)
-    elif picture.palette:
-        image = image.quantize(256)
-    dots = tuple(25.4 * per_mm for per_mm in picture.resolution)
-    image.save(temporary, "BMP", dpi=dots)
+    bmp = PIL.Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels)
+    if image.depth == 1:
+        bmp = bmp.convert("1", dither=PIL.Image.Dither.NONE)
+    elif image.palette:
+        bmp = bmp.quantize(256)
+    dots = tuple(25.4 * per_mm for per_mm in image.resolution)
+    bmp.save(temporary, "BMP", dpi=dots)

@@ -33,7 +33,7 @@ def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str 
 
 
 class Network:
-    """Enlarges a picture, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
+    """Enlarges an image, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
 
     def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None):
         self.engine = engine
@@ -46,8 +46,8 @@ class Network:
             yield self.normalisation.rgb(band)
 
     def part(self, image: np.ndarray, box: tiling.Box, height: int, width: int) -> np.ndarray:
-        """A part of the picture at height x width, float32 (height, width, 3) in [0, 1], of which only what the part's
-        pixels depend on is encoded. box: top, left, bottom, right in pixels of the picture, fractions too."""
+        """A part of the image at height x width, float32 (height, width, 3) in [0, 1], of which only what the part's
+        pixels depend on is encoded. box: top, left, bottom, right in pixels of the image, fractions too."""
         crop, window = tiling.crop((image.shape[0], image.shape[1]), box, self.engine.halo)
         inp = self.normalisation.inp(image[crop])
         bands = self.engine.predict_image(inp, height, width, self.tile, window)

@@ -1,4 +1,4 @@
-"""What demo.py is to do: which pictures, how large, and where the results go. All of it is known before a framework
+"""What demo.py is to do: which images, how large, and where the results go. All of it is known before a framework
 is imported."""
 
 import argparse
@@ -18,7 +18,7 @@ COMPARE = "_compare.png"
 
 @dataclass(frozen=True)
 class Task:
-    """One picture: from where, to where, and how large."""
+    """One image: from where, to where, and how large."""
 
     source: Path
     output: Path
@@ -48,7 +48,7 @@ def add_size_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_size_arguments(arguments: argparse.Namespace) -> None:
-    """Raise UserError for what is no size of any picture."""
+    """Raise UserError for what is no size of any image."""
     if arguments.resolution is not None:
         parts = arguments.resolution.split(",")
         if len(parts) != 2 or not all(part.strip().isdecimal() and len(part.strip()) < 10 for part in parts):
@@ -69,7 +69,7 @@ def check_size_arguments(arguments: argparse.Namespace) -> None:
 
 
 def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[int, int]:
-    """Height and width of the result of a picture of `size`. Raises UserError for what is no size, or too large."""
+    """Height and width of the result of an image of `size`. Raises UserError for what is no size, or too large."""
     check_size_arguments(arguments)
     if arguments.resolution is not None:
         height, width = map(int, arguments.resolution.split(","))
@@ -86,8 +86,8 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which pictures, and where to."""
-    parser.add_argument("pictures", nargs="*", type=Path, help="pictures, or folders of them")
+    """Which images, and where to."""
+    parser.add_argument("images", nargs="*", type=Path, help="images, or folders of them")
     parser.add_argument(
         "--input",
         "-i",
@@ -95,31 +95,31 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         type=Path,
         default=[],
-        help="the same as naming pictures without it",
+        help="the same as naming images without it",
     )
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders too")
     parser.add_argument(
-        "--output", "-o", type=Path, help=f"a file for one picture, else a folder (default: NAME{SUFFIX}.EXT here)"
+        "--output", "-o", type=Path, help=f"a file for one image, else a folder (default: NAME{SUFFIX}.EXT here)"
     )
     parser.add_argument(
         "--suffix", help=f"what results have after their names (default: {SUFFIX}, in --output nothing)"
     )
     endings = ["auto", *(ending[1:] for ending in FORMATS)]
-    parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the picture)")
+    parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the image)")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     existing.add_argument("--skip-existing", action="store_true", help="leave results that are there already")
 
 
 def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
-    """Every picture and the file that will become of it.
+    """Every image and the file that will become of it.
 
     Raises UserError if there are none, if two would write the same file, if a file of the user would be lost, or if a
     result cannot be written.
     """
-    inputs = [*arguments.pictures, *arguments.input]
+    inputs = [*arguments.images, *arguments.input]
     if not inputs:
-        raise UserError("which picture? name a file or a folder, like --input picture.png")
+        raise UserError("which image? name a file or a folder, like --input image.png")
     check_size_arguments(arguments)
     if not {"/", "\0"}.isdisjoint(arguments.suffix or ""):
         raise UserError(f"--suffix '{arguments.suffix}': it is part of a name, and / is not; --output names a folder")
@@ -130,13 +130,13 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     ):
         raise UserError(f"--ext {arguments.ext}: '{arguments.output}' names another format; give one of the two")
     unique: dict[tuple[Path, Path], tuple[Path, Path]] = {}
-    for path in inputs:  # a picture may be named twice, itself and with its folder
+    for path in inputs:  # an image may be named twice, itself and with its folder
         for source, output in _below(path, arguments, inputs):
             unique.setdefault((_real(source), _real(output)), (source, output))
     pairs = list(unique.values())
     if not pairs:
         raise UserError(
-            f"no pictures in {', '.join(map(str, inputs))}: looked for {vips.SUFFIXES}"
+            f"no images in {', '.join(map(str, inputs))}: looked for {vips.SUFFIXES}"
             + ("" if arguments.recursive else "; --recursive looks into folders of it too")
         )
     written = [(source, result) for source, output in pairs for result in _results(output, arguments)]
@@ -146,10 +146,10 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
 
 
 def film_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The picture of a film, and the film. Raises UserError as `files` does."""
-    inputs = [*arguments.pictures, *arguments.input]
+    """The image of a film, and the film. Raises UserError as `files` does."""
+    inputs = [*arguments.images, *arguments.input]
     if len(inputs) != 1 or os.path.isdir(inputs[0]):
-        raise UserError("--zoom makes a film of one picture: name one file")
+        raise UserError("--zoom makes a film of one image: name one file")
     for name in ("scale", "width", "height"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} does not go with --zoom: give --resolution H,W for one half of the film")
@@ -163,7 +163,7 @@ def film_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def centre(text: str) -> tuple[float, float]:
-    """Fractions of a picture from "down,right"."""
+    """Fractions of an image from "down,right"."""
     try:
         down, right = (float(part) for part in text.split(","))
     except ValueError:
@@ -195,17 +195,17 @@ def _is_file(arguments: argparse.Namespace, inputs: list[Path]) -> bool:
 
 
 def _below(path: Path, arguments: argparse.Namespace, inputs: list[Path]) -> list[tuple[Path, Path]]:
-    """A file, or the pictures of a folder, each with its output."""
+    """A file, or the images of a folder, each with its output."""
     if _is_file(arguments, inputs):
         return [(path, arguments.output)]
     if not os.path.isdir(path):
         return [(path, _output(path, Path(), arguments, arguments.output))]
     into = arguments.output or Path(f"{_real(path).name}{SUFFIX}")
-    found = _pictures(path, arguments.recursive)
+    found = _images(path, arguments.recursive)
     return [(file, _output(file, file.relative_to(path).parent, arguments, into)) for file in found]
 
 
-def _pictures(folder: Path, recursive: bool) -> list[Path]:
+def _images(folder: Path, recursive: bool) -> list[Path]:
     """Those of a folder; links to folders are not followed. Raises UserError for one that cannot be looked into."""
 
     def refuse(error: OSError) -> None:
@@ -213,7 +213,7 @@ def _pictures(folder: Path, recursive: bool) -> list[Path]:
 
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=refuse):
-        # Hidden ones are no pictures: what a killed process left, or a Mac's notes about files.
+        # Hidden ones are no images: what a killed process left, or a Mac's notes about files.
         visible = (name for name in names if not name.startswith("."))
         found += [Path(place, name) for name in visible if Path(name).suffix.lower() in FORMATS]
         if not recursive:
@@ -227,7 +227,7 @@ def _real(path: Path) -> Path:
 
 
 def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
-    """All files that will become of a picture."""
+    """All files that will become of an image."""
     return [output, compare_path(output)] if arguments.compare else [output]
 
 
@@ -238,7 +238,7 @@ def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path |
 
 
 def _check_names(written: list[tuple[Path, Path]]) -> None:
-    """Raise UserError where a result would replace another one or a picture. written: pictures and results."""
+    """Raise UserError where a result would replace another one or an image. written: images and results."""
     sources = {_real(source): source for source, _ in written}
     first: dict[Path, Path] = {}
     for source, result in written:
@@ -251,7 +251,7 @@ def _check_names(written: list[tuple[Path, Path]]) -> None:
 
 
 def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
-    """Raises UserError for a picture that cannot be read, or not be enlarged so far."""
+    """Raises UserError for an image that cannot be read, or not be enlarged so far."""
     source_size = vips.read_header(source)
     try:
         size = output_size(source_size, arguments)

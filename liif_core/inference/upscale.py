@@ -1,6 +1,6 @@
-"""A picture of any kind through a network that knows RGB.
+"""An image of any kind through a network that knows RGB.
 
-Alpha, K and grey pictures go through it as grey RGB of their own. Colours are taken as they are encoded, in whatever
+Alpha, K and grey images go through it as grey RGB of their own. Colours are taken as they are encoded, in whatever
 profile, and so they come out.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from liif_core.errors import UserError
 from liif_core.geometry import tiling
-from liif_core.images.image import Picture, levels
+from liif_core.images.image import ImageData, levels
 from liif_core.inference.network import Network
 from liif_core.system import memory
 
@@ -19,14 +19,14 @@ SMALLEST_TILE = 16  # pixels
 Result = TypeVar("Result")
 
 
-def enlarge(network: Network, picture: Picture, result: np.ndarray, advance: Callable[[int], object]) -> None:
-    """Fill `result` (h, w, c), of the dtype and channels of picture.pixels, from top to bottom.
+def enlarge(network: Network, image: ImageData, result: np.ndarray, advance: Callable[[int], object]) -> None:
+    """Fill `result` (h, w, c), of the dtype and channels of image.pixels, from top to bottom.
 
-    advance: called with numbers of pixels as they are done, `passes(picture)` times h * w in all; a negative number
+    advance: called with numbers of pixels as they are done, `passes(image)` times h * w in all; a negative number
     takes some back, when memory was too small and smaller squares are tried. Raises UserError when the smallest are too
     large, MemoryError when not even what goes into the network fits.
     """
-    parts = list(_parts(picture))
+    parts = list(_parts(image))
     done = 0
 
     def count(pixels: int) -> None:
@@ -39,13 +39,13 @@ def enlarge(network: Network, picture: Picture, result: np.ndarray, advance: Cal
         advance(-done)
         done = 0
         for part in parts:
-            _fill_channels(network, picture, part, result, count)
+            _fill_channels(network, image, part, result, count)
 
-    with_memory_that_is_there(network, picture.size, attempt)
+    with_memory_that_is_there(network, image.size, attempt)
 
 
 def with_memory_that_is_there(network: Network, size: tuple[int, int], attempt: Callable[[], Result]) -> Result:
-    """What `attempt` returns, which asks the network for a picture of that size (H, W): when memory is refused, it is
+    """What `attempt` returns, which asks the network for an image of that size (H, W): when memory is refused, it is
     called again with the encoder's squares half as large. Raises UserError when nothing is left to halve."""
     before = network.tile
     try:
@@ -99,19 +99,19 @@ class Part(NamedTuple):
 
 
 def _fill_channels(
-    network: Network, picture: Picture, part: Part, result: np.ndarray, advance: Callable[[int], object]
+    network: Network, image: ImageData, part: Part, result: np.ndarray, advance: Callable[[int], object]
 ) -> None:
     height, width = result.shape[:2]
     values, channels, ink = part
     if channels == ALONE and (values == values.flat[0]).all():  # nothing to enlarge in an opaque alpha
-        result[..., channels] = picture.white - values.flat[0] if ink else values.flat[0]
+        result[..., channels] = image.white - values.flat[0] if ink else values.flat[0]
         advance(height * width)
         return
     top = 0
-    for band in network.bands(np.broadcast_to(values, (*values.shape[:2], 3)), height, width, picture.white):
+    for band in network.bands(np.broadcast_to(values, (*values.shape[:2], 3)), height, width, image.white):
         colours = band if values.shape[2] == 3 else band.mean(axis=2, keepdims=True)
-        whole = np.rint(colours * levels(picture.depth)).astype(result.dtype) * result.dtype.type(picture.step)
-        result[top : top + len(band), :, channels] = picture.white - whole if ink else whole
+        whole = np.rint(colours * levels(image.depth)).astype(result.dtype) * result.dtype.type(image.step)
+        result[top : top + len(band), :, channels] = image.white - whole if ink else whole
         top += len(band)
         advance(len(band) * width)
 
@@ -119,25 +119,25 @@ def _fill_channels(
 ALONE = slice(-1, None)  # alpha, or K of CMYK
 
 
-def _parts(picture: Picture) -> Iterator[Part]:
-    pixels = picture.pixels
-    if picture.cmyk:
-        yield Part(picture.white - pixels[..., :3], slice(0, 3), ink=True)
-        yield Part(picture.white - pixels[..., 3:], ALONE, ink=True)
-    elif picture.alpha:
+def _parts(image: ImageData) -> Iterator[Part]:
+    pixels = image.pixels
+    if image.cmyk:
+        yield Part(image.white - pixels[..., :3], slice(0, 3), ink=True)
+        yield Part(image.white - pixels[..., 3:], ALONE, ink=True)
+    elif image.alpha:
         yield Part(_without_hidden(pixels), slice(0, -1), ink=False)
         yield Part(pixels[..., -1:], ALONE, ink=False)
     else:
         yield Part(pixels, slice(None), ink=False)
 
 
-def passes(picture: Picture) -> int:
-    """How many times the picture goes through the network."""
-    return 2 if picture.alpha or picture.cmyk else 1
+def passes(image: ImageData) -> int:
+    """How many times the image goes through the network."""
+    return 2 if image.alpha or image.cmyk else 1
 
 
 def _without_hidden(pixels: np.ndarray) -> np.ndarray:
-    """The colours (h, w, 1 or 3) of a picture with alpha, where it is transparent those of the nearest visible pixels.
+    """The colours (h, w, 1 or 3) of an image with alpha, where it is transparent those of the nearest visible pixels.
 
     Editors leave any colour under transparent pixels, often black, which would become a dark seam. Colours are averaged
     over squares of 2, 4, 8 ... pixels, as far as visible, and each hidden pixel takes the smallest square that has any.

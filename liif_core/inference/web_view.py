@@ -1,6 +1,6 @@
-"""What the web page shows of a picture: scripts/demo_web.py without its page.
+"""What the web page shows of an image: scripts/demo_web.py without its page.
 
-The page shows a view: the pixels of the enlarged picture around a point, as many of them at every factor.
+The page shows a view: the pixels of the enlarged image around a point, as many of them at every factor.
 """
 
 import shutil
@@ -15,15 +15,15 @@ from liif_core.images import rgb8, vips
 from liif_core.inference.network import Network
 
 FACTORS = 1.0, 30.0
-VIEW = 384, 512  # pixels of the enlarged picture: 5 s of one CPU core with the weights in pretrained/
+VIEW = 384, 512  # pixels of the enlarged image: 5 s of one CPU core with the weights in pretrained/
 DRAFT = 3  # the same view with a third of the pixels along each axis comes first, in a sixth of the time
-OVERVIEW = 640  # pixels: the larger side of the picture in which a click chooses the view
+OVERVIEW = 640  # pixels: the larger side of the image in which a click chooses the view
 BORDER = 3  # pixels: bicubic reads two on each side, and a box may begin within one
 
 
 @dataclass(frozen=True)
 class View:
-    """A part of the enlarged picture. box: where it lies in the picture, in pixels; height, width: its own pixels."""
+    """A part of the enlarged image. box: where it lies in the image, in pixels; height, width: its own pixels."""
 
     box: tiling.Box
     height: int
@@ -34,9 +34,9 @@ class View:
 class Visit:
     """What one visitor looks at.
 
-    source: the file. rgb: the picture as the views are made from, uint8 (H, W, 3), in a .npy for the web worker. small:
+    source: the file. rgb: the image as the views are made from, uint8 (H, W, 3), in a .npy for the web worker. small:
     the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were asked
-    for, of which only the last is wanted. stop: ends the enlarging of the whole picture, if it is under way.
+    for, of which only the last is wanted. stop: ends the enlarging of the whole image, if it is under way.
     """
 
     source: Path | None = None
@@ -55,19 +55,19 @@ class Visit:
         return self.source.with_name("rgb.npy")
 
     def open(self, path: Path, folder: Path) -> None:
-        """Look at another picture, at its middle; what is needed of it goes into the folder, which `close` removes."""
-        picture = vips.read(path)
-        rgb = picture.rgb()
+        """Look at another image, at its middle; what is needed of it goes into the folder, which `close` removes."""
+        image = vips.read(path)
+        rgb = image.rgb()
         source = folder / path.name
         shutil.copyfile(path, source)
         np.save(source.with_name("rgb.npy"), rgb)
         self.close()
-        self.source, self.suffix, self.size, self.small = source, picture.suffix, picture.size, shrink(rgb)
+        self.source, self.suffix, self.size, self.small = source, image.suffix, image.size, shrink(rgb)
         self.centre = 0.5, 0.5
         self.asked += 1
 
     def close(self) -> None:
-        """Remove what was kept of the picture."""
+        """Remove what was kept of the image."""
         if self.source is not None:
             shutil.rmtree(self.source.parent, ignore_errors=True)
 
@@ -78,9 +78,9 @@ class Visit:
 
 
 def view(size: tuple[int, int], factor: float, centre: tuple[float, float]) -> View:
-    """The view around a point of a picture of `size` (H, W), moved to lie inside; all of a picture that is smaller.
+    """The view around a point of an image of `size` (H, W), moved to lie inside; all of an image that is smaller.
 
-    It begins on a pixel of the enlarged picture, so that both have the same pixels.
+    It begins on a pixel of the enlarged image, so that both have the same pixels.
     """
     axes = zip(size, rgb8.enlarged_size(size, factor), VIEW, centre, strict=True)
     (top, bottom, height), (left, right, width) = (_axis(*axis) for axis in axes)
@@ -115,20 +115,20 @@ def shrink(image: np.ndarray) -> np.ndarray:
 
 
 def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndarray:
-    """The overview of a picture of `size` with the box drawn in: white between black, to be seen on any picture."""
+    """The overview of an image of `size` with the box drawn in: white between black, to be seen on any image."""
     height, width = small.shape[:2]
     factors = height / size[0], width / size[1]
     top, left, bottom, right = (round(edge * factor) for edge, factor in zip(box, factors * 2, strict=True))
-    picture = small.copy()
+    image = small.copy()
     for inset, level in ((0, 0), (1, 255), (2, 255), (3, 0)):
         rows, columns = slice(top + inset, bottom - inset), slice(left + inset, right - inset)
         for edge in (rows.start, rows.stop - 1):
-            picture[min(max(0, edge), height - 1), columns] = level
+            image[min(max(0, edge), height - 1), columns] = level
         for edge in (columns.start, columns.stop - 1):
-            picture[rows, min(max(0, edge), width - 1)] = level
-    return picture
+            image[rows, min(max(0, edge), width - 1)] = level
+    return image
 
 
 def file_name(name: str, factor: float, suffix: str) -> str:
-    """What the enlarged picture is called."""
+    """What the enlarged image is called."""
     return f"{Path(name).stem}_x{factor:g}{suffix}"

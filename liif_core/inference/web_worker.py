@@ -53,7 +53,7 @@ class Renderer:
         self.lock = threading.Lock()
 
     def pair(self, model: Path, rgb: Path, view: View, step: int) -> Job:
-        """The view of a picture, a .npy of uint8 (h, w, 3), by viewer.bicubic and viewer.liif."""
+        """The view of an image, a .npy of uint8 (h, w, 3), by viewer.bicubic and viewer.liif."""
         return self._ask("pair", model, rgb, view, step)
 
     def whole(self, model: Path, source: Path, size: tuple[int, int], output: Path) -> Job:
@@ -61,7 +61,7 @@ class Renderer:
         return self._ask("whole", model, source, size, output)
 
     def stop(self) -> None:
-        """End the enlarging of a whole picture: it raises Stopped."""
+        """End the enlarging of a whole image: it raises Stopped."""
         self._ask("stop")
 
     def close(self) -> None:
@@ -160,32 +160,32 @@ class Service:
         """See Renderer."""
         try:
             image = np.load(rgb, mmap_mode="r").view(np.ndarray)  # Jittor: takes no other kind of array
-        except FileNotFoundError:  # the visitor looks at another picture by now
+        except FileNotFoundError:  # the visitor looks at another image by now
             raise Stopped from None
         return web_view.bicubic(image, view), web_view.liif(self.network(model), image, view, step)
 
     def whole(self, number: int, model: Path, source: Path, size: tuple[int, int], output: Path) -> tuple[str, ...]:
         """See Renderer."""
         network = self.network(model)
-        picture = fit(vips.read(source), output.suffix)
-        total, done = size[0] * size[1] * passes(picture), 0
+        image = fit(vips.read(source), output.suffix)
+        total, done = size[0] * size[1] * passes(image), 0
         self.stopped = False
 
         def advance(pixels: int) -> None:
             nonlocal done
             done += pixels
             self.connection.send((number, done / total))
-            while self.connection.poll():  # a view need not wait for the end of a large picture
+            while self.connection.poll():  # a view need not wait for the end of a large image
                 self.answer_next()
             if self.stopped:
                 raise Stopped
 
         if network.engine.device_kind == "cpu":
             memory.limit_memory()
-        with scratch(output.parent, (*size, picture.pixels.shape[2]), picture.pixels.dtype) as pixels:
-            enlarge(network, picture, pixels, advance)
-            vips.write(output, pixels, picture)
-        return picture.notes
+        with scratch(output.parent, (*size, image.pixels.shape[2]), image.pixels.dtype) as pixels:
+            enlarge(network, image, pixels, advance)
+            vips.write(output, pixels, image)
+        return image.notes
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""A film that zooms into a picture, bicubic beside LIIF, as GIF or MP4.
+"""A film that zooms into an image, bicubic beside LIIF, as GIF or MP4.
 
-Every frame is a part of the picture at the size of the frame, at whatever factor that is.
+Every frame is a part of the image at the size of the frame, at whatever factor that is.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ REST = 1  # seconds for which the last frame stays
 class Film:
     """What is shown, and how long.
 
-    size: height and width of each half of a frame. zoom: above 1; the first frame shows the whole picture, cut to the
+    size: height and width of each half of a frame. zoom: above 1; the first frame shows the whole image, cut to the
     aspect of `size`, the last one a part whose sides are so many times shorter. centre: of the last frame, down and
-    right in fractions of the picture. seconds: from the first frame to the last.
+    right in fractions of the image. seconds: from the first frame to the last.
     """
 
     size: tuple[int, int]
@@ -50,18 +50,18 @@ class Film:
         """Number of different frames."""
         return max(2, round(self.seconds * self.frames_per_second))
 
-    def boxes(self, picture: tuple[int, int]) -> Iterator[Box]:
-        """The part of a picture of that size (H, W) which each frame shows, one inside the other.
+    def boxes(self, image: tuple[int, int]) -> Iterator[Box]:
+        """The part of an image of that size (H, W) which each frame shows, one inside the other.
 
         The zoom is exponential, so that it looks even, and starts and ends slowly. One point stands still.
         """
-        step = min(length / side for length, side in zip(picture, self.size, strict=True))
+        step = min(length / side for length, side in zip(image, self.size, strict=True))
         for number in range(len(self)):
             time = number / (len(self) - 1)
             factor = self.zoom ** (time * time * (3 - 2 * time))
             way = (1 - 1 / factor) / (1 - 1 / self.zoom)  # from the first box to the last
             starts, stops = [], []
-            for length, side, centre in zip(picture, self.size, self.centre, strict=True):
+            for length, side, centre in zip(image, self.size, self.centre, strict=True):
                 whole, part = step * side, step * side / self.zoom
                 first, last = (min(max(0, centre * length - span / 2), length - span) for span in (whole, part))
                 starts.append(max(0, first + way * (last - first)))
@@ -69,14 +69,14 @@ class Film:
             yield (*starts, *stops)
 
 
-def default_size(picture: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a half that shows a picture of that size whole."""
-    height, width = (max(1, round(side * HALF / max(picture))) for side in picture)
+def default_size(image: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a half that shows an image of that size whole."""
+    height, width = (max(1, round(side * HALF / max(image))) for side in image)
     return height, width
 
 
-def check(film: Film, path: Path, picture: tuple[int, int]) -> None:
-    """Raise UserError before the work starts if `make` could not make the film of a picture of that size (H, W)."""
+def check(film: Film, path: Path, image: tuple[int, int]) -> None:
+    """Raise UserError before the work starts if `make` could not make the film of an image of that size (H, W)."""
     suffix = path.suffix.lower()
     if suffix not in FASTEST:
         raise UserError(f"cannot tell a film from '{path.name}': accepted are {' and '.join(FASTEST)}")
@@ -84,12 +84,12 @@ def check(film: Film, path: Path, picture: tuple[int, int]) -> None:
     if max(film.size) > LONGEST:
         height, width = film.size
         raise UserError(f"film size {height}x{width}: at most {LONGEST} pixels along a side are accepted")
-    most = min(length / side for length, side in zip(picture, film.size, strict=True)) * min(film.size)
+    most = min(length / side for length, side in zip(image, film.size, strict=True)) * min(film.size)
     if not 1 < film.zoom <= most:
         raise UserError(f"zoom {film.zoom:g}: a factor above 1 is wanted, at most {int(most)}, which shows one pixel")
     if not all(0 <= fraction <= 1 for fraction in film.centre):
         down, right = film.centre
-        raise UserError(f"centre {down:g},{right:g}: fractions of the picture, down and right, like 0.4,0.6 are wanted")
+        raise UserError(f"centre {down:g},{right:g}: fractions of the image, down and right, like 0.4,0.6 are wanted")
     if not 0 < film.seconds <= LASTING:
         raise UserError(f"{film.seconds:g} seconds: a number above 0 is wanted, at most {LASTING}")
     if not 1 <= film.frames_per_second <= FASTEST[suffix]:
@@ -108,7 +108,7 @@ def check(film: Film, path: Path, picture: tuple[int, int]) -> None:
 
 
 def make(network: Network, image: np.ndarray, path: Path, film: Film, advance: Callable[[int], object]) -> None:
-    """Write the film of a picture, uint8 RGB (h, w, 3). It appears under its name only when it is whole.
+    """Write the film of an image, uint8 RGB (h, w, 3). It appears under its name only when it is whole.
 
     advance: called with 1 after each of len(film) frames. Raises UserError as `check` does.
     """
@@ -123,9 +123,9 @@ def make(network: Network, image: np.ndarray, path: Path, film: Film, advance: C
 
 
 def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """A part of the picture twice, of `size` each, under captions that say the factor: uint8 (h, w, 3).
+    """A part of the image twice, of `size` each, under captions that say the factor: uint8 (h, w, 3).
 
-    Up to x1 there is nothing to enlarge: the picture is shrunk, in both halves alike.
+    Up to x1 there is nothing to enlarge: the image is shrunk, in both halves alike.
     """
     height, width = size
     bicubic = rgb8.resize(image, height, width, box)
@@ -148,9 +148,9 @@ def _gif(path: str, frames_per_second: float) -> Iterator[Callable[[np.ndarray, 
     with open(path, "wb") as file:
         shown = 0
 
-        def add(picture: np.ndarray, times: int) -> None:
+        def add(image: np.ndarray, times: int) -> None:
             nonlocal shown
-            reduced = Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+            reduced = Image.fromarray(image).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
             if not shown:
                 file.writelines(GifImagePlugin.getheader(reduced, info={"loop": 0})[0])  # 0: for ever
             # A GIF counts in hundredths of a second. Rounded one by one, durations would not add up.
@@ -171,10 +171,10 @@ def _mp4(path: str, frames_per_second: float) -> Iterator[Callable[[np.ndarray, 
     failed = OSError(errno.EIO, "ffmpeg did not finish; is the disk full?")
     writer = None
 
-    def add(picture: np.ndarray, times: int) -> None:
+    def add(image: np.ndarray, times: int) -> None:
         nonlocal writer
         # H.264 keeps one colour for 2x2 pixels: both sides have to be even.
-        even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), constant_values=255)
+        even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), constant_values=255)
         size = even.shape[1], even.shape[0]
         if writer is None:
             writer = imageio_ffmpeg.write_frames(path, size, fps=frames_per_second, quality=8, macro_block_size=1)

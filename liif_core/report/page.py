@@ -47,20 +47,20 @@ PROTOCOLS = """<p>All figures come from <code>test.py</code>, which was given th
 validation PSNR (best), or the last one where nothing was validated (last). It counts <code>benchmark-S</code> as PSNR
 of luma with a border of S pixels cut, and <code>div2k-S</code> as PSNR of RGB with a border of S + 6 pixels cut, S
 being the scale. SSIM is always that of luma: an 11x11 Gaussian window with sigma 1.5, the same border. The mean is over
-pictures. Predictions are clamped to [0, 1] and not rounded; bicubic's have 8 bits by nature. x2, x3 and x4 take the
-low-resolution pictures of the set; from x6 on the original is cut to a multiple of the factor and shrunk with Pillow's
+images. Predictions are clamped to [0, 1] and not rounded; bicubic's have 8 bits by nature. x2, x3 and x4 take the
+low-resolution images of the set; from x6 on the original is cut to a multiple of the factor and shrunk with Pillow's
 bicubic.</p>
 <p>A small figure with a sign is the difference to the published PSNR above it; the other small one is SSIM. The
 published networks were trained on DIV2K for 1000 epochs; the tables say what ours were trained on. A dash stands where
 nothing was measured or published. <em>Weights</em> are the first digits of the file's SHA-256.</p>
 <p>The predecessor's scores were measured at epoch 100 in PyTorch and at the best epoch in Jittor. Its Jittor code
-shrank pictures with height and width swapped, so its Jittor scores at x6 and above are too low. Where all of these come
+shrank images with height and width swapped, so its Jittor scores at x6 and above are too low. Where all of these come
 from stands in <code>reference/README.md</code>.</p>"""
 
 CURVES = """<p>The runs were trained on {data}, and validated as each run's config says.</p>"""
 PREDECESSOR = """<p>Dashed lines are the predecessor's. It trained on DIV2K, 16 crops a step, with a learning rate that
 never fell, and validated on crops of DIV2K that were cut anew each time: compare the shapes, not the heights. Beside
-runs on other pictures it is left out. Where it stands, the epochs are on a logarithmic axis, so that short runs and
+runs on other images it is left out. Where it stands, the epochs are on a logarithmic axis, so that short runs and
 long ones can be seen together.</p>"""
 
 
@@ -73,7 +73,7 @@ def render(studies: list[Study], experiments: list[Experiment]) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>LIIF in PyTorch and Jittor: what was measured</title><style>{STYLE}</style></head><body>
 <h1>LIIF in PyTorch and Jittor: what was measured</h1>
-<p>LIIF enlarges a picture by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project holds it twice, in
+<p>LIIF enlarges an image by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project holds it twice, in
 PyTorch and in Jittor, over one core that decides what is sampled and how it is scored. Below stand the experiments of
 the paper in both frameworks beside the published figures, as a program laid them side by side.</p>
 <p>Studies: {names}. Then: <a href="#protocol">how it was measured</a>, <a href="#commands">how to make it

@@ -73,7 +73,7 @@ class Line:
 def lines(runs: list[Run], curve: str | None) -> list[Line]:
     """The predecessor's lines, drawn first, then those of the runs of one experiment.
 
-    The predecessor's stand beside runs on DIV2K alone, for other pictures have other losses and PSNR.
+    The predecessor's stand beside runs on DIV2K alone, for other images have other losses and PSNR.
     """
     found = []
     for framework, name in FRAMEWORKS.items():
@@ -224,6 +224,6 @@ def svg(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """The figure as a picture 1600 pixels wide, for a README's 800."""
+    """The figure as an image 1600 pixels wide, for a README's 800."""
     with matplotlib.rc_context(STYLE):
         figure.savefig(path, dpi=200)

@@ -67,7 +67,7 @@ def write() -> None:
 
 def keep(one: Study, results: Path) -> None:
     """Copy what a report of a study is made of into results/<its name>: scores, configs, the epochs of the logs, and
-    its curves as one picture. Weights and the losses of single steps stay behind.
+    its curves as one image. Weights and the losses of single steps stay behind.
     """
     from liif_core.report import page, plots  # matplotlib takes a second
 

@@ -193,11 +193,11 @@ def _own_row(place: tuple[str, str], scores: list[Score], scales: list[int | Non
 
 
 def _score_notes(study: Study, own: list[Score], missing: list[str]) -> list[str]:
-    pictures = " or ".join(map(str, sorted({score.pictures for score in own})))
+    images = " or ".join(map(str, sorted({score.images for score in own})))
     small = "its difference to the published one and SSIM" if any(score.gap is not None for score in own) else "SSIM"
     notes = [
         f"PSNR in dB, with {small}.",
-        f"Protocol {protocols(own)}, {pictures} pictures, measured at commit {commits(own)}.",
+        f"Protocol {protocols(own)}, {images} images, measured at commit {commits(own)}.",
     ]
     kinds: dict[str, list[str]] = {}
     for score in {score.model: score for score in own if score.checkpoint}.values():

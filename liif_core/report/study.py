@@ -32,7 +32,7 @@ class Score:
     protocol: str
     psnr: float | None
     ssim: float
-    pictures: int
+    images: int
     weights: str
     commit: str
     checkpoint: str = ""
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def data(self) -> str:
-        """The folder of the training pictures below load/, of pairs the high resolution's; elsewhere its name alone."""
+        """The folder of the training images below load/, of pairs the high resolution's; elsewhere its name alone."""
         found = self.config["train_dataset"]["dataset"]["args"]
         parts = Path(found["root_path_2"] if "root_path_2" in found else found["root_path"]).parts
         below = parts[len(parts) - parts[::-1].index("load") :] if "load" in parts else ()
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def on_div2k(self) -> bool:
-        """Whether the training pictures are DIV2K's, as the predecessor's were."""
+        """Whether the training images are DIV2K's, as the predecessor's were."""
         return "div2k" in self.data.lower()
 
     @property
@@ -171,7 +171,9 @@ def read_scores(path: Path) -> list[Score]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in ("checkpoint", *(reader.fieldnames or ()))]
+            # `images` was called `pictures` before.
+            reader.fieldnames = [{"pictures": "images"}.get(name, name) for name in reader.fieldnames or ()]
+            missing = [column for column in COLUMNS if column not in ("checkpoint", *reader.fieldnames)]
             if missing:
                 raise UserError(f"{path}: no column {', '.join(missing)}; batch_test_simple.py writes what is wanted")
             scores = [_score(row, f"{path}, line {reader.line_num}") for row in reader]
@@ -198,7 +200,7 @@ def _score(row: dict[str, str], place: str) -> Score:
             protocol=row["protocol"] or "RGB, no border",
             psnr=float(row["psnr"]) if row["psnr"] else None,
             ssim=float(row["ssim"]),
-            pictures=int(row["pictures"]),
+            images=int(row["images"]),
             weights=row["weights"] or "",
             commit=row["commit"] or "",
             checkpoint=row.get("checkpoint") or "",

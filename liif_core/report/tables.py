@@ -118,7 +118,7 @@ def _by_place(scores: list[Score]) -> dict[tuple[str, int], Score]:
 
 
 def bicubic_table(scores: list[Score], language: str) -> Table:
-    """Pillow's bicubic on the usual low-resolution pictures beside what the literature says."""
+    """Pillow's bicubic on the usual low-resolution images beside what the literature says."""
     words, scales = WORDS[language], (2, 3, 4)
     found = _by_place([score for score in scores if score.model == "bicubic"])
     joined = " / ".join(f"x{scale}" for scale in scales)

@@ -65,7 +65,7 @@ def train(
                     raise
                 run.save("epoch-last")
                 raise Stopped(run.stopped()) from None
-            except UserError as error:  # a broken picture; of one process alone, when there are several
+            except UserError as error:  # a broken image; of one process alone, when there are several
                 if run.progress.step and ranks.count == 1 and not isinstance(error, Unsavable):
                     run.save("epoch-last")
                 raise
@@ -121,8 +121,8 @@ def finish_epoch(run: Run, make_loader, train_set, val_set, rate: float) -> None
     if val_set and config.epoch_val and epoch % config.epoch_val == 0:
         psnr = evaluate.validate(run.engine, make_loader, val_set, config, run.normalisation, run.ranks)
         if run.ranks.rank == 0:
-            for name, page in evaluate.sheets(run.engine, val_set, config.val_pictures, run.normalisation):
-                run.log.picture(f"val/{name}", page, progress.step)
+            for name, page in evaluate.sheets(run.engine, val_set, config.val_images, run.normalisation):
+                run.log.image(f"val/{name}", page, progress.step)
         record |= {"val_psnr": psnr} if math.isfinite(psnr) else {}
         if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
             progress.best_psnr = psnr

@@ -81,7 +81,7 @@ def check_unchanged(folder: Path, config: TrainConfig) -> None:
     """Raise UserError if a run folder was made with another config; how long and how often may differ."""
     written = folder / "config.yaml"
     before, now = configs.load(written, "train").model_dump(), config.model_dump()
-    free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers", "val_pictures"}
+    free = {"epoch_max", "epoch_val", "epoch_save", "step_save", "step_log", "num_workers", "val_images"}
     if config.cosine_lr:  # the cosine ends where training does
         free.remove("epoch_max")
     changed = [key for key in now if before[key] != now[key] and key not in free]

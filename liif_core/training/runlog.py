@@ -89,10 +89,10 @@ class RunLog:
             tqdm.write(f"warning: no more for Weights & Biases ({error}); metrics.jsonl goes on")
             self.board = None
 
-    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """A picture, uint8 (h, w, 3), in tensorboard."""
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
+        """An image, uint8 (h, w, 3), in tensorboard."""
         if self.tensorboard is not None:
-            self.tensorboard.picture(name, picture, step)
+            self.tensorboard.image(name, image, step)
 
     def _append(self, path: Path, text: str) -> None:
         size = path.stat().st_size if path.exists() else 0

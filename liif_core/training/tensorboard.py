@@ -14,7 +14,8 @@ sys.modules.update(_hidden)  # type: ignore[arg-type]
 try:
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
-    from tensorboardX.summary import image, scalar
+    from tensorboardX.summary import image as image_summary
+    from tensorboardX.summary import scalar
 finally:
     for _name in _hidden:
         del sys.modules[_name]
@@ -52,10 +53,10 @@ class Tensorboard:
         with self._or_do_without():
             self._write(step, summary=scalar(name, value))
 
-    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
         """uint8 (h, w, 3)."""
         with self._or_do_without():
-            self._write(step, summary=image(name, picture, dataformats="HWC"))
+            self._write(step, summary=image_summary(name, image, dataformats="HWC"))
 
     def flush(self) -> None:
         """All that was written so far outlives a kill."""

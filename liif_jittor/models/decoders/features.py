@@ -1,4 +1,4 @@
-"""The feature map of a picture as a decoder takes it: row by row from top to bottom, never whole if it is large.
+"""The feature map of an image as a decoder takes it: row by row from top to bottom, never whole if it is large.
 
 Letters: C feature channels, H W feature map.
 """

@@ -1,4 +1,4 @@
-"""LIIF: a picture as a continuous function of the coordinate (Chen et al., CVPR 2021, arXiv 2012.09161).
+"""LIIF: an image as a continuous function of the coordinate (Chen et al., CVPR 2021, arXiv 2012.09161).
 
     s(x) = sum_t  S_t / S * f(z_t, x - v_t, c)          (equations 4 and 5)
 

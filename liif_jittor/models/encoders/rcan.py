@@ -57,7 +57,7 @@ class RCAN(nn.Module):
     """Head, residual groups with a long skip connection, and a tail unless no_upsampling.
 
     out_dim: channels of the output, n_feats as an encoder, 3 otherwise. scale: output pixels per input pixel along an
-    axis. halo: None, for the channels' means are those of the whole picture.
+    axis. halo: None, for the channels' means are those of the whole image.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ class RDN(nn.Module):
         shallow = self.SFENet1(x)
         x = self.SFENet2(shallow)
         # A 1x1 convolution over the blocks' outputs side by side is the sum of one over each. So they need not be
-        # kept: of a 1020x678 picture they would take 2.8 GB, and their concatenation as much again.
+        # kept: of a 1020x678 image they would take 2.8 GB, and their concatenation as much again.
         fuse, smooth = self.GFF
         fused = fuse.bias.reshape(1, -1, 1, 1)
         for block, weight in zip(self.RDBs, fuse.weight.split(x.shape[1], dim=1), strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of every kind in every format, through a network that repeats pixels: what goes in comes out.
+"""Images of every kind in every format, through a network that repeats pixels: what goes in comes out.
 
 At a factor of 1 that network changes nothing, so a file that keeps its pixels must come out with the same ones; at 2
 each is there four times. What the results hold is read with Pillow where it can, so that a mistake in writing is not
@@ -11,8 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+import made_images
 import numpy as np
-import pictures
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
@@ -22,10 +22,10 @@ from small_run import run
 
 from liif_core.errors import UserError
 from liif_core.images import vips
-from liif_core.images.image import FORMATS, Picture, fit, pyvips, to_vips
+from liif_core.images.image import FORMATS, ImageData, fit, pyvips, to_vips
 from liif_core.inference.upscale import enlarge
 
-LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy picture may come out otherwise
+LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy image may come out otherwise
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 MAKER, ORIENTATION = 0x010F, 0x0112
 LIES_LEFT = 6  # turn it clockwise to see it upright
@@ -42,16 +42,16 @@ class Repeat:
             yield (image[rows][:, right] / np.float32(white)).astype(np.float32)
 
 
-def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep") -> Picture:
-    """What demo.py does with a picture; returns what was written."""
-    picture = fit(vips.read(source), output.suffix)
-    height, width = (side * factor for side in picture.size)
-    result = np.zeros((height, width, picture.pixels.shape[2]), picture.pixels.dtype)
+def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep") -> ImageData:
+    """What demo.py does with an image; returns what was written."""
+    image = fit(vips.read(source), output.suffix)
+    height, width = (side * factor for side in image.size)
+    result = np.zeros((height, width, image.pixels.shape[2]), image.pixels.dtype)
     counted = []
-    enlarge(Repeat(), picture, result, counted.append)
+    enlarge(Repeat(), image, result, counted.append)
     assert sum(counted) in (height * width, 2 * height * width)
-    vips.write(output, result, picture, metadata)
-    return picture
+    vips.write(output, result, image, metadata)
+    return image
 
 
 def noise(channels: int, dtype=np.uint8, height: int = 23, width: int = 31) -> np.ndarray:
@@ -151,14 +151,14 @@ def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
     ending = ENDINGS[row]
     source, output, twice = (tmp_path / f"{name}{ending}" for name in ("in", "out", "twice"))
     wanted = save(source, kind)
-    picture = through(source, output)
+    image = through(source, output)
     through(source, twice, 2)
     before, after = PIL.Image.open(source), PIL.Image.open(output)
     assert after.format == before.format
     found, large = (vips.read(path).pixels for path in (output, twice))
     if cell in ("kept", "12 bits"):
         assert after.mode == before.mode
-        assert vips.read(output).depth == vips.read(source).depth == picture.depth
+        assert vips.read(output).depth == vips.read(source).depth == image.depth
     else:
         assert cell in ("RGB", "first"), cell
     if kind == "16 bits":
@@ -168,7 +168,7 @@ def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
         assert after.mode == "RGB"
     if kind == "several":
         count = "several" if row == "AVIF" else "3"
-        assert cell == "first" and picture.notes == (f"the first of {count} pictures in the file",)
+        assert cell == "first" and image.notes == (f"the first of {count} images in the file",)
         assert getattr(after, "n_frames", 1) == 1
     if kind == "EXIF":
         exif = after.getexif()
@@ -206,14 +206,14 @@ def test_what_a_format_does_not_hold_is_said(tmp_path, row, kind):
     origin = {"CMYK": ".tif", "alpha": ".png", "several": ".gif"}.get(kind, ".png")
     source, output = tmp_path / f"in{origin}", tmp_path / f"out{ENDINGS[row]}"
     save(source, kind)
-    picture = through(source, output)
-    assert vips.read(output).size == picture.size
+    image = through(source, output)
+    assert vips.read(output).size == image.size
     if kind in LOST:
-        assert any(LOST[kind] in note for note in picture.notes), picture.notes
+        assert any(LOST[kind] in note for note in image.notes), image.notes
     elif kind == "several":
-        assert "the first of 3 pictures in the file" in picture.notes
+        assert "the first of 3 images in the file" in image.notes
     else:
-        assert kind in ("RGB", "grey") and any("GIF has a palette" in note for note in picture.notes)
+        assert kind in ("RGB", "grey") and any("GIF has a palette" in note for note in image.notes)
 
 
 # What the table does not say
@@ -235,7 +235,7 @@ def test_what_changes_on_the_way_is_said(tmp_path, kind, ending, note):
 @pytest.mark.parametrize("depth", [2, 4])
 def test_grey_of_few_bits_keeps_them(tmp_path, depth):
     wanted = np.rint(noise(1) / 255 * (2**depth - 1)).astype(np.uint8) * (255 // (2**depth - 1))
-    to_vips(Picture(wanted), wanted).pngsave(str(tmp_path / "in.png"), bitdepth=depth)
+    to_vips(ImageData(wanted), wanted).pngsave(str(tmp_path / "in.png"), bitdepth=depth)
     assert through(tmp_path / "in.png", tmp_path / "out.png").depth == depth
     found = vips.read(tmp_path / "out.png")
     assert found.depth == depth and np.array_equal(found.pixels, wanted)
@@ -262,8 +262,8 @@ def test_16_bits_of_grey_and_alpha_are_kept(tmp_path, channels, ending):
 @pytest.mark.parametrize("depth", [10, 12])
 def test_white_stays_white_at_any_depth(tmp_path, depth):
     save_deep(tmp_path / "in.avif", np.full((9, 11, 3), 65535, np.uint16), depth)
-    picture = vips.read(tmp_path / "in.avif")
-    assert picture.depth == depth and picture.white == picture.pixels.max()
+    image = vips.read(tmp_path / "in.avif")
+    assert image.depth == depth and image.white == image.pixels.max()
     through(tmp_path / "in.avif", tmp_path / "out.png")
     assert (np.asarray(vips.read(tmp_path / "out.png").pixels) == 65535).all()
 
@@ -305,7 +305,7 @@ def test_strip_leaves_the_profile_alone(tmp_path):
         assert b"ACME" not in (tmp_path / f"out{ending}").read_bytes()
 
 
-def test_a_thumbnail_of_the_small_picture_does_not_stay(tmp_path):
+def test_a_thumbnail_of_the_small_image_does_not_stay(tmp_path):
     small = io.BytesIO()
     PIL.Image.fromarray(noise(3, height=8, width=8)).save(small, "JPEG")
     exif = PIL.Image.Exif()
@@ -346,8 +346,8 @@ def test_dots_per_inch_are_kept(tmp_path):
 
 def test_the_ending_may_lie(tmp_path):
     PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", "PNG")
-    picture = vips.read(tmp_path / "in.jpg")
-    assert picture.suffix == ".png" and np.array_equal(picture.pixels, noise(3))
+    image = vips.read(tmp_path / "in.jpg")
+    assert image.suffix == ".png" and np.array_equal(image.pixels, noise(3))
     PIL.Image.fromarray(noise(3)).save(tmp_path / "b.png", "BMP")
     assert vips.read(tmp_path / "b.png").suffix == ".bmp"
 
@@ -375,7 +375,7 @@ def test_hidden_colours_do_not_show_at_an_edge():
             assert (height, width) == (whole.height, whole.width)
 
     result = np.zeros((17, 22, 4), np.uint8)  # smaller: each pixel is a mean of several
-    enlarge(Blur(), Picture(pixels), result, lambda _: None)
+    enlarge(Blur(), ImageData(pixels), result, lambda _: None)
     seen = result[..., 3] > 0
     assert seen.any() and not seen.all() and (result[seen] < 255).any()
     assert (result[seen][:, :3] == 255).all()
@@ -391,7 +391,7 @@ def test_an_opaque_alpha_needs_no_network(tmp_path):
 
     pixels = np.dstack([noise(3), np.full((23, 31), 255, np.uint8)])
     network, result = Once(), np.zeros((46, 62, 4), np.uint8)
-    enlarge(network, Picture(pixels), result, lambda _: None)
+    enlarge(network, ImageData(pixels), result, lambda _: None)
     assert network.calls == 1 and (result[..., 3] == 255).all()
 
 
@@ -399,7 +399,7 @@ def test_cmyk_with_one_ink_keeps_the_others_empty():
     pixels = np.zeros((23, 31, 4), np.uint8)
     pixels[..., 3] = 77
     result = np.ones((46, 62, 4), np.uint8)
-    enlarge(Repeat(), Picture(pixels, cmyk=True), result, lambda _: None)
+    enlarge(Repeat(), ImageData(pixels, cmyk=True), result, lambda _: None)
     assert (result[..., :3] == 0).all() and (result[..., 3] == 77).all()
 
 
@@ -438,7 +438,7 @@ def test_a_bomb_is_refused_naming_the_limit(tmp_path, ending):
 @pytest.mark.parametrize("ending", [*ENDINGS.values()])
 def test_half_a_file_is_refused(tmp_path, ending):
     path = tmp_path / f"in{ending}"
-    PIL.Image.fromarray(pictures.picture(60, 90)).save(path)
+    PIL.Image.fromarray(made_images.make_image(60, 90)).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cannot read .*in[.]"):
@@ -467,7 +467,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(vips, "to_vips", fail)
     with pytest.raises(UserError, match="cannot write .*out.png"):
-        vips.write(path, noise(3), Picture(noise(3)))
+        vips.write(path, noise(3), ImageData(noise(3)))
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
 
 
@@ -506,12 +506,12 @@ def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwar
     assert capfd.readouterr() == ("", "") and not list(recwarn)
 
 
-def test_a_comment_whose_name_is_latin_1_does_not_keep_the_picture_out(tmp_path):
+def test_a_comment_whose_name_is_latin_1_does_not_keep_the_image_out(tmp_path):
     info = PIL.PngImagePlugin.PngInfo()
     info.add(b"tEXt", "Autoür\0Müller".encode("latin-1"))
     PIL.Image.fromarray(noise(3)).save(tmp_path / "in.png", pnginfo=info, icc_profile=SRGB)
-    picture = through(tmp_path / "in.png", tmp_path / "out.png")
-    assert picture.notes == ("EXIF and comments with odd names are not kept",)
+    image = through(tmp_path / "in.png", tmp_path / "out.png")
+    assert image.notes == ("EXIF and comments with odd names are not kept",)
     assert PIL.Image.open(tmp_path / "out.png").info["icc_profile"] == SRGB
 
 
@@ -538,7 +538,7 @@ except vips.UserError as error:
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp"])
-def test_a_picture_too_large_for_the_memory_is_not_called_damaged(tmp_path, ending):
+def test_an_image_too_large_for_the_memory_is_not_called_damaged(tmp_path, ending):
     path = tmp_path / f"in{ending}"
     PIL.Image.new("RGB", (6000, 5001)).save(path)  # 86 MiB
     result = run([sys.executable, "-c", SHORT_OF_MEMORY, str(path)])

@@ -1,4 +1,4 @@
-"""Damaged picture files for tests/fuzz_demo.py: a seed of every format and kind, and ways to spoil it.
+"""Damaged image files for tests/fuzz_demo.py: a seed of every format and kind, and ways to spoil it.
 
 All chance comes from the Random that is handed in, so the same one gives the same file.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from test_picture import CELLS, ENDINGS, SRGB, noise, save, save_deep
+from test_image import CELLS, ENDINGS, SRGB, noise, save, save_deep
 
 from liif_core.images.image import pyvips
 
@@ -53,13 +53,13 @@ def _save_more(folder: Path) -> None:
 
 
 def _foreign() -> dict[str, bytes]:
-    """What libvips reads, or takes for a picture, beside the formats of the project."""
+    """What libvips reads, or takes for an image, beside the formats of the project."""
     return {
         "svg.png": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="7"><rect width="4" height="4"/></svg>',
         "ppm.png": b"P6\n4 3\n255\n" + bytes(range(36)),
         "pfm.tif": b"PF\n2 2\n-1.0\n" + bytes(48),
         "hdr.png": b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 2 +X 2\n" + bytes(16),
-        "text.jpg": b"not a picture\n",
+        "text.jpg": b"not an image\n",
         "empty.png": b"",
         "zeros.tif": bytes(4096),
         "magic.bmp": b"BM",
