@@ -1,4 +1,4 @@
-"""Models with the same weights in both frameworks and in upstream's code, and how each enlarges an image.
+"""Models with the same weights in both frameworks and in upstream's code, and how each upscales an image.
 
 Letters: H W low-resolution, h w output. No framework is imported before a child process has set itself up for it.
 """
@@ -124,7 +124,7 @@ def multiply_adds(
     """What an image or batch takes when no product is done twice: the encoder and the part of the decoder that
     depends on features once per low-resolution pixel, the rest once per query and neighbour. Upstream's code does more.
 
-    encoded: without the encoder. None for models that enlarge in the encoder, and for MetaSR, whose queries at a whole
+    encoded: without the encoder. None for models that upscale in the encoder, and for MetaSR, whose queries at a whole
     factor share their work.
     """
     count = {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
@@ -139,7 +139,7 @@ def multiply_adds(
 
 
 class Decode(common.Work):
-    """Enlarges a random image; a subclass has shapes() of its parameters and enlarge(image, h, w) -> (h, w, 3)."""
+    """Upscales a random image; a subclass has shapes() of its parameters and upscale(image, h, w) -> (h, w, 3)."""
 
     per_shape = False  # whether each new shape costs time once
     model: Any = None  # with its encoder
@@ -174,7 +174,7 @@ class Decode(common.Work):
 
     def decode(self, image: np.ndarray) -> Any:
         """By the scale, each side rounded to whole pixels."""
-        return self.enlarge(image, *(round(side * self.scale) for side in image.shape[2:]))
+        return self.upscale(image, *(round(side * self.scale) for side in image.shape[2:]))
 
 
 class Ours(Decode):
@@ -193,7 +193,7 @@ class Ours(Decode):
     def bands(self, image: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
         return self.engine.predict_image(image, height, width, **self.options)
 
-    def enlarge(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+    def upscale(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         return np.concatenate(list(self.bands(image, height, width)))
 
 
@@ -207,7 +207,7 @@ class Upstream(Decode):
     def shapes(self) -> dict:
         return self._shapes
 
-    def enlarge(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+    def upscale(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         import torch
         from test import batched_predict  # upstream's
         from utils import make_coord
@@ -222,7 +222,7 @@ class Upstream(Decode):
 class Plain(Ours):
     """The equations as they are printed, on the CPU."""
 
-    def enlarge(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+    def upscale(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         import plain
         import torch
 

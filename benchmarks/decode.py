@@ -1,4 +1,4 @@
-"""How fast is an image enlarged?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
+"""How fast is an image upscaled?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
 
 The same weights and image for all, encoder and decoder together: upstream's code where --upstream names a clone,
 otherwise the plain formulation of tests/plain.py, and ours in both frameworks. --runs 1 is enough for what takes

@@ -116,7 +116,7 @@ def count_operators(jittor: Any) -> int:
 
 
 def sizes(seed: int, count: int = 8) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Of some images (H, W), odd and not square, and of what they are enlarged to."""
+    """Of some images (H, W), odd and not square, and of what they are upscaled to."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         height, width = (2 * int(half) + 1 for half in rng.choice(np.arange(8, 60), 2, replace=False))

@@ -1,6 +1,6 @@
 """How much memory does an image take?  python benchmarks/memory.py [--size 339 510] [--scale 4] [--tile 0 384]
 
-Each candidate enlarges one random image in a fresh process. Counted is the peak above the base, which is what the
+Each candidate upscales one random image in a fresh process. Counted is the peak above the base, which is what the
 process held with framework and model, before the image. Resident memory has the libraries' own pages in it, as far
 as they have been touched; anonymous memory, sampled every 10 ms, has not. Upstream's code gathers the whole result;
 ours gives it away band by band, so that the result itself is not in the number. --tile: sides of the squares in which
@@ -49,7 +49,7 @@ class Watched(candidates.Decode):
 class Ours(Watched, candidates.Ours):
     """Looks at every band and forgets it."""
 
-    def enlarge(self, image: np.ndarray, height: int, width: int) -> None:
+    def upscale(self, image: np.ndarray, height: int, width: int) -> None:
         rows = sum(len(band) for band in self.bands(image, height, width))
         assert rows == height
 

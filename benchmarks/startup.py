@@ -25,20 +25,20 @@ def demos(arguments: Namespace, place: Path) -> tuple[dict[str, list], dict[str,
     image, result = place / "in.png", place / "out.png"
     Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(image)
     given = ["--input", image, "--output", result, "--resolution", f"{SCALE * SIDE},{SCALE * SIDE}"]
-    helps, enlarges = {}, {}
+    helps, upscales = {}, {}
     if arguments.upstream:
         weights = place / "weights.pth"
         candidates.upstream_weights(arguments.upstream, weights)
         start = [sys.executable, common.ROOT / "benchmarks/upstream.py", arguments.upstream, arguments.gpu, "demo.py"]
         helps[candidates.AS_IT_IS] = [*start, "--help"]
-        enlarges[candidates.AS_IT_IS] = [*start, *given, "--model", weights]
-    helps[IMPORT] = enlarges[IMPORT] = [sys.executable, "-c", "import torch"]
+        upscales[candidates.AS_IT_IS] = [*start, *given, "--model", weights]
+    helps[IMPORT] = upscales[IMPORT] = [sys.executable, "-c", "import torch"]
     for name, (_, framework, precision) in candidates.ours(arguments, None).items():
         start = [sys.executable, f"liif_{framework}/demo.py", "--gpu", arguments.gpu]
         if precision == arguments.precision[0]:
             helps[name] = [*start, "--help"]
-        enlarges[name] = [*start, *given, "--overwrite", "--precision", precision]
-    return helps, enlarges
+        upscales[name] = [*start, *given, "--overwrite", "--precision", precision]
+    return helps, upscales
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Enlarge an image: python liif_jittor/demo.py --help"""
+"""Upscale an image: python liif_jittor/demo.py --help"""
 
 import sys
 from pathlib import Path

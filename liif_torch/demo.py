@@ -1,4 +1,4 @@
-"""Enlarge an image: python liif_torch/demo.py --help"""
+"""Upscale an image: python liif_torch/demo.py --help"""
 
 import sys
 from pathlib import Path

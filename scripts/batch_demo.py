@@ -1,4 +1,4 @@
-"""Enlarge one image with all models:  python scripts/batch_demo.py --input examples/chelsea.png --scale 4"""
+"""Upscale one image with all models:  python scripts/batch_demo.py --input examples/chelsea.png --scale 4"""
 
 import sys
 from pathlib import Path

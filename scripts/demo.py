@@ -1,9 +1,9 @@
-"""What LIIF does, in one minute: shrink an image, enlarge it by 3.7 in both frameworks, compare.
+"""What LIIF does, in one minute: shrink an image, upscale it by 3.7 in both frameworks, compare.
 
     python scripts/demo.py        (or: make demo, which installs everything first)
 
 Writes into demo_out/: the small image, what each framework makes of it, and sheet.png, all side by
-side. The enlarging is done by the commands that the README shows.
+side. The upscaling is done by the commands that the README shows.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def psnr(image: np.ndarray, original: np.ndarray) -> float:
     return psnr_ssim.psnr(*(rgb8.to_float(each[4:-4, 4:-4]) for each in (image, original)))
 
 
-def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
+def upscale(framework: str, low: Path, height: int, width: int) -> np.ndarray:
     """Run the framework's demo.py as a user would."""
     output = OUT / f"{framework}.png"
     command = [sys.executable, f"liif_{framework}/demo.py", "--input", low.relative_to(ROOT)]
@@ -43,7 +43,7 @@ def enlarge(framework: str, low: Path, height: int, width: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Shrink, enlarge, measure, draw."""
+    """Shrink, upscale, measure, draw."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
     original = rgb8.read_image(IMAGE)
@@ -51,7 +51,7 @@ def main() -> None:
     low = rgb8.resize(original, round(height / FACTOR), round(width / FACTOR))
     rgb8.write_image(OUT / "low.png", low)
     print(f"{IMAGE.relative_to(ROOT)} {height}x{width} shrunk to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
-    results = {name: enlarge(name, OUT / "low.png", height, width) for name in ("torch", "jittor")}
+    results = {name: upscale(name, OUT / "low.png", height, width) for name in ("torch", "jittor")}
     bicubic = rgb8.resize(low, height, width)
     rgb8.write_image(OUT / "bicubic.png", bicubic)
 

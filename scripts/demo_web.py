@@ -1,6 +1,6 @@
 """LIIF in a web page:  python scripts/demo_web.py [--model FILE ...] [--gpu ..] [--port 7860] [--host 127.0.0.1]
 
-Any part of an image at any factor, beside Pillow's bicubic, and the whole image enlarged, as demo.py does it.
+Any part of an image at any factor, beside Pillow's bicubic, and the whole image upscaled, as demo.py does it.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Page:
         self.models = models
         self.renderers = {name: Renderer(framework, gpu) for name, framework in FRAMEWORKS.items()}
         self.turns = {name: asyncio.Lock() for name in FRAMEWORKS}
-        self.enlarging: dict[str, Callable[[], None]] = {}  # what stops it, by Gradio's name of the session
+        self.upscaling: dict[str, Callable[[], None]] = {}  # what stops it, by Gradio's name of the session
 
     def build(self) -> gr.Blocks:
         """Lay the page out."""
@@ -96,7 +96,7 @@ class Page:
                         self.start = gr.Button(variant="primary", scale=3, elem_id="start")
                         self.end = gr.Button("Stop", variant="stop", scale=3, visible=False, elem_id="stop")
                     self.result = gr.File(
-                        label="Enlarged image", interactive=False, height=100, visible=False, elem_id="result"
+                        label="Upscaled image", interactive=False, height=100, visible=False, elem_id="result"
                     )
             self._connect_view(blocks)
             self._connect_whole()
@@ -137,7 +137,7 @@ class Page:
     def _connect_whole(self) -> None:
         started = self.start.click(lambda: _running(True), None, [self.start, self.end, self.result], queue=False)
         done = started.then(
-            self.enlarge,
+            self.upscale,
             [self.visit, self.factor, self.framework, self.model, self.ending],
             self.result,
             concurrency_limit=1,
@@ -166,7 +166,7 @@ class Page:
         visit.view = web_view.view(size, factor, visit.centre)
         framed = web_view.framed(visit.small, size, visit.view.box)
         label = f"{visit.source.name}, {_sides(size)}: click where to look"
-        whole = f"Enlarge the whole image to {_sides(rgb8.enlarged_size(size, factor))}"
+        whole = f"Upscale the whole image to {_sides(rgb8.upscaled_size(size, factor))}"
         return gr.update(value=framed, label=label), gr.update(value=whole)
 
     async def show(self, visit: Visit, framework: str, model: str):
@@ -187,10 +187,10 @@ class Page:
                     raise _shown(error) from None
                 except Stopped:
                     return
-            note = f"{_sides((view.height, view.width))} pixels of the enlarged image, LIIF in {framework}"
+            note = f"{_sides((view.height, view.width))} pixels of the upscaled image, LIIF in {framework}"
             yield pair, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
 
-    def enlarge(
+    def upscale(
         self,
         visit: Visit,
         factor: float,
@@ -201,13 +201,13 @@ class Page:
         progress=gr.Progress(),  # noqa: B008
     ):
         """The whole image in a file."""
-        size = rgb8.enlarged_size(visit.size, factor)
+        size = rgb8.upscaled_size(visit.size, factor)
         path = _folder() / web_view.file_name(visit.source.name, factor, ending)
         try:
             rgb8.check_pixels(size)
             vips.check_output(path, *size)
             job = self.renderers[framework].whole(self.models[model], visit.source, size, path)
-            visit.stop = self.enlarging[request.session_hash] = self.renderers[framework].stop
+            visit.stop = self.upscaling[request.session_hash] = self.renderers[framework].stop
             while not job.done():
                 progress(job.share, desc=f"LIIF in {framework}")
                 time.sleep(0.2)
@@ -218,24 +218,24 @@ class Page:
             return gr.update(visible=False)
         finally:
             visit.stop = None
-            self.enlarging.pop(request.session_hash, None)
+            self.upscaling.pop(request.session_hash, None)
         for note in notes:
             gr.Info(note)
         return str(path)
 
     def stop(self, visit: Visit) -> None:
-        """End the enlarging."""
+        """End the upscaling."""
         if visit.stop:
             visit.stop()
 
     def leave(self, request: gr.Request) -> None:
         """End it for a visitor who has gone."""
-        if stop := self.enlarging.get(request.session_hash):
+        if stop := self.upscaling.get(request.session_hash):
             stop()
 
 
 def _running(running: bool):
-    """Whether the buttons to start and to stop, and the result, are seen while an image is enlarged or not."""
+    """Whether the buttons to start and to stop, and the result, are seen while an image is upscaled or not."""
     return gr.update(visible=not running), gr.update(visible=running), gr.update(visible=running, value=None)
 
 

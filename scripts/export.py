@@ -2,7 +2,7 @@
 
 FOLDER/encoder.onnx turns an image into a feature map, once; FOLDER/decoder.onnx gives the colours at any queries.
 Height, width and the number of queries are free. What goes in and comes out, and the normalisation, stand in the
-metadata of both. docs/export.md has the details, examples/enlarge_onnx.py uses them without PyTorch. With --format
+metadata of both. docs/export.md has the details, examples/upscale_onnx.py uses them without PyTorch. With --format
 torch-export the files end in .pt2 and torch.export.load reads them.
 """
 
@@ -35,7 +35,7 @@ ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 # numpy is named because pip would else replace it with one that Jittor cannot use.
 PACKAGES = ("onnx>=1.20", "onnxscript>=0.7", "onnx-ir>=0.2", "onnxruntime>=1.23", "numpy<2")
 
-# What --check enlarges, (H, W) and (h, w): by a whole factor, another one, one per axis, by 1, where queries lie on
+# What --check upscales, (H, W) and (h, w): by a whole factor, another one, one per axis, by 1, where queries lie on
 # pixel centres, and a size that takes long enough to be timed.
 CHECKS = [
     ((24, 31), (48, 62)),

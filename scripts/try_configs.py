@@ -133,8 +133,8 @@ def try_one(path: Path, framework: str, place: Path, arguments: argparse.Namespa
     model = place / f"{name}_{framework}" / "epoch-last.safetensors"
     call(test.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
     output = place / f"{name}_{framework}.png"
-    enlarge = ["-i", place / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
-    call(demo.demo, framework, *enlarge, "--model", model, *gpu)
+    upscale = ["-i", place / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
+    call(demo.demo, framework, *upscale, "--model", model, *gpu)
     model.unlink()  # the big ones take 300 MB each
 
 

@@ -210,7 +210,7 @@ def judge(words: list[str], status: int, out: str, err: str, before: dict, after
     elif status == 2 and not usage:
         if not said or not all(line.startswith("error: ") for line in said):
             complaints.append("status 2 without sentences alone on stderr")
-        total = re.search(r"^(\d+) enlarged, (\d+) skipped, (\d+) failed$", out, re.M)
+        total = re.search(r"^(\d+) upscaled, (\d+) skipped, (\d+) failed$", out, re.M)
         # Without a total the command gave up, maybe after images that could not be read.
         if (total and (int(total[3]), int(total[1])) != (len(said), len(done))) or (done and not total):
             complaints.append("the sentences are not as many as the images that failed")

@@ -22,7 +22,7 @@ def decode(model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: t
     """feat (B, C, H, W), coord (B, Q, 2) and cell (B, 2) float32 -> (B, Q, 3) in `dtype`.
 
     model: a LIIF of liif_torch, of which the flags and the MLP's parameters are read. dtype holds for features,
-    parameters and colours. Coordinates keep the float32 they are given in: along the border of an image enlarged
+    parameters and colours. Coordinates keep the float32 they are given in: along the border of an image upscaled
     by 1, two areas of 1e-9 plus rounding share the weight, so the result is defined by that rounding only.
     """
     feat = feat.to(dtype)

@@ -202,7 +202,7 @@ def test_test_prints_a_row_per_image_and_writes_json(framework, world, trained, 
     assert f"result: {report['psnr']:.4f}" in lines
 
 
-def test_demo_enlarges_by_a_factor(framework, world, trained, tmp_path):
+def test_demo_upscales_by_a_factor(framework, world, trained, tmp_path):
     output = tmp_path / "new" / "out.png"
     model = trained / "epoch-last.safetensors"
     result = process(framework, "demo", "--input", world / "input.png", "--model", model, "-s", 1.7, "-o", output)
@@ -231,7 +231,7 @@ def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_p
     assert (written != np.floor(levels)).mean() > 0.3  # what truncating would have written
 
 
-def test_an_enlarged_image_is_not_left_half_filled(say, world, trained, tmp_path):
+def test_an_upscaled_image_is_not_left_half_filled(say, world, trained, tmp_path):
     """An image of several bands: each of them lands in its rows."""
     output, model = tmp_path / "out.png", trained / "epoch-last.safetensors"
     arguments = ["--input", world / "input.png", "--model", model, "--output", output]

@@ -81,7 +81,7 @@ def test_broken_files_do_not_keep_the_good_ones_back(demo, tmp_path):
     lines = err.splitlines()
     assert len(lines) == 2 and all(line.startswith("error: cannot read") for line in lines)
     assert "broken.png" in err and "empty.jpg" in err
-    assert "3 enlarged, 0 skipped, 2 failed" in out
+    assert "3 upscaled, 0 skipped, 2 failed" in out
 
 
 def test_a_folder_of_results_is_filled_up(demo, tmp_path):
@@ -99,7 +99,7 @@ def test_a_folder_of_results_is_filled_up(demo, tmp_path):
     )
     (tmp_path / "in_liif" / "b.jpg").unlink()
     status, out, _ = demo(folder, "-s", 2, "--skip-existing")
-    assert status == 0 and "1 enlarged, 1 skipped, 0 failed" in out
+    assert status == 0 and "1 upscaled, 1 skipped, 0 failed" in out
     assert (tmp_path / "in_liif" / "a.png").read_bytes() == b"mine"
     assert demo(folder, "-s", 2, "--overwrite")[0] == 0
     assert size_of(tmp_path / "in_liif" / "a.png") == (26, 38)
@@ -196,7 +196,7 @@ REFUSED = [
 def test_too_little_memory_leads_to_smaller_squares(error):
     network, done = Scarce(100, error), []
     result = np.zeros((600, 2000, 3), np.uint8)
-    upscale.enlarge(network, ImageData(np.zeros((300, 1000, 3), np.uint8)), result, done.append)
+    upscale.upscale(network, ImageData(np.zeros((300, 1000, 3), np.uint8)), result, done.append)
     assert network.tried == [None, 500, 250, 125, 62] and network.tile is None
     assert (result[1:] == 255).all() and (result[0] == 0).all()
     assert sum(done) == 600 * 2000 and min(done) < 0
@@ -205,14 +205,14 @@ def test_too_little_memory_leads_to_smaller_squares(error):
 @pytest.mark.parametrize("halo", [4, None])
 def test_no_memory_at_all_is_one_sentence(halo):
     network = Scarce(0, MemoryError(), halo)
-    with pytest.raises(UserError, match="not enough memory to enlarge 30x40 pixels: .*(16 pixels|see it whole)"):
-        upscale.enlarge(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
+    with pytest.raises(UserError, match="not enough memory to upscale 30x40 pixels: .*(16 pixels|see it whole)"):
+        upscale.upscale(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
 
 
 def test_another_error_is_not_called_one_of_memory():
     network = Scarce(0, RuntimeError("expected scalar type Half but found Float"))
     with pytest.raises(RuntimeError, match="scalar type"):
-        upscale.enlarge(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
+        upscale.upscale(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
     assert network.tried == [None]
 
 

@@ -1,4 +1,4 @@
-"""What demo.py decides before anything is enlarged: images, names, sizes."""
+"""What demo.py decides before anything is upscaled: images, names, sizes."""
 
 import argparse
 import os
@@ -35,7 +35,7 @@ def several(tmp_path):
     )
 
 
-def test_an_image_named_twice_is_enlarged_once(plan, several):
+def test_an_image_named_twice_is_upscaled_once(plan, several):
     (several / "sub" / "up.png").unlink()
     found = plan("in/a.png", "in", "./in/a.png", str(several / "a.png"), "--output=out")
     assert [output.name for _, output in found] == ["a.png", "a_compare.png"]

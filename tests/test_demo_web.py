@@ -39,14 +39,14 @@ def make_image(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [SIZE, (5, 2000), (1, 1), (701, 503)])
 @pytest.mark.parametrize("factor", [1, 1.05, 7.35, 30])
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0, 0), (1, 0.3)])
-def test_a_view_is_whole_pixels_of_the_enlarged_image_and_lies_inside(size, factor, centre):
+def test_a_view_is_whole_pixels_of_the_upscaled_image_and_lies_inside(size, factor, centre):
     view = web_view.view(size, factor, centre)
-    enlarged = rgb8.enlarged_size(size, factor)
+    upscaled = rgb8.upscaled_size(size, factor)
     for axis, shown in enumerate((view.height, view.width)):
         start, stop = view.box[axis], view.box[axis + 2]
         assert 0 <= start < stop <= size[axis]
-        assert shown == min(web_view.VIEW[axis], enlarged[axis])
-        pixels = np.array([start, stop]) * enlarged[axis] / size[axis]
+        assert shown == min(web_view.VIEW[axis], upscaled[axis])
+        pixels = np.array([start, stop]) * upscaled[axis] / size[axis]
         np.testing.assert_allclose(pixels, np.rint(pixels), atol=1e-6)
         assert pixels[1] - pixels[0] == pytest.approx(shown)
 
@@ -69,7 +69,7 @@ def test_both_halves_of_a_view_are_those_of_the_whole_image(factor, centre):
     image, network = make_image(*SIZE), Network(Engine(model_spec(8)), Normalisation(DataNorm()))
     network.engine.seed(3)
     view = web_view.view(SIZE, factor, centre)
-    height, width = rgb8.enlarged_size(SIZE, factor)
+    height, width = rgb8.upscaled_size(SIZE, factor)
     first = round(view.box[0] * height / SIZE[0]), round(view.box[1] * width / SIZE[1])
     part = slice(first[0], first[0] + view.height), slice(first[1], first[1] + view.width)
     for whole, found in (
@@ -259,7 +259,7 @@ def test_look_drag_click_swipe_and_download(page, world, framework, tmp_path):
     assert float(re.search(r"([0-9.]+)%\)", inset)[1]) == pytest.approx(25, abs=2)
     page.fill("#factor input[type=number]", "2.5")
     page.keyboard.press("Enter")
-    page.get_by_text("Enlarge the whole image to 78x112").click()
+    page.get_by_text("Upscale the whole image to 78x112").click()
     with page.expect_download() as download:
         page.locator("#result a[download]").click()
     assert download.value.suggested_filename == "deep_x2.5.png"
@@ -282,11 +282,11 @@ def test_a_wrong_file_is_a_sentence_and_the_page_goes_on(page, world):
 
 
 @in_a_browser
-def test_a_long_enlarging_is_stopped(page, world):
+def test_a_long_upscaling_is_stopped(page, world):
     shown = wait_for_view(page, "PyTorch", ["", ""])
     page.fill("#factor input[type=number]", "30")
     page.keyboard.press("Enter")
-    page.get_by_text("Enlarge the whole image to 9000x13530").click()
+    page.get_by_text("Upscale the whole image to 9000x13530").click()
     page.locator("#result .progress-text").first.wait_for()
     wait_for_view(page, "PyTorch", shown)  # meanwhile
     page.click("#stop")

@@ -1,4 +1,4 @@
-"""Exported graphs against the engine that they were made from, and the example that enlarges with them.
+"""Exported graphs against the engine that they were made from, and the example that upscales with them.
 
 Tolerance: the graphs add the same float32 products in another order. Measured, that is 5e-6 for the weights in
 pretrained/, whose values reach 1; a slip in a coordinate gives 1e-3 and more.
@@ -36,7 +36,7 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
 import onnxruntime
 
 TOLERANCE = 1e-4
-EXAMPLE = ROOT / "examples" / "enlarge_onnx.py"
+EXAMPLE = ROOT / "examples" / "upscale_onnx.py"
 export = load_script("export")
 
 SMALL = {"n_resblocks": 1, "n_feats": 8}
@@ -268,12 +268,12 @@ def test_the_example_gives_the_demos_image(tmp_path, pretrained):
 
 
 def test_the_example_cuts_the_queries_without_a_seam(tmp_path, pretrained):
-    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("enlarge_onnx", EXAMPLE))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("upscale_onnx", EXAMPLE))
     module.__spec__.loader.exec_module(module)
     image = made_images.make_image(9, 11)
-    whole = module.enlarge(pretrained[0], image, 29, 31)
+    whole = module.upscale(pretrained[0], image, 29, 31)
     module.QUERIES = 100
-    np.testing.assert_allclose(module.enlarge(pretrained[0], image, 29, 31).astype(int), whole, rtol=0, atol=1)
+    np.testing.assert_allclose(module.upscale(pretrained[0], image, 29, 31).astype(int), whole, rtol=0, atol=1)
 
 
 @pytest.mark.parametrize(

@@ -117,16 +117,16 @@ def test_a_frame_is_bicubic_and_the_network_under_captions(network):
     box = (3.25, 20.5, 10.25, 31.2)
     found = zoom.frame(network, IMAGE, box, SMALL.size)
     assert found.shape == (CAPTION + 21, 2 * 32 + GAP, 3)
-    bicubic, enlarged = halves(found)
+    bicubic, upscaled = halves(found)
     np.testing.assert_array_equal(bicubic, pillow(box))
-    np.testing.assert_array_equal(enlarged, rgb8.to_uint8(network.part(IMAGE, box, *SMALL.size)))
-    assert np.abs(bicubic.astype(int) - enlarged).max() > 20
+    np.testing.assert_array_equal(upscaled, rgb8.to_uint8(network.part(IMAGE, box, *SMALL.size)))
+    assert np.abs(bicubic.astype(int) - upscaled).max() > 20
     assert found[:CAPTION, :32].min() < 128 and found[:CAPTION, 32 + GAP :].min() < 128
 
 
 def test_what_is_shrunk_is_shrunk_alike():
-    bicubic, enlarged = halves(zoom.frame(None, IMAGE, (0, 0, 30.1, 45), SMALL.size))
-    np.testing.assert_array_equal(bicubic, enlarged)
+    bicubic, upscaled = halves(zoom.frame(None, IMAGE, (0, 0, 30.1, 45), SMALL.size))
+    np.testing.assert_array_equal(bicubic, upscaled)
 
 
 # The file

@@ -42,9 +42,9 @@ DONE = "in.png 3x5 -> 6x10 out.png\n"
         (1, DONE, "Traceback (most recent call last)\nValueError\n", "traceback"),
         (1, DONE, "", "status 1"),
         (0, "", "", "nothing was done"),
-        (2, DONE + "1 enlarged, 0 skipped, 1 failed\n", "error: no such image: a\n", None),
-        (2, DONE + "1 enlarged, 0 skipped, 2 failed\n", "error: no such image: a\n", "not as many"),
-        (2, DONE + "1 enlarged, 0 skipped, 1 failed\n", "error: no such\nimage\n", "without sentences alone"),
+        (2, DONE + "1 upscaled, 0 skipped, 1 failed\n", "error: no such image: a\n", None),
+        (2, DONE + "1 upscaled, 0 skipped, 2 failed\n", "error: no such image: a\n", "not as many"),
+        (2, DONE + "1 upscaled, 0 skipped, 1 failed\n", "error: no such\nimage\n", "without sentences alone"),
         (2, "", "error: no such image: a\n", "0 images announced"),
     ],
 )

@@ -23,7 +23,7 @@ from small_run import run
 from liif_core.errors import UserError
 from liif_core.images import vips
 from liif_core.images.image import FORMATS, ImageData, fit, pyvips, to_vips
-from liif_core.inference.upscale import enlarge
+from liif_core.inference.upscale import upscale
 
 LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy image may come out otherwise
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -32,7 +32,7 @@ LIES_LEFT = 6  # turn it clockwise to see it upright
 
 
 class Repeat:
-    """Repeats pixels, band by band. The engine is what `enlarge` asks for the size of squares."""
+    """Repeats pixels, band by band. The engine is what `upscale` asks for the size of squares."""
 
     tile = None
 
@@ -48,7 +48,7 @@ def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep")
     height, width = (side * factor for side in image.size)
     result = np.zeros((height, width, image.pixels.shape[2]), image.pixels.dtype)
     counted = []
-    enlarge(Repeat(), image, result, counted.append)
+    upscale(Repeat(), image, result, counted.append)
     assert sum(counted) in (height * width, 2 * height * width)
     vips.write(output, result, image, metadata)
     return image
@@ -375,7 +375,7 @@ def test_hidden_colours_do_not_show_at_an_edge():
             assert (height, width) == (whole.height, whole.width)
 
     result = np.zeros((17, 22, 4), np.uint8)  # smaller: each pixel is a mean of several
-    enlarge(Blur(), ImageData(pixels), result, lambda _: None)
+    upscale(Blur(), ImageData(pixels), result, lambda _: None)
     seen = result[..., 3] > 0
     assert seen.any() and not seen.all() and (result[seen] < 255).any()
     assert (result[seen][:, :3] == 255).all()
@@ -391,7 +391,7 @@ def test_an_opaque_alpha_needs_no_network(tmp_path):
 
     pixels = np.dstack([noise(3), np.full((23, 31), 255, np.uint8)])
     network, result = Once(), np.zeros((46, 62, 4), np.uint8)
-    enlarge(network, ImageData(pixels), result, lambda _: None)
+    upscale(network, ImageData(pixels), result, lambda _: None)
     assert network.calls == 1 and (result[..., 3] == 255).all()
 
 
@@ -399,7 +399,7 @@ def test_cmyk_with_one_ink_keeps_the_others_empty():
     pixels = np.zeros((23, 31, 4), np.uint8)
     pixels[..., 3] = 77
     result = np.ones((46, 62, 4), np.uint8)
-    enlarge(Repeat(), ImageData(pixels, cmyk=True), result, lambda _: None)
+    upscale(Repeat(), ImageData(pixels, cmyk=True), result, lambda _: None)
     assert (result[..., :3] == 0).all() and (result[..., 3] == 77).all()
 
 

@@ -42,7 +42,7 @@ def test_a_processor_without_bf16(monkeypatch):
         Engine(METASR, "cpu", precision="bf16")
 
 
-def enlarge(precision: str, low: np.ndarray, height: int, width: int) -> np.ndarray:
+def upscale(precision: str, low: np.ndarray, height: int, width: int) -> np.ndarray:
     found = formats.load(PRETRAINED)
     engine = Engine(found.model, "cpu", precision=precision)
     native.restore(engine, found.state, PRETRAINED)
@@ -55,7 +55,7 @@ def enlarge(precision: str, low: np.ndarray, height: int, width: int) -> np.ndar
 def test_bf16_costs_less_than_a_hundredth_of_a_decibel(factor):
     high = rgb8.read_image(ROOT / "examples" / "chelsea.png")[60:231, 80:301]  # 171 x 221
     low = rgb8.resize(high, round(171 / factor), round(221 / factor))
-    exact, rounded = (enlarge(precision, low, 171, 221) for precision in ("fp32", "bf16"))
+    exact, rounded = (upscale(precision, low, 171, 221) for precision in ("fp32", "bf16"))
     assert 0 < np.abs(exact - rounded).max() < 4 / 255  # other arithmetic, the same image
     psnr = [psnr_ssim.psnr(image, rgb8.to_float(high)) for image in (exact, rounded)]
     assert abs(psnr[0] - psnr[1]) < 0.01

@@ -54,7 +54,7 @@ def features(model, size=SIZE, batch=1, seed=0) -> torch.Tensor:
     return torch.randn(batch, model.encoder.out_dim, *size, generator=generator)
 
 
-def enlarged(model, feat, height, width) -> torch.Tensor:
+def upscaled(model, feat, height, width) -> torch.Tensor:
     bands = list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), height, width))
     assert all(band.shape[1:] == (width, 3) for band in bands)
     return torch.cat(bands)
@@ -67,7 +67,7 @@ def test_an_image_equals_the_equations(ablation, scale):
     model = make_model(**ABLATIONS[ablation])
     feat = features(model)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
-    found = enlarged(model, feat, height, width)
+    found = upscaled(model, feat, height, width)
     assert found.shape == (height, width, 3)
     wanted = plain.decode_image(model, feat, height, width, torch.float64)
     assert wanted.std() > 0.01  # so that the tolerance means something
@@ -79,7 +79,7 @@ def test_an_image_equals_the_equations(ablation, scale):
 def test_thirty_times_on_a_tiny_map(ablation):
     model = make_model(**ABLATIONS[ablation])
     feat = features(model, size=(3, 5))
-    found = enlarged(model, feat, 90, 150)
+    found = upscaled(model, feat, 90, 150)
     wanted = plain.decode_image(model, feat, 90, 150, torch.float64)
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)
 
@@ -89,19 +89,19 @@ def test_an_image_smaller_than_the_feature_map():
     model = make_model()
     feat = features(model)
     wanted = plain.decode_image(model, feat, 5, 3, torch.float64)
-    torch.testing.assert_close(enlarged(model, feat, 5, 3).double(), wanted, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(upscaled(model, feat, 5, 3).double(), wanted, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
 def test_bands_and_tiles_leave_no_seams(monkeypatch):
     model = make_model()
     feat = features(model)
-    whole = enlarged(model, feat, 40, 31)
+    whole = upscaled(model, feat, 40, 31)
     monkeypatch.setitem(grids.TILE, "cpu", 4 * 13 * 2)
     monkeypatch.setattr(grids, "TILE_COLUMNS", 13)  # 31 columns are 13 + 13 + 5, 40 rows are bands of 2
     assert len(list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), 40, 31))) == 20
     # The same sums on blocks of other sizes: the library may add them in another order.
-    torch.testing.assert_close(enlarged(model, feat, 40, 31), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(upscaled(model, feat, 40, 31), whole, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def test_images_and_queries_agree(scale):
     feat = features(model)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
     queries = model.query_rgb(feat, coords.make_coord((height, width))[None], coords.make_cell((height, width))[None])
-    image = enlarged(model, feat, height, width)
+    image = upscaled(model, feat, height, width)
     torch.testing.assert_close(queries.view(height, width, 3), image, rtol=0, atol=TOLERANCE)
 
 
@@ -209,7 +209,7 @@ def test_the_model_of_the_paper_has_1567299_parameters():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_edsr_enlarges_by_its_factor(scale):
+def test_edsr_upscales_by_its_factor(scale):
     model = models.make({"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": scale}})
     assert model(torch.zeros(1, 3, 5, 9)).shape == (1, 3, 5 * scale, 9 * scale)
 

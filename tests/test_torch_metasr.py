@@ -30,7 +30,7 @@ def features(model, size=SIZE, batch=1) -> torch.Tensor:
     return torch.randn(batch, model.encoder.out_dim, *size, generator=torch.Generator().manual_seed(0))
 
 
-def enlarged(model, feat, height, width) -> torch.Tensor:
+def upscaled(model, feat, height, width) -> torch.Tensor:
     return torch.cat(list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), height, width)))
 
 
@@ -40,7 +40,7 @@ def test_an_image_equals_the_equations(scale):
     model = make_model()
     feat = features(model)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
-    found = enlarged(model, feat, height, width)
+    found = upscaled(model, feat, height, width)
     assert found.shape == (height, width, 3)
     wanted = plain.decode_image(model, feat, height, width, torch.float64)
     assert wanted.std() > 0.1
@@ -53,16 +53,16 @@ def test_smaller_images_and_other_shapes(size):
     model = make_model()
     feat = features(model)
     wanted = plain.decode_image(model, feat, *size, torch.float64)
-    torch.testing.assert_close(enlarged(model, feat, *size).double(), wanted, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(upscaled(model, feat, *size).double(), wanted, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
 def test_bands_and_columns_leave_no_seams(monkeypatch):
     model = make_model()
     feat = features(model)
-    whole = enlarged(model, feat, 40, 31)
+    whole = upscaled(model, feat, 40, 31)
     monkeypatch.setitem(grids.TILE, "cpu", 14)  # weights of 2 feature rows at a time, 3 or 4 output columns
-    torch.testing.assert_close(enlarged(model, feat, 40, 31), whole, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(upscaled(model, feat, 40, 31), whole, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def test_loss_and_gradients_equal_the_equations(dtype, tolerance, monkeypatch):
 
 
 def test_the_corner_of_a_pixel_by_hand():
-    """Four feature pixels on [-1, 1], enlarged by 2: pixels 2k and 2k + 1 begin at 0 and 0.5 in feature pixel k."""
+    """Four feature pixels on [-1, 1], upscaled by 2: pixels 2k and 2k + 1 begin at 0 and 0.5 in feature pixel k."""
     index, offset = corners.cell_corner(coords.pixel_centres(8), 2 / 8, 4)
     assert index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     np.testing.assert_allclose(offset, [0, 0.5] * 4, atol=1e-6)

@@ -361,11 +361,11 @@ def test_with_a_cosine_the_end_cannot_be_moved(run):
 
 
 def test_tensorboard_gets_images(run):
-    class Enlarging(CountingEngine):
+    class Upscaling(CountingEngine):
         def predict_image(self, inp, height, width, tile):
             yield np.zeros((height, width, 3), np.float32)
 
-    folder = run(Enlarging(), val_images=2)
+    folder = run(Upscaling(), val_images=2)
     events = b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
     assert b"val/0-a" in events and b"val/1-b" in events and b"val/2-c" not in events
 

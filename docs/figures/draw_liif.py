@@ -70,7 +70,7 @@ class Network:
             return self.engine.model.encoder(torch.from_numpy(self.inp))[0].numpy()
 
     def queries(self, coord: np.ndarray, scale: float, corners: int = 4) -> np.ndarray:
-        """Colours (Q, 3) in [0, 1] at coord (Q, 2), decoded with the cell of an image enlarged by `scale`."""
+        """Colours (Q, 3) in [0, 1] at coord (Q, 2), decoded with the cell of an image upscaled by `scale`."""
         cell = coords.make_cell((1, 1)) / np.float32(scale) / np.asarray(self.size, np.float32)
         self.engine.model.corners = corners
         found = self.engine.predict_queries(self.inp, coord[None], cell[None].astype(np.float32))[0]
@@ -78,7 +78,7 @@ class Network:
         return self.normalisation.rgb(found)
 
     def detail(self, scale: int, cell_scale: float) -> np.ndarray:
-        """The detail EYE enlarged by `scale`, decoded with the cell of another factor: (h, w, 3) in [0, 1]."""
+        """The detail EYE upscaled by `scale`, decoded with the cell of another factor: (h, w, 3) in [0, 1]."""
         top, left, height, width = (number * scale for number in EYE)
         down = coords.pixel_centres(self.size[0] * scale)[top : top + height]
         right = coords.pixel_centres(self.size[1] * scale)[left : left + width]

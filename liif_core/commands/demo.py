@@ -20,7 +20,7 @@ from liif_core.images.normalisation import Normalisation
 from liif_core.inference import plan, zoom
 from liif_core.inference.network import Network, load_engine
 from liif_core.inference.plan import Task
-from liif_core.inference.upscale import enlarge, passes
+from liif_core.inference.upscale import passes, upscale
 from liif_core.system import memory
 from liif_core.system.files import scratch
 from liif_core.system.places import PRETRAINED
@@ -33,7 +33,7 @@ COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Enlarge images by any factor with LIIF.")
+    parser = argparse.ArgumentParser(description="Upscale images by any factor with LIIF.")
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
@@ -94,10 +94,10 @@ def demo(framework: str, load_tree: Callable) -> None:
     if arguments.zoom is not None:
         make_film(arguments, load)
     else:
-        enlarge_files(arguments, load)
+        upscale_files(arguments, load)
 
 
-def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
+def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
     """All images, one after the other; leaves with status 2 if one failed."""
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
@@ -118,7 +118,7 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
         started, progress = time.monotonic(), Progress(tasks)
         for task in tasks:
             try:
-                progress.say(one_line(enlarge_file(network, task, arguments, progress)))
+                progress.say(one_line(upscale_file(network, task, arguments, progress)))
             except (UserError, MemoryError) as error:
                 reason = error if isinstance(error, UserError) else f"{task.source}: not enough memory"
                 progress.say(f"error: {reason}", error=True)
@@ -126,7 +126,7 @@ def enlarge_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
         progress.bar.close()
         print(f"{place}, {time.monotonic() - started:.2f} s")
     if len(pairs) > 1 or skipped:
-        print(f"{len(pairs) - skipped - failed} enlarged, {skipped} skipped, {failed} failed")
+        print(f"{len(pairs) - skipped - failed} upscaled, {skipped} skipped, {failed} failed")
     if failed:
         sys.exit(2)
 
@@ -159,14 +159,14 @@ def _stop(number, frame):
     raise Stopped("stopped; no image is left half written")
 
 
-def enlarge_file(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
-    """Enlarge one image; what was done, in a line. Raises UserError."""
+def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
+    """Upscale one image; what was done, in a line. Raises UserError."""
     image = fit(vips.read(task.source), task.output.suffix.lower())
     if image.size != task.source_size:
-        raise UserError(f"{task.source} changed while the images before it were enlarged")
+        raise UserError(f"{task.source} changed while the images before it were upscaled")
     progress.begin(task, passes(image))
     with scratch(task.output.parent, (*task.size, image.pixels.shape[2]), image.pixels.dtype) as result:
-        enlarge(network, image, result, progress.bar.update)
+        upscale(network, image, result, progress.bar.update)
         vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             write_comparison(task, image, result)

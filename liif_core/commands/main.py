@@ -13,12 +13,12 @@ from liif_core.system import packages
 
 # name: (module, function, what it does)
 COMMANDS = {
-    "demo": ("liif_core.commands.demo", "demo", "enlarge images by any factor"),
+    "demo": ("liif_core.commands.demo", "demo", "upscale images by any factor"),
     "train": ("liif_core.commands.train", "train", "train a model from a config"),
     "test": ("liif_core.commands.test", "test", "measure PSNR and SSIM on test sets"),
     "batch-train": ("liif_core.experiments.batch_train", "main", "train the paper's experiments, one after the other"),
     "batch-test": ("liif_core.experiments.batch_test", "main", "test all models on all test sets"),
-    "batch-demo": ("liif_core.experiments.batch_demo", "main", "enlarge one image with all models"),
+    "batch-demo": ("liif_core.experiments.batch_demo", "main", "upscale one image with all models"),
     "sweep": ("liif_core.experiments.slurm", "main", "train the paper's experiments as jobs of a cluster"),
     "check-data": ("liif_core.commands.check_data", "main", "say whether images are what a config expects"),
     "download": ("liif_core.commands.download", "main", "fetch the public data sets into load/"),

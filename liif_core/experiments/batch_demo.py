@@ -1,4 +1,4 @@
-"""Enlarge one image with all models and lay the results side by side.
+"""Upscale one image with all models and lay the results side by side.
 
     python scripts/batch_demo.py --input examples/chelsea.png --scale 4 --save-dir save/bsds400
 
@@ -114,7 +114,7 @@ def check_names(tasks: list[Task]) -> None:
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Enlarge one image with all models.")
+    parser = argparse.ArgumentParser(description="Upscale one image with all models.")
     parser.add_argument("--input", "-i", required=True, type=Path)
     plan.add_size_arguments(parser)
     trained.add_arguments(parser)

@@ -54,7 +54,7 @@ def whole_factors(output: tuple[int, int], size: tuple[int, int], window: Window
 
 
 def phase_positions(down: int, right: int) -> np.ndarray:
-    """(down * right, 3) float32: the position of each query of a feature pixel that is enlarged by whole factors, as
+    """(down * right, 3) float32: the position of each query of a feature pixel that is upscaled by whole factors, as
     `locate_corner` gives it, row by row."""
     offsets = np.meshgrid(np.arange(down) / down, np.arange(right) / right, indexing="ij")
     return np.stack([*offsets, np.full((down, right), 1 / down)], axis=-1).reshape(-1, 3).astype(np.float32)

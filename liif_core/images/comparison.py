@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 CAPTION, GAP = 26, 8  # pixels
 
 
-def enlarge_pixels(image: np.ndarray, width: int) -> np.ndarray:
+def upscale_pixels(image: np.ndarray, width: int) -> np.ndarray:
     """uint8 (h, w, 3) -> (h * width / w, width, 3), each pixel repeated."""
     height = round(image.shape[0] * width / image.shape[1])
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST))
@@ -21,14 +21,14 @@ def sheet(
 ) -> np.ndarray:
     """One page of (caption, uint8 (h, w, 3)), all of one size, `columns` in a row (default: all).
 
-    detail: top, left, height and width of a part that is shown below each image, enlarged to its width.
+    detail: top, left, height and width of a part that is shown below each image, upscaled to its width.
     """
     cells = []
     for _, image in images:
         cell = image
         if detail:
             top, left, height, width = detail
-            part = enlarge_pixels(image[top : top + height, left : left + width], image.shape[1])
+            part = upscale_pixels(image[top : top + height, left : left + width], image.shape[1])
             cell = np.concatenate([image, np.full((GAP, image.shape[1], 3), 255, np.uint8), part])
         cells.append(cell)
     height, width = cells[0].shape[:2]

@@ -82,8 +82,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     files.write_atomically(path, content.getvalue())
 
 
-def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Height and width of an image of `size` enlarged by a factor: each rounded to whole pixels, at least one."""
+def upscaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Height and width of an image of `size` upscaled by a factor: each rounded to whole pixels, at least one."""
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 

@@ -33,7 +33,7 @@ def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str 
 
 
 class Network:
-    """Enlarges an image, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
+    """Upscales an image, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
 
     def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None):
         self.engine = engine

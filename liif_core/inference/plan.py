@@ -80,7 +80,7 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
     elif arguments.scale * max(size) == math.inf:
         raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
     else:
-        height, width = rgb8.enlarged_size(size, arguments.scale)
+        height, width = rgb8.upscaled_size(size, arguments.scale)
     rgb8.check_pixels((height, width))
     return height, width
 
@@ -251,7 +251,7 @@ def _check_names(written: list[tuple[Path, Path]]) -> None:
 
 
 def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
-    """Raises UserError for an image that cannot be read, or not be enlarged so far."""
+    """Raises UserError for an image that cannot be read, or not be upscaled so far."""
     source_size = vips.read_header(source)
     try:
         size = output_size(source_size, arguments)

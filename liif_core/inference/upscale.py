@@ -19,7 +19,7 @@ SMALLEST_TILE = 16  # pixels
 Result = TypeVar("Result")
 
 
-def enlarge(network: Network, image: ImageData, result: np.ndarray, advance: Callable[[int], object]) -> None:
+def upscale(network: Network, image: ImageData, result: np.ndarray, advance: Callable[[int], object]) -> None:
     """Fill `result` (h, w, c), of the dtype and channels of image.pixels, from top to bottom.
 
     advance: called with numbers of pixels as they are done, `passes(image)` times h * w in all; a negative number
@@ -86,7 +86,7 @@ def _smaller(network: Network, size: tuple[int, int], error: BaseException) -> i
             return max(SMALLEST_TILE, side // 2)
     reason = "this model must see it whole" if halo is None else f"squares of {SMALLEST_TILE} pixels are too large"
     said = " ".join(str(error).split())[:100] or type(error).__name__
-    raise UserError(f"not enough memory to enlarge {size[0]}x{size[1]} pixels: {reason} ({said})")
+    raise UserError(f"not enough memory to upscale {size[0]}x{size[1]} pixels: {reason} ({said})")
 
 
 class Part(NamedTuple):
@@ -103,7 +103,7 @@ def _fill_channels(
 ) -> None:
     height, width = result.shape[:2]
     values, channels, ink = part
-    if channels == ALONE and (values == values.flat[0]).all():  # nothing to enlarge in an opaque alpha
+    if channels == ALONE and (values == values.flat[0]).all():  # nothing to upscale in an opaque alpha
         result[..., channels] = image.white - values.flat[0] if ink else values.flat[0]
         advance(height * width)
         return

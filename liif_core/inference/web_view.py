@@ -1,6 +1,6 @@
 """What the web page shows of an image: scripts/demo_web.py without its page.
 
-The page shows a view: the pixels of the enlarged image around a point, as many of them at every factor.
+The page shows a view: the pixels of the upscaled image around a point, as many of them at every factor.
 """
 
 import shutil
@@ -15,7 +15,7 @@ from liif_core.images import rgb8, vips
 from liif_core.inference.network import Network
 
 FACTORS = 1.0, 30.0
-VIEW = 384, 512  # pixels of the enlarged image: 5 s of one CPU core with the weights in pretrained/
+VIEW = 384, 512  # pixels of the upscaled image: 5 s of one CPU core with the weights in pretrained/
 DRAFT = 3  # the same view with a third of the pixels along each axis comes first, in a sixth of the time
 OVERVIEW = 640  # pixels: the larger side of the image in which a click chooses the view
 BORDER = 3  # pixels: bicubic reads two on each side, and a box may begin within one
@@ -23,7 +23,7 @@ BORDER = 3  # pixels: bicubic reads two on each side, and a box may begin within
 
 @dataclass(frozen=True)
 class View:
-    """A part of the enlarged image. box: where it lies in the image, in pixels; height, width: its own pixels."""
+    """A part of the upscaled image. box: where it lies in the image, in pixels; height, width: its own pixels."""
 
     box: tiling.Box
     height: int
@@ -36,7 +36,7 @@ class Visit:
 
     source: the file. rgb: the image as the views are made from, uint8 (H, W, 3), in a .npy for the web worker. small:
     the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were asked
-    for, of which only the last is wanted. stop: ends the enlarging of the whole image, if it is under way.
+    for, of which only the last is wanted. stop: ends the upscaling of the whole image, if it is under way.
     """
 
     source: Path | None = None
@@ -80,21 +80,21 @@ class Visit:
 def view(size: tuple[int, int], factor: float, centre: tuple[float, float]) -> View:
     """The view around a point of an image of `size` (H, W), moved to lie inside; all of an image that is smaller.
 
-    It begins on a pixel of the enlarged image, so that both have the same pixels.
+    It begins on a pixel of the upscaled image, so that both have the same pixels.
     """
-    axes = zip(size, rgb8.enlarged_size(size, factor), VIEW, centre, strict=True)
+    axes = zip(size, rgb8.upscaled_size(size, factor), VIEW, centre, strict=True)
     (top, bottom, height), (left, right, width) = (_axis(*axis) for axis in axes)
     return View((top, left, bottom, right), height, width)
 
 
-def _axis(side: int, enlarged: int, shown: int, centre: float) -> tuple[float, float, int]:
-    shown = min(shown, enlarged)
-    first = min(max(0, round(centre * enlarged - shown / 2)), enlarged - shown)
-    return first * side / enlarged, (first + shown) * side / enlarged, shown
+def _axis(side: int, upscaled: int, shown: int, centre: float) -> tuple[float, float, int]:
+    shown = min(shown, upscaled)
+    first = min(max(0, round(centre * upscaled - shown / 2)), upscaled - shown)
+    return first * side / upscaled, (first + shown) * side / upscaled, shown
 
 
 def bicubic(image: np.ndarray, view: View) -> np.ndarray:
-    """uint8 (height, width, 3): the view as Pillow enlarges it."""
+    """uint8 (height, width, 3): the view as Pillow upscales it."""
     top, left, bottom, right = view.box
     first_row, first_column = max(0, int(top) - BORDER), max(0, int(left) - BORDER)
     near = image[first_row : int(bottom) + BORDER + 1, first_column : int(right) + BORDER + 1]
@@ -103,7 +103,7 @@ def bicubic(image: np.ndarray, view: View) -> np.ndarray:
 
 
 def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.ndarray:
-    """uint8 (height, width, 3): the view as the network enlarges it, with 1 / step of the pixels along each axis."""
+    """uint8 (height, width, 3): the view as the network upscales it, with 1 / step of the pixels along each axis."""
     height, width = -(-view.height // step), -(-view.width // step)
     return rgb8.to_uint8(network.part(image, view.box, height, width))
 
@@ -111,7 +111,7 @@ def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.n
 def shrink(image: np.ndarray) -> np.ndarray:
     """The overview of uint8 (h, w, 3), its larger side OVERVIEW."""
     factor = OVERVIEW / max(image.shape[:2])
-    return rgb8.resize(image, *rgb8.enlarged_size((image.shape[0], image.shape[1]), factor))
+    return rgb8.resize(image, *rgb8.upscaled_size((image.shape[0], image.shape[1]), factor))
 
 
 def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndarray:
@@ -130,5 +130,5 @@ def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndar
 
 
 def file_name(name: str, factor: float, suffix: str) -> str:
-    """What the enlarged image is called."""
+    """What the upscaled image is called."""
     return f"{Path(name).stem}_x{factor:g}{suffix}"

@@ -1,4 +1,4 @@
-"""A framework in a process of its own, which enlarges for the web page.
+"""A framework in a process of its own, which upscales for the web page.
 
 Jittor holds Python's lock while it compiles and replaces the handlers of signals: a server in the same process would
 stand still for a minute, and end without removing its files.
@@ -27,7 +27,7 @@ from liif_core.images.image import fit
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import web_view
 from liif_core.inference.network import Network, load_engine
-from liif_core.inference.upscale import enlarge, passes
+from liif_core.inference.upscale import passes, upscale
 from liif_core.inference.web_view import View
 from liif_core.system import memory
 from liif_core.system.files import scratch
@@ -57,11 +57,11 @@ class Renderer:
         return self._ask("pair", model, rgb, view, step)
 
     def whole(self, model: Path, source: Path, size: tuple[int, int], output: Path) -> Job:
-        """Enlarge a file to size (h, w) as demo.py does. Returns what of the file is not kept, a few words each."""
+        """Upscale a file to size (h, w) as demo.py does. Returns what of the file is not kept, a few words each."""
         return self._ask("whole", model, source, size, output)
 
     def stop(self) -> None:
-        """End the enlarging of a whole image: it raises Stopped."""
+        """End the upscaling of a whole image: it raises Stopped."""
         self._ask("stop")
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class Service:
         if network.engine.device_kind == "cpu":
             memory.limit_memory()
         with scratch(output.parent, (*size, image.pixels.shape[2]), image.pixels.dtype) as pixels:
-            enlarge(network, image, pixels, advance)
+            upscale(network, image, pixels, advance)
             vips.write(output, pixels, image)
         return image.notes
 

@@ -125,17 +125,17 @@ def make(network: Network, image: np.ndarray, path: Path, film: Film, advance: C
 def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     """A part of the image twice, of `size` each, under captions that say the factor: uint8 (h, w, 3).
 
-    Up to x1 there is nothing to enlarge: the image is shrunk, in both halves alike.
+    Up to x1 there is nothing to upscale: the image is shrunk, in both halves alike.
     """
     height, width = size
     bicubic = rgb8.resize(image, height, width, box)
     factor = height / (box[2] - box[0])
-    enlarged = bicubic
+    upscaled = bicubic
     if factor > 1:
         shown = math.ceil(box[2] - box[0]), math.ceil(box[3] - box[1])
         part = with_memory_that_is_there(network, shown, lambda: network.part(image, box, height, width))
-        enlarged = rgb8.to_uint8(part)
-    return sheet([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", enlarged)])
+        upscaled = rgb8.to_uint8(part)
+    return sheet([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", upscaled)])
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def render(studies: list[Study], experiments: list[Experiment]) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>LIIF in PyTorch and Jittor: what was measured</title><style>{STYLE}</style></head><body>
 <h1>LIIF in PyTorch and Jittor: what was measured</h1>
-<p>LIIF enlarges an image by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project holds it twice, in
+<p>LIIF upscales an image by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project holds it twice, in
 PyTorch and in Jittor, over one core that decides what is sampled and how it is scored. Below stand the experiments of
 the paper in both frameworks beside the published figures, as a program laid them side by side.</p>
 <p>Studies: {names}. Then: <a href="#protocol">how it was measured</a>, <a href="#commands">how to make it

@@ -1,7 +1,7 @@
 """EDSR (Lim et al., CVPR workshops 2017, arXiv 1707.02921): residual blocks without batch norm.
 
 Letters: B batch, C channels, H W low-resolution. As an encoder (no_upsampling) it ends at the
-feature map; otherwise a pixel shuffle enlarges it by a fixed factor.
+feature map; otherwise a pixel shuffle upscales it by a fixed factor.
 """
 
 from jittor import Var, nn

@@ -1,7 +1,7 @@
 """RCAN (Zhang et al., ECCV 2018, arXiv 1807.02758): residual groups whose blocks weigh their channels.
 
 Letters: B batch, C channels, H W low-resolution. As an encoder (no_upsampling) it ends at the feature map; otherwise
-a pixel shuffle enlarges it by a fixed factor.
+a pixel shuffle upscales it by a fixed factor.
 """
 
 from jittor import Var, nn

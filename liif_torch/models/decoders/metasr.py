@@ -60,7 +60,7 @@ class MetaSR(nn.Module):
         return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width, window)
 
     def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Tensor]:
-        """Enlarge by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
+        """Upscale by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
         values only, and each is a 3x3 convolution."""
         height, width = features.size
         (position,) = on_device_of(self.imnet.layers[0].weight, corners.phase_positions(down, right))
@@ -76,7 +76,7 @@ class MetaSR(nn.Module):
             yield rgb.reshape((bottom - top) * down, width * right, 3)
 
     def decode_rows(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[Tensor]:
-        """Enlarge by any factors: bands of the rows that begin in one low-resolution row."""
+        """Upscale by any factors: bands of the rows that begin in one low-resolution row."""
         kernel = self.kernel()
         size = features.size
         row, down, relative_cell = corners.corners_on_axis(height, *window[0], size[0])

@@ -1,7 +1,7 @@
 """RDN (Zhang et al., CVPR 2018, arXiv 1802.08797): residual dense blocks, fused locally and globally.
 
 Letters: B batch, C channels, H W low-resolution, G0 channels of the feature map, G channels that a layer adds
-(growth rate). As an encoder (no_upsampling) it ends at the feature map; otherwise a pixel shuffle enlarges it by a
+(growth rate). As an encoder (no_upsampling) it ends at the feature map; otherwise a pixel shuffle upscales it by a
 fixed factor.
 """
 

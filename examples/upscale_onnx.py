@@ -1,6 +1,6 @@
-"""Enlarge an image with the two graphs that scripts/export.py writes:
+"""Upscale an image with the two graphs that scripts/export.py writes:
 
-    python enlarge_onnx.py FOLDER INPUT OUTPUT --scale 3.7
+    python upscale_onnx.py FOLDER INPUT OUTPUT --scale 3.7
 
 Needs onnxruntime, numpy and Pillow and nothing else: copy it wherever you like.
 """
@@ -47,7 +47,7 @@ def pixel_centres(n: int) -> np.ndarray:
     return np.float32(-1 + 1 / n) + np.float32(2 / n) * np.arange(n, dtype=np.float32)
 
 
-def enlarge(folder: Path, image: np.ndarray, height: int, width: int) -> np.ndarray:
+def upscale(folder: Path, image: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (H, W, 3) -> uint8 (height, width, 3)."""
     encoder, decoder = open_graph(folder / "encoder.onnx"), open_graph(folder / "decoder.onnx")
     properties = encoder.get_modelmeta().custom_metadata_map
@@ -70,7 +70,7 @@ def enlarge(folder: Path, image: np.ndarray, height: int, width: int) -> np.ndar
 
 
 def main() -> None:
-    """Read, enlarge, write."""
+    """Read, upscale, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
     parser.add_argument("folder", type=Path, help="with encoder.onnx and decoder.onnx")
     parser.add_argument("input", type=Path, help="an image")
@@ -81,9 +81,9 @@ def main() -> None:
     if not 0 < arguments.scale * max(image.shape[:2]) < 30000:
         parser.error(f"--scale {arguments.scale}: above 0, and no side longer than 30000 pixels, is accepted")
     height, width = (max(1, round(side * arguments.scale)) for side in image.shape[:2])
-    enlarged = enlarge(arguments.folder, image, height, width)
+    upscaled = upscale(arguments.folder, image, height, width)
     try:
-        Image.fromarray(enlarged).save(arguments.output)
+        Image.fromarray(upscaled).save(arguments.output)
     except (OSError, ValueError) as error:
         sys.exit(f"error: cannot write {arguments.output}: {error}")
     print(f"{arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width} {arguments.output}")
