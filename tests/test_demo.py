@@ -137,17 +137,17 @@ def test_compare_draws_bicubic_beside(demo, world, tmp_path):
     assert np.array_equal(page[-39:, -57:], rgb8.read_image(tmp_path / "o.png"))
 
 
-def test_a_film_is_made_of_one_image(demo, world, tmp_path):
+def test_a_zoom_video_is_made_of_one_image(demo, world, tmp_path):
     arguments = [world / "input.png", "--zoom", 3, "--seconds", 0.5, "--fps", 6, "--resolution", "12,16"]
     status, out, err = demo(*arguments, "-o", "f.gif")
     assert status == 0, err
-    with PIL.Image.open(tmp_path / "f.gif") as film:
-        assert film.n_frames >= 3
+    with PIL.Image.open(tmp_path / "f.gif") as video:
+        assert video.n_frames >= 3
     assert "x3 in 3 frames -> f.gif" in out
     assert demo(*arguments, "-o", "f.gif")[0] == 2
     assert demo(*arguments, "-o", "f.gif", "--skip-existing")[0] == 0
     for message, more in (
-        ("film of one image", [world / "HR" / "a.png"]),
+        ("video of one image", [world / "HR" / "a.png"]),
         ("--scale does not go with --zoom", ["--scale", 2]),
         ("--centre '1;2'", ["--centre", "1;2"]),
         ("accepted are .gif and .mp4", ["-o", "f.png"]),

@@ -39,11 +39,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
     parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
-    film = parser.add_argument_group("a film instead of an image: the zoom into it, bicubic beside LIIF (.gif or .mp4)")
-    film.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
-    film.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
-    film.add_argument("--seconds", type=float, help="how long (default: 5)")
-    film.add_argument("--fps", type=float, help="frames per second (default: 20)")
+    zooming = parser.add_argument_group("a video of the zoom into one image, bicubic beside LIIF (.gif or .mp4)")
+    zooming.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
+    zooming.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
+    zooming.add_argument("--seconds", type=float, help="how long (default: 5)")
+    zooming.add_argument("--fps", type=float, help="frames per second (default: 20)")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     parser.add_argument("--tile", "-t", type=tile_side, help=TILE_HELP)
@@ -92,7 +92,7 @@ def demo(framework: str, load_tree: Callable) -> None:
         return Network(engine, Normalisation(norm), arguments.tile), place
 
     if arguments.zoom is not None:
-        make_film(arguments, load)
+        make_zoom_video(arguments, load)
     else:
         upscale_files(arguments, load)
 
@@ -101,7 +101,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
     """All images, one after the other; leaves with status 2 if one failed."""
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
-            raise UserError(f"--{name} is for a film: give --zoom FACTOR too")
+            raise UserError(f"--{name} is for a zoom video: give --zoom FACTOR too")
     pairs = plan.files(arguments)
     tasks, failed, skipped = [], 0, 0
     for source, output in pairs:
@@ -131,15 +131,15 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
         sys.exit(2)
 
 
-def make_film(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
+def make_zoom_video(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
     """The zoom into one image."""
-    source, output = plan.film_files(arguments)
+    source, output = plan.zoom_files(arguments)
     if arguments.skip_existing and os.path.lexists(output):
         return print(one_line(f"{output} exists, skipped"))
     image = vips.read(source).rgb()
     size = (image.shape[0], image.shape[1])
     half = plan.output_size(size, arguments) if arguments.resolution else zoom.default_size(size)
-    shown = zoom.Film(half, arguments.zoom)
+    shown = zoom.ZoomVideo(half, arguments.zoom)
     if arguments.centre is not None:
         shown = replace(shown, centre=plan.centre(arguments.centre))
     if arguments.seconds is not None:

@@ -40,7 +40,7 @@ SUFFIXES = ", ".join(FORMATS)
 # Of what a file says beside its pixels; the thumbnail is left out, for it shows the small image.
 FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "png-comment-", "resolution-unit")
 DENSEST = 1e6  # pixels per mm that libvips takes
-FILM = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
+ANIMATED = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
 
 
 def read_header(path: Path) -> tuple[int, int]:
@@ -122,7 +122,7 @@ def _open(path: Path) -> pyvips.Image:
         # No name: names are searched for options, and "a[1].png" is a name. Nor need they be text, as pyvips' errors.
         with open(path, "rb") as file:
             source = pyvips.Source.new_from_descriptor(file.fileno())
-        if _head(path)[4:12] == FILM:
+        if _head(path)[4:12] == ANIMATED:
             image = pyvips.Image.heifload_source(source, **options)
         else:
             image = pyvips.Image.new_from_source(source, "", **options)
@@ -161,7 +161,7 @@ def _several(path: Path, image: pyvips.Image) -> list[str]:
     count = image.get("n-pages") if image.get_typeof("n-pages") else 1
     if _suffix(image) == ".png":
         count = int.from_bytes(head.partition(b"IDAT")[0].partition(b"acTL")[2][:4], "big")
-    if head[4:12] == FILM or count > 1:
+    if head[4:12] == ANIMATED or count > 1:
         return [f"the first of {count if count > 1 else 'several'} images in the file"]
     return []
 

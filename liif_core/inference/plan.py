@@ -145,17 +145,17 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def film_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The image of a film, and the film. Raises UserError as `files` does."""
+def zoom_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The image of a zoom video, and the video. Raises UserError as `files` does."""
     inputs = [*arguments.images, *arguments.input]
     if len(inputs) != 1 or os.path.isdir(inputs[0]):
-        raise UserError("--zoom makes a film of one image: name one file")
+        raise UserError("--zoom makes a video of one image: name one file")
     for name in ("scale", "width", "height"):
         if getattr(arguments, name) is not None:
-            raise UserError(f"--{name} does not go with --zoom: give --resolution H,W for one half of the film")
+            raise UserError(f"--{name} does not go with --zoom: give --resolution H,W for one half of the video")
     for name, without in (("suffix", None), ("ext", "auto"), ("metadata", "keep"), ("compare", False)):
         if getattr(arguments, name) != without:
-            raise UserError(f"--{name} does not go with --zoom: a film is named by --output and holds no metadata")
+            raise UserError(f"--{name} does not go with --zoom: a video is named by --output and holds no metadata")
     output = arguments.output or Path(f"{inputs[0].stem}_zoom.gif")
     _check_names([(inputs[0], output)])
     _check_existing([output], arguments)

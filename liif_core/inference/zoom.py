@@ -1,4 +1,4 @@
-"""A film that zooms into an image, bicubic beside LIIF, as GIF or MP4.
+"""A video that zooms into an image, bicubic beside LIIF, as GIF or MP4.
 
 Every frame is a part of the image at the size of the frame, at whatever factor that is.
 """
@@ -32,7 +32,7 @@ REST = 1  # seconds for which the last frame stays
 
 
 @dataclass(frozen=True)
-class Film:
+class ZoomVideo:
     """What is shown, and how long.
 
     size: height and width of each half of a frame. zoom: above 1; the first frame shows the whole image, cut to the
@@ -75,25 +75,25 @@ def default_size(image: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def check(film: Film, path: Path, image: tuple[int, int]) -> None:
-    """Raise UserError before the work starts if `make` could not make the film of an image of that size (H, W)."""
+def check(video: ZoomVideo, path: Path, image: tuple[int, int]) -> None:
+    """Raise UserError before the work starts if `make` could not make the video of an image of that size (H, W)."""
     suffix = path.suffix.lower()
     if suffix not in FASTEST:
-        raise UserError(f"cannot tell a film from '{path.name}': accepted are {' and '.join(FASTEST)}")
-    coords.check_size(*film.size, "film")
-    if max(film.size) > LONGEST:
-        height, width = film.size
-        raise UserError(f"film size {height}x{width}: at most {LONGEST} pixels along a side are accepted")
-    most = min(length / side for length, side in zip(image, film.size, strict=True)) * min(film.size)
-    if not 1 < film.zoom <= most:
-        raise UserError(f"zoom {film.zoom:g}: a factor above 1 is wanted, at most {int(most)}, which shows one pixel")
-    if not all(0 <= fraction <= 1 for fraction in film.centre):
-        down, right = film.centre
+        raise UserError(f"cannot tell a video format from '{path.name}': accepted are {' and '.join(FASTEST)}")
+    coords.check_size(*video.size, "video")
+    if max(video.size) > LONGEST:
+        height, width = video.size
+        raise UserError(f"video size {height}x{width}: at most {LONGEST} pixels along a side are accepted")
+    most = min(length / side for length, side in zip(image, video.size, strict=True)) * min(video.size)
+    if not 1 < video.zoom <= most:
+        raise UserError(f"zoom {video.zoom:g}: a factor above 1 is wanted, at most {int(most)}, which shows one pixel")
+    if not all(0 <= fraction <= 1 for fraction in video.centre):
+        down, right = video.centre
         raise UserError(f"centre {down:g},{right:g}: fractions of the image, down and right, like 0.4,0.6 are wanted")
-    if not 0 < film.seconds <= LASTING:
-        raise UserError(f"{film.seconds:g} seconds: a number above 0 is wanted, at most {LASTING}")
-    if not 1 <= film.frames_per_second <= FASTEST[suffix]:
-        raise UserError(f"{film.frames_per_second:g} frames per second: {suffix} takes 1 to {FASTEST[suffix]}")
+    if not 0 < video.seconds <= LASTING:
+        raise UserError(f"{video.seconds:g} seconds: a number above 0 is wanted, at most {LASTING}")
+    if not 1 <= video.frames_per_second <= FASTEST[suffix]:
+        raise UserError(f"{video.frames_per_second:g} frames per second: {suffix} takes 1 to {FASTEST[suffix]}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         command = packages.pip_install("imageio-ffmpeg")
         raise UserError(f"MP4 needs the Python package imageio-ffmpeg: run `{command}`, or write a .gif")
@@ -107,18 +107,18 @@ def check(film: Film, path: Path, image: tuple[int, int]) -> None:
     check_writable(path)
 
 
-def make(network: Network, image: np.ndarray, path: Path, film: Film, advance: Callable[[int], object]) -> None:
-    """Write the film of an image, uint8 RGB (h, w, 3). It appears under its name only when it is whole.
+def make(network: Network, image: np.ndarray, path: Path, video: ZoomVideo, advance: Callable[[int], object]) -> None:
+    """Write the zoom video of an image, uint8 RGB (h, w, 3). It appears under its name only when it is whole.
 
-    advance: called with 1 after each of len(film) frames. Raises UserError as `check` does.
+    advance: called with 1 after each of len(video) frames. Raises UserError as `check` does.
     """
     size = image.shape[0], image.shape[1]
-    check(film, path, size)
+    check(video, path, size)
     write = _gif if path.suffix.lower() == ".gif" else _mp4
-    with replacing(path) as temporary, write(temporary, film.frames_per_second) as add:
-        for number, box in enumerate(film.boxes(size), start=1):
-            rest = round(REST * film.frames_per_second) if number == len(film) else 0
-            add(frame(network, image, box, film.size), 1 + rest)
+    with replacing(path) as temporary, write(temporary, video.frames_per_second) as add:
+        for number, box in enumerate(video.boxes(size), start=1):
+            rest = round(REST * video.frames_per_second) if number == len(video) else 0
+            add(frame(network, image, box, video.size), 1 + rest)
             advance(1)
 
 

@@ -1,4 +1,4 @@
-"""The film that zooms into an image: which part each frame shows, what is in a frame, the files, what is refused."""
+"""The video that zooms into an image: which part each frame shows, what is in a frame, the files, what is refused."""
 
 import importlib.util
 import re
@@ -19,11 +19,12 @@ from liif_core.images.comparison import CAPTION, GAP
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import zoom
 from liif_core.inference.network import Network
-from liif_core.inference.zoom import Film
+from liif_core.inference.zoom import ZoomVideo
 from liif_core.system import devices
 
 IMAGE = made_images.make_image(31, 47)
-SMALL = Film(size=(21, 32), zoom=6, centre=(0.3, 0.8), seconds=0.7, frames_per_second=10)  # 7 frames, and 10 at rest
+# 7 frames, and 10 at rest
+SMALL = ZoomVideo(size=(21, 32), zoom=6, centre=(0.3, 0.8), seconds=0.7, frames_per_second=10)
 REST = 10
 ENDINGS = [
     ".gif",
@@ -64,7 +65,7 @@ def pillow(box, size: tuple[int, int] = SMALL.size) -> np.ndarray:
 @pytest.mark.parametrize("size", [(21, 32), (50, 33), (7, 90)])
 @pytest.mark.parametrize("image", [(31, 47), (301, 103)])
 def test_the_parts_lie_inside_each_other_and_keep_the_aspect(image, size, centre):
-    boxes = np.array(list(Film(size, 6.5, centre, 1.5, 20).boxes(image)))
+    boxes = np.array(list(ZoomVideo(size, 6.5, centre, 1.5, 20).boxes(image)))
     assert len(boxes) == 30
     assert boxes.min() >= 0 and boxes[:, 2].max() <= image[0] and boxes[:, 3].max() <= image[1]
     # Starts only grow, stops only shrink, but for rounding where they lie on the image's edge.
@@ -76,7 +77,7 @@ def test_the_parts_lie_inside_each_other_and_keep_the_aspect(image, size, centre
 
 @pytest.mark.parametrize("size", [(21, 32), (50, 33)])
 def test_the_first_part_is_the_largest_that_fits_and_the_last_one_is_smaller_by_the_zoom(size):
-    first, *_, last = np.array(list(Film(size, 6.5, (0.4, 0.7), 1, 20).boxes((31, 47))))
+    first, *_, last = np.array(list(ZoomVideo(size, 6.5, (0.4, 0.7), 1, 20).boxes((31, 47))))
     sides, smallest = first[2:] - first[:2], last[2:] - last[:2]
     assert (sides == pytest.approx([31, 31 * size[1] / size[0]])) or (
         sides == pytest.approx([47 * size[0] / size[1], 47])
@@ -86,16 +87,16 @@ def test_the_first_part_is_the_largest_that_fits_and_the_last_one_is_smaller_by_
 
 
 def test_an_image_of_the_same_aspect_is_shown_whole():
-    assert next(Film((60, 30), 3).boxes((120, 60))) == (0, 0, 120, 60)
+    assert next(ZoomVideo((60, 30), 3).boxes((120, 60))) == (0, 0, 120, 60)
 
 
 def test_a_centre_near_the_edge_moves_the_last_part_to_the_edge():
-    *_, last = Film((10, 20), 4, (0, 1)).boxes((100, 200))
+    *_, last = ZoomVideo((10, 20), 4, (0, 1)).boxes((100, 200))
     assert last == pytest.approx((0, 150, 25, 200))
 
 
 def test_the_zoom_is_slow_at_both_ends_and_even_in_the_middle():
-    heights = np.array([bottom - top for top, _, bottom, _ in Film((10, 20), 8, seconds=5).boxes((100, 200))])
+    heights = np.array([bottom - top for top, _, bottom, _ in ZoomVideo((10, 20), 8, seconds=5).boxes((100, 200))])
     growth = heights[:-1] / heights[1:]
     assert growth.argmax() in (48, 49, 50) and growth[0] < 1.002 and growth[-1] < 1.002
     np.testing.assert_allclose(growth, growth[::-1])
@@ -103,7 +104,7 @@ def test_the_zoom_is_slow_at_both_ends_and_even_in_the_middle():
 
 def test_one_point_stands_still():
     """So that the eye is not led around: where it lies in the frame is the same in all frames."""
-    boxes = np.array(list(Film((21, 32), 5, (0.2, 0.9)).boxes((31, 47))))
+    boxes = np.array(list(ZoomVideo((21, 32), 5, (0.2, 0.9)).boxes((31, 47))))
     starts, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     point = (starts[-1] * sides[0] - starts[0] * sides[-1]) / (sides[0] - sides[-1])
     where = (point - starts) / sides
@@ -151,7 +152,7 @@ def opened(path: Path) -> tuple[list[np.ndarray], float]:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_film(network, tmp_path, ending):
+def test_a_zoom_video(network, tmp_path, ending):
     path, counted = tmp_path / f"zoom{ending}", []
     zoom.make(network, IMAGE, path, SMALL, counted.append)
     assert counted == [1] * 7 and len(SMALL) == 7
@@ -171,7 +172,7 @@ def test_a_film(network, tmp_path, ending):
 def test_a_gif_goes_on_for_ever_and_keeps_time(network, tmp_path):
     """Also where a frame lasts no whole number of hundredths."""
     path = tmp_path / "zoom.gif"
-    zoom.make(network, IMAGE, path, Film((9, 13), 3, seconds=1, frames_per_second=30), lambda _: None)
+    zoom.make(network, IMAGE, path, ZoomVideo((9, 13), 3, seconds=1, frames_per_second=30), lambda _: None)
     with Image.open(path) as image:
         assert image.info["loop"] == 0 and image.n_frames == 30
     assert opened(path)[1] == pytest.approx(2)
@@ -195,10 +196,10 @@ def test_no_frames_are_kept(network, tmp_path, monkeypatch, ending):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("there_before", [False, True])
-def test_a_film_that_is_interrupted_leaves_what_was_there(network, tmp_path, ending, there_before):
+def test_a_zoom_video_that_is_interrupted_leaves_what_was_there(network, tmp_path, ending, there_before):
     path, done = tmp_path / f"zoom{ending}", []
     if there_before:
-        path.write_bytes(b"the film before")
+        path.write_bytes(b"the video before")
 
     def interrupt(frames: int) -> None:
         done.append(frames)
@@ -207,7 +208,7 @@ def test_a_film_that_is_interrupted_leaves_what_was_there(network, tmp_path, end
 
     with pytest.raises(KeyboardInterrupt):
         zoom.make(network, IMAGE, path, SMALL, interrupt)
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the film before"] * there_before
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the video before"] * there_before
 
 
 @pytest.mark.parametrize("frames", [3, 300])
@@ -239,8 +240,8 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
         ("zoom.gif", {"centre": (0.5, 1.01)}, "centre 0.5,1.01: fractions"),
         ("zoom.gif", {"centre": (-0.1, 0.5)}, "centre -0.1,0.5: fractions"),
         ("zoom.gif", {"centre": (float("nan"), 0.5)}, "centre nan,0.5: fractions"),
-        ("zoom.gif", {"size": (0, 10)}, "film size 0x10"),
-        ("zoom.gif", {"size": (10, 5000)}, "film size 10x5000: at most 4096"),
+        ("zoom.gif", {"size": (0, 10)}, "video size 0x10"),
+        ("zoom.gif", {"size": (10, 5000)}, "video size 10x5000: at most 4096"),
         ("zoom.gif", {"seconds": 0}, "0 seconds: a number above 0"),
         ("zoom.gif", {"seconds": float("inf")}, "inf seconds: a number above 0"),
         ("zoom.gif", {"frames_per_second": 51}, "51 frames per second: .gif takes 1 to 50"),
@@ -248,7 +249,7 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, name, changes, message):
-    wanted = Film(**{"size": SMALL.size, "zoom": 6} | changes)
+    wanted = ZoomVideo(**{"size": SMALL.size, "zoom": 6} | changes)
     with pytest.raises(UserError, match=message) as found:
         zoom.make(None, IMAGE, tmp_path / name, wanted, lambda _: None)
     assert len(str(found.value).splitlines()) == 1
