@@ -138,7 +138,7 @@ class Engine(Protocol):
     ) -> Iterator[np.ndarray]:
         """The image (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
 
-        tile: side in pixels of the squares in which it is encoded, 0 for all at once, None to choose by the encoder and
+        tile: side in pixels of the tiles in which it is encoded, 0 for all at once, None to choose by the encoder and
         the device (liif_core.geometry.tiling).
         """
 

@@ -156,22 +156,22 @@ def test_a_zoom_video_is_made_of_one_image(demo, world, tmp_path):
         assert status == 2 and message in err, err
 
 
-# Squares
+# Tiles
 
 
-def test_squares_give_the_image_that_the_whole_gives(framework, trained):
+def test_tiles_give_the_image_that_the_whole_gives(framework, trained):
     """Tolerance: see test_tiling.py."""
     found = formats.load(trained / "epoch-last.safetensors")
     engine = load_tree(framework)()[0](found.model)
     native.restore(engine, found.state, "test")
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
     image = made_images.make_image(41, 67)
-    whole, squares = (Network(engine, norm, tile)(image, 95, 150) for tile in (0, 16))
-    assert np.abs(whole - squares).max() <= 1e-5
+    whole, tiled = (Network(engine, norm, tile)(image, 95, 150) for tile in (0, 16))
+    assert np.abs(whole - tiled).max() <= 1e-5
 
 
 class Scarce:
-    """An engine's network that has no memory for squares above `largest`, and repeats pixels in smaller ones."""
+    """An engine's network that has no memory for tiles above `largest`, and repeats pixels in smaller ones."""
 
     def __init__(self, largest: int, error: Exception, halo: int | None = 4):
         self.largest, self.error, self.tile, self.tried = largest, error, None, []
@@ -193,7 +193,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("error", REFUSED, ids=str)
-def test_too_little_memory_leads_to_smaller_squares(error):
+def test_too_little_memory_leads_to_smaller_tiles(error):
     network, done = Scarce(100, error), []
     result = np.zeros((600, 2000, 3), np.uint8)
     upscale.upscale(network, ImageData(np.zeros((300, 1000, 3), np.uint8)), result, done.append)

@@ -32,7 +32,7 @@ LIES_LEFT = 6  # turn it clockwise to see it upright
 
 
 class Repeat:
-    """Repeats pixels, band by band. The engine is what `upscale` asks for the size of squares."""
+    """Repeats pixels, band by band. The engine is what `upscale` asks for the size of tiles."""
 
     tile = None
 

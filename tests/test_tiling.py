@@ -1,6 +1,6 @@
-"""An image in overlapping squares: the spans, the feature map row by row, and encoders in squares against the whole.
+"""An image in overlapping tiles: the spans, the feature map row by row, and encoders in tiles against the whole.
 
-Tolerance: a convolution adds the same products for a square as for the whole, but in an order that the library chooses
+Tolerance: a convolution adds the same products for a tile as for the whole, but in an order that the library chooses
 by the shape. Features near 1 then differ by some 1e-7; 1e-5 is far above that, and a halo that is one pixel short
 gives more than 1e-3 (the last test but one shows that it would be seen).
 """
@@ -59,16 +59,16 @@ def test_spans_cover_an_axis_once_and_overlap_by_the_halo(tile, scale):
     assert kept == list(range(93 * scale))
 
 
-def test_how_large_a_square_is():
+def test_how_large_a_tile_is():
     def count(*arguments):
-        return [len(axis) for axis in tiling.squares((1000, 500), *arguments)]
+        return [len(axis) for axis in tiling.tiles((1000, 500), *arguments)]
 
     assert count(100, 4, 1, "cpu") == [10, 5]
     assert count(0, 4, 1, "cpu") == [1, 1]  # the whole image
     assert count(100, None, 1, "cpu") == [1, 1]  # an encoder that must see it whole
     assert count(None, 4, 1, "cpu") == [3, 2]
     assert count(None, 4, 1, "cuda") == [1, 1]
-    assert count(None, 100, 1, "cpu") == [2, 1]  # much overlap asks for larger squares
+    assert count(None, 100, 1, "cpu") == [2, 1]  # much overlap asks for larger tiles
 
 
 @pytest.mark.parametrize("heights", [[11], [4, 1, 6], [1] * 11])
@@ -93,10 +93,10 @@ def test_a_feature_map_is_not_computed_before_it_is_asked_for():
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ENCODERS)
-def test_squares_give_the_features_of_the_whole(name):
+def test_tiles_give_the_features_of_the_whole(name):
     encoder = make_encoder(name)
     halo = encoder.halo
-    inp = torch.rand(1, 3, 2 * halo + 5, 2 * halo + 8)  # in 2 x 2 squares
+    inp = torch.rand(1, 3, 2 * halo + 5, 2 * halo + 8)  # in 2 x 2 tiles
     whole = encoder(inp)
     features = encode(encoder, inp, tile=halo + 4)
     assert features.size == tuple(whole.shape[2:])

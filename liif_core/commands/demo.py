@@ -25,9 +25,7 @@ from liif_core.system import memory
 from liif_core.system.files import scratch
 from liif_core.system.places import PRETRAINED
 
-TILE_HELP = (
-    "encode in overlapping squares of this side, in pixels, for less memory; 0: at once (default: auto, by size)"
-)
+TILE_HELP = "encode in overlapping tiles of this side, in pixels, for less memory; 0: at once (default: auto, by size)"
 COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 

@@ -1,8 +1,8 @@
-"""An image in squares that overlap, so that an encoder needs memory for one square at a time.
+"""An image in tiles that overlap, so that an encoder needs memory for one tile at a time.
 
 A feature vector depends on the pixels at most `halo` away from its own, along each axis: the encoder's receptive
-field. Squares that are wider by the halo on every side, and cut back afterwards, therefore give the features of the
-whole image. Where a square ends with the image it is not wider, and the encoder pads it as it pads the image.
+field. Tiles that are wider by the halo on every side, and cut back afterwards, therefore give the features of the
+whole image. Where a tile ends with the image it is not wider, and the encoder pads it as it pads the image.
 """
 
 import itertools
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from liif_core.geometry.coords import Window
 
-# Side of a square in pixels, by device: what overlap costs and what a square takes in memory, benchmarks/memory.py.
-SQUARE = {"cpu": 384, "cuda": 1024}
-WORTHWHILE = 8  # halos; below that most of a square would be overlap
+# Side of a tile in pixels, by device: what overlap costs and what a tile takes in memory, benchmarks/memory.py.
+TILE_SIDE = {"cpu": 384, "cuda": 1024}
+WORTHWHILE = 8  # halos; below that most of a tile would be overlap
 
 
 class Span(NamedTuple):
@@ -23,12 +23,12 @@ class Span(NamedTuple):
     keep: slice
 
 
-def squares(
+def tiles(
     size: tuple[int, int], tile: int | None, halo: int | None, scale: int, device: str
 ) -> tuple[list[Span], list[Span]]:
-    """The spans, down and right, of the squares in which an image of `size` (H, W) is encoded.
+    """The spans, down and right, of the tiles in which an image of `size` (H, W) is encoded.
 
-    tile: side of a square at most, 0 for the whole image, None to choose by the device and the halo. halo: in
+    tile: the largest side of a tile, 0 for the whole image, None to choose by the device and the halo. halo: in
     pixels, None for an encoder that must see the image whole. scale: features per pixel along an axis.
     """
     tile = side(size, tile, halo, device)
@@ -38,10 +38,10 @@ def squares(
 
 
 def side(size: tuple[int, int], tile: int | None, halo: int | None, device: str) -> int:
-    """The side of a square: see `squares`."""
+    """The side of a tile: see `tiles`."""
     if halo is None or tile == 0:
         return max(size)
-    return min(max(size), max(SQUARE[device], WORTHWHILE * halo) if tile is None else tile)
+    return min(max(size), max(TILE_SIDE[device], WORTHWHILE * halo) if tile is None else tile)
 
 
 def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:

@@ -23,7 +23,7 @@ def upscale(network: Network, image: ImageData, result: np.ndarray, advance: Cal
     """Fill `result` (h, w, c), of the dtype and channels of image.pixels, from top to bottom.
 
     advance: called with numbers of pixels as they are done, `passes(image)` times h * w in all; a negative number
-    takes some back, when memory was too small and smaller squares are tried. Raises UserError when the smallest are too
+    takes some back, when memory was too small and smaller tiles are tried. Raises UserError when the smallest are too
     large, MemoryError when not even what goes into the network fits.
     """
     parts = list(_parts(image))
@@ -46,7 +46,7 @@ def upscale(network: Network, image: ImageData, result: np.ndarray, advance: Cal
 
 def with_memory_that_is_there(network: Network, size: tuple[int, int], attempt: Callable[[], Result]) -> Result:
     """What `attempt` returns, which asks the network for an image of that size (H, W): when memory is refused, it is
-    called again with the encoder's squares half as large. Raises UserError when nothing is left to halve."""
+    called again with the encoder's tiles half as large. Raises UserError when nothing is left to halve."""
     before = network.tile
     try:
         while True:
@@ -78,13 +78,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _smaller(network: Network, size: tuple[int, int], error: BaseException) -> int:
-    """Half of the side of the squares that were too large. Raises UserError when there is nothing to halve."""
+    """Half of the side of the tiles that were too large. Raises UserError when there is nothing to halve."""
     halo = network.engine.halo
     if halo is not None:
         side = tiling.side(size, network.tile, halo, network.engine.device_kind)
         if side > SMALLEST_TILE:
             return max(SMALLEST_TILE, side // 2)
-    reason = "this model must see it whole" if halo is None else f"squares of {SMALLEST_TILE} pixels are too large"
+    reason = "this model must see it whole" if halo is None else f"tiles of {SMALLEST_TILE} pixels are too large"
     said = " ".join(str(error).split())[:100] or type(error).__name__
     raise UserError(f"not enough memory to upscale {size[0]}x{size[1]} pixels: {reason} ({said})")
 

@@ -36,16 +36,16 @@ class FeatureMap:
 
 
 def encode(encoder: nn.Module, inp: Var, tile: int | None = None) -> FeatureMap:
-    """The encoder's feature map of inp (1, 3, H, W), in squares of `tile` pixels (liif_core.geometry.tiling)."""
+    """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = "cuda" if jt.flags.use_cuda else "cpu"
-    down, right = tiling.squares((height, width), tile, encoder.halo, encoder.scale, device)
+    down, right = tiling.tiles((height, width), tile, encoder.halo, encoder.scale, device)
 
     def band(row: tiling.Span) -> Var:
-        squares = []
+        tiles = []
         for column in right:
-            squares.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
-            squares[-1].sync()  # Jittor: evaluated here, or all squares at once, and then again for each block of rows
-        return squares[0] if len(squares) == 1 else jt.concat(squares, dim=3)
+            tiles.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
+            tiles[-1].sync()  # Jittor: evaluated here, or all tiles at once, and then again for each block of rows
+        return tiles[0] if len(tiles) == 1 else jt.concat(tiles, dim=3)
 
     return FeatureMap((height * encoder.scale, width * encoder.scale), map(band, down), device)

@@ -37,15 +37,15 @@ class FeatureMap:
 
 
 def encode(encoder: nn.Module, inp: Tensor, tile: int | None = None) -> FeatureMap:
-    """The encoder's feature map of inp (1, 3, H, W), in squares of `tile` pixels (liif_core.geometry.tiling)."""
+    """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = inp.device.type
-    down, right = tiling.squares((height, width), tile, encoder.halo, encoder.scale, device)
+    down, right = tiling.tiles((height, width), tile, encoder.halo, encoder.scale, device)
 
     def band(row: tiling.Span) -> Tensor:
-        squares = []
+        tiles = []
         for column in right:
-            squares.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
-        return squares[0] if len(squares) == 1 else torch.cat(squares, dim=3)
+            tiles.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
+        return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=3)
 
     return FeatureMap((height * encoder.scale, width * encoder.scale), map(band, down), device)
