@@ -1,4 +1,4 @@
-"""What LIIF does, in one minute: shrink an image, upscale it by 3.7 in both frameworks, compare.
+"""What LIIF does, in one minute: downsample an image, upscale it by 3.7 in both frameworks, compare.
 
     python scripts/demo.py        (or: make demo, which installs everything first)
 
@@ -43,14 +43,14 @@ def upscale(framework: str, low: Path, height: int, width: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Shrink, upscale, measure, draw."""
+    """Downsample, upscale, measure, draw."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
     original = rgb8.read_image(IMAGE)
     height, width = original.shape[:2]
     low = rgb8.resize(original, round(height / FACTOR), round(width / FACTOR))
     rgb8.write_image(OUT / "low.png", low)
-    print(f"{IMAGE.relative_to(ROOT)} {height}x{width} shrunk to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
+    print(f"{IMAGE.relative_to(ROOT)} {height}x{width} downsampled to {low.shape[0]}x{low.shape[1]} (x{FACTOR})\n")
     results = {name: upscale(name, OUT / "low.png", height, width) for name in ("torch", "jittor")}
     bicubic = rgb8.resize(low, height, width)
     rgb8.write_image(OUT / "bicubic.png", bicubic)

@@ -14,7 +14,7 @@ TRAINING, VALIDATION = 1, 2  # the first word of a sample's seed
 
 
 def pair(wrapper, index: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (H, W, 3) and (h, w, 3), cropped, shrunk and flipped."""
+    """uint8 (H, W, 3) and (h, w, 3), cropped, downsampled and flipped."""
     return draw(wrapper, generator(wrapper, index, epoch), index)
 
 
@@ -73,7 +73,7 @@ def paired(wrapper, rng, index):
 
 
 def varied(wrapper, rng, index):
-    """A whole pair whose ground truth is shrunk to a size that grows over the data set."""
+    """A whole pair whose ground truth is downsampled to a size that grows over the data set."""
     low, high = wrapper.dataset[index]
     progress = index / max(len(wrapper.dataset) - 1, 1)
     high = shorter_side(high, round(wrapper.size_min + (wrapper.size_max - wrapper.size_min) * progress))

@@ -172,7 +172,7 @@ def unflipped(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_a_downsampled_crop_is_cut_from_its_image_and_shrunk_by_pillow(augment):
+def test_a_downsampled_crop_is_cut_from_its_image_and_resized_by_pillow(augment):
     dataset = Images(*SIZES)
     wrapper = wrap(dataset, inp_size=8, scale_min=1.5, scale_max=4, augment=augment)
     scales, corners, turned = [], set(), 0
@@ -186,8 +186,8 @@ def test_a_downsampled_crop_is_cut_from_its_image_and_shrunk_by_pillow(augment):
             top, left = plain_high[0, 0, :2]
             corners.add((index, top, left))
             np.testing.assert_array_equal(image[top : top + len(high), left : left + len(high)], plain_high)
-            shrunk = Image.fromarray(np.ascontiguousarray(plain_high)).resize((8, 8), Image.Resampling.BICUBIC)
-            np.testing.assert_array_equal(plain_low, np.asarray(shrunk))
+            downsampled = Image.fromarray(np.ascontiguousarray(plain_high)).resize((8, 8), Image.Resampling.BICUBIC)
+            np.testing.assert_array_equal(plain_low, np.asarray(downsampled))
     assert len(corners) > 170  # of 180: places differ
     assert (turned > 0) == augment
     assert 1.5 <= min(scales) < 1.7 and 3.8 < max(scales) <= 4
@@ -218,13 +218,13 @@ def test_a_whole_image_keeps_height_and_width_in_order(size, scale):
     assert low.shape == (height, width, 3)
     assert high.shape == (round(height * scale), round(width * scale), 3)
     np.testing.assert_array_equal(high, dataset[0][: high.shape[0], : high.shape[1]])
-    shrunk = Image.fromarray(np.ascontiguousarray(high)).resize((width, height), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(low, np.asarray(shrunk))
+    downsampled = Image.fromarray(np.ascontiguousarray(high)).resize((width, height), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(low, np.asarray(downsampled))
 
 
 @pytest.mark.parametrize(("size", "scale"), [((41, 67), 2), ((90, 50), 6), ((33, 100), 3.7)])
 def test_whole_images_equal_torchvisions_path(size, scale):
-    """Upstream reads with ToTensor and shrinks with ToPILImage, Resize(bicubic), ToTensor; size is (h, w) there."""
+    """Upstream reads with ToTensor and downsamples with ToPILImage, Resize(bicubic), ToTensor; size is (h, w) there."""
     dataset = Images(size)
     low, high = wrap(dataset, scale_min=scale, training=False).pair(0)
     tensor = transforms.ToTensor()(Image.fromarray(dataset[0]))[:, : high.shape[0], : high.shape[1]]
@@ -352,8 +352,8 @@ class UpstreamVaried:
 
     @staticmethod
     def resize(tensor, size):
-        shrink = transforms.Resize(size, transforms.InterpolationMode.BICUBIC)
-        return transforms.ToTensor()(shrink(transforms.ToPILImage()(tensor)))
+        downsample = transforms.Resize(size, transforms.InterpolationMode.BICUBIC)
+        return transforms.ToTensor()(downsample(transforms.ToPILImage()(tensor)))
 
 
 @pytest.mark.parametrize("gt_resize", [None, 21])

@@ -53,7 +53,7 @@ def test_a_view_is_whole_pixels_of_the_upscaled_image_and_lies_inside(size, fact
 
 def test_a_click_moves_the_middle_of_the_view_there():
     visit = web_view.Visit()
-    visit.small = web_view.shrink(make_image(*SIZE))
+    visit.small = web_view.downsample(make_image(*SIZE))
     assert max(visit.small.shape) == web_view.OVERVIEW
     visit.look_at(200, 320)
     top, left, bottom, right = web_view.view(SIZE, 25, visit.centre).box
@@ -82,7 +82,7 @@ def test_both_halves_of_a_view_are_those_of_the_whole_image(factor, centre):
 
 
 def test_the_frame_encloses_the_view_and_nothing_else_changes():
-    small = web_view.shrink(np.full((*SIZE, 3), 128, np.uint8))
+    small = web_view.downsample(np.full((*SIZE, 3), 128, np.uint8))
     framed = web_view.framed(small, SIZE, (10, 20, 30, 50))
     rows, columns = (np.flatnonzero((framed != 128).any(axis=(other, 2))) for other in (1, 0))
     scale = web_view.OVERVIEW / 93

@@ -147,8 +147,8 @@ def test_the_same_seed_gives_other_numbers(jt):
 # The predecessor.
 
 
-def test_the_predecessors_jittor_falls_behind_where_images_are_shrunk(predecessor):
-    """Up to x4 the low-resolution images are files; beyond, they are shrunk from the original."""
+def test_the_predecessors_jittor_falls_behind_where_images_are_downsampled(predecessor):
+    """Up to x4 the low-resolution images are files; beyond, they are downsampled from the original."""
     for (dataset, scale), values in predecessor.gaps().items():
         gap = statistics.mean(values)
         if scale <= 4:

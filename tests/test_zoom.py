@@ -68,7 +68,7 @@ def test_the_parts_lie_inside_each_other_and_keep_the_aspect(image, size, centre
     boxes = np.array(list(ZoomVideo(size, 6.5, centre, 1.5, 20).boxes(image)))
     assert len(boxes) == 30
     assert boxes.min() >= 0 and boxes[:, 2].max() <= image[0] and boxes[:, 3].max() <= image[1]
-    # Starts only grow, stops only shrink, but for rounding where they lie on the image's edge.
+    # Starts only grow, stops only fall, but for rounding where they lie on the image's edge.
     assert np.diff(boxes[:, :2], axis=0).min() >= -1e-9 and np.diff(boxes[:, 2:], axis=0).max() <= 1e-9
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
     np.testing.assert_allclose(height / width, size[0] / size[1], rtol=1e-9)
@@ -125,7 +125,7 @@ def test_a_frame_is_bicubic_and_the_network_under_captions(network):
     assert found[:CAPTION, :32].min() < 128 and found[:CAPTION, 32 + GAP :].min() < 128
 
 
-def test_what_is_shrunk_is_shrunk_alike():
+def test_what_is_downsampled_is_downsampled_alike():
     bicubic, upscaled = halves(zoom.frame(None, IMAGE, (0, 0, 30.1, 45), SMALL.size))
     np.testing.assert_array_equal(bicubic, upscaled)
 

@@ -41,7 +41,7 @@ CHANNELS = (3, 17, 28, 52)  # of the 64 that the encoder gives
 
 
 class Network:
-    """The weights in pretrained/ in the PyTorch tree, and the example shrunk by 4."""
+    """The weights in pretrained/ in the PyTorch tree, and the example downsampled by 4."""
 
     def __init__(self):
         devices.prepare("torch", "cpu")

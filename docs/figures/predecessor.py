@@ -57,8 +57,8 @@ def unrest(values: list[float]) -> float:
     return statistics.mean(abs(b - a) for a, b in zip(late, late[1:], strict=False))
 
 
-def shrink(image, scale: int, swapped: bool):
-    """An image (h, w, 3), cut to a multiple, shrunk by `scale`; swapped: with height and width exchanged."""
+def downsample(image, scale: int, swapped: bool):
+    """An image (h, w, 3), cut to a multiple, downsampled by `scale`; swapped: with height and width exchanged."""
     height, width = (side // scale for side in image.shape[:2])
     return rgb8.resize(image, width, height) if swapped else rgb8.resize(image, height, width)
 
@@ -68,7 +68,7 @@ def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
     height, width = (side // scale * scale for side in image.shape[:2])
     image = image[:height, :width]
     scores = [
-        psnr_ssim.psnr(predict(shrink(image, scale, swapped), height, width), rgb8.to_float(image), eval_type)
+        psnr_ssim.psnr(predict(downsample(image, scale, swapped), height, width), rgb8.to_float(image), eval_type)
         for swapped in (False, True)
     ]
     return scores[0] - scores[1]

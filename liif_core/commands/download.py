@@ -51,7 +51,7 @@ def download_all(wanted: list[str], root: Path, dry_run: bool, keep: bool) -> No
 
 
 def main() -> int:
-    """Download, shrink or list; returns the exit status."""
+    """Download, downsample or list; returns the exit status."""
     parser = argparse.ArgumentParser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
     parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
     parser.add_argument("--to", type=Path, default=WORK / "load", help="the folder to fill (default: load/)")
@@ -80,7 +80,7 @@ def main() -> int:
     download_all(wanted, arguments.to, arguments.dry_run, arguments.keep)
     if "celebAHQ" in wanted:
         if arguments.dry_run:
-            print(f"would shrink {len(found(arguments.source))} images into {arguments.to / 'celebAHQ'}")
+            print(f"would downsample {len(found(arguments.source))} images into {arguments.to / 'celebAHQ'}")
         else:
             make_faces(arguments.source, arguments.to / "celebAHQ")
     return 0

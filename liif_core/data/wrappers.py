@@ -128,10 +128,10 @@ class ImplicitPaired(Wrapper):
 
 @WRAPPERS.register("sr-implicit-downsampled")
 class ImplicitDownsampled(Wrapper):
-    """High-resolution images, shrunk by Pillow's bicubic at a random factor in [scale_min, scale_max].
+    """High-resolution images, downsampled by Pillow's bicubic at a random factor in [scale_min, scale_max].
 
     scale_max defaults to scale_min. inp_size: side of the low-resolution crop; the crop is cut first
-    and then shrunk. None shrinks the whole image (evaluation): the image is cut to
+    and then downsampled. None downsamples the whole image (evaluation): the image is cut to
     round(floor(h / scale) * scale) first. augment and sample_q as in `sr-implicit-paired`.
     """
 
@@ -180,7 +180,7 @@ class ImplicitDownsampled(Wrapper):
 
 @WRAPPERS.register("sr-implicit-uniform-varied")
 class ImplicitUniformVaried(Wrapper):
-    """Whole pairs whose ground truth is shrunk to a size that grows evenly over the data set.
+    """Whole pairs whose ground truth is downsampled to a size that grows evenly over the data set.
 
     size_min, size_max: the ground truth of the first and of the last item, size_max defaults to
     size_min. gt_resize: resize it once more, to this size; the cell is that of the result. augment:

@@ -19,12 +19,12 @@ died before. It is for research that is not commercial.
   1. Get data1024x1024.zip (30,000 images) by the link under 'celebAHQ' in the README of github.com/yinboc/liif,
      and unpack it.
   2. {COMMAND} celebAHQ --from PATH/data1024x1024
-     shrinks the images to load/celebAHQ/256 and from there to 128, 64 and 32, with Pillow's bicubic.
+     downsamples the images to load/celebAHQ/256 and from there to 128, 64 and 32, with Pillow's bicubic.
   3. Get split.json, which says what is for training, validation and test, by the link in the same place,
      and put it into load/celebAHQ/."""
 
 
-def shrink_face(source: Path, target: Path) -> None:
+def downsample_face(source: Path, target: Path) -> None:
     """One face at four sizes: 256 from 1024, the others from 256, as upstream makes them."""
     places = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
     if all(place.exists() for place in places.values()):
@@ -45,9 +45,9 @@ def make_faces(source: Path, target: Path) -> None:
     # Ctrl-C reaches the workers as well; they leave it to this process.
     quiet = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=quiet) as pool:
-        work = [pool.submit(shrink_face, source / name, target) for name in names]
+        work = [pool.submit(downsample_face, source / name, target) for name in names]
         try:
-            for one in tqdm(work, desc="shrinking", unit="image", leave=False, disable=None):
+            for one in tqdm(work, desc="downsampling", unit="image", leave=False, disable=None):
                 one.result()
         except (UserError, KeyboardInterrupt):
             pool.shutdown(cancel_futures=True)

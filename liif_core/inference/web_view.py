@@ -62,7 +62,7 @@ class Visit:
         shutil.copyfile(path, source)
         np.save(source.with_name("rgb.npy"), rgb)
         self.close()
-        self.source, self.suffix, self.size, self.small = source, image.suffix, image.size, shrink(rgb)
+        self.source, self.suffix, self.size, self.small = source, image.suffix, image.size, downsample(rgb)
         self.centre = 0.5, 0.5
         self.asked += 1
 
@@ -108,7 +108,7 @@ def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.n
     return rgb8.to_uint8(network.part(image, view.box, height, width))
 
 
-def shrink(image: np.ndarray) -> np.ndarray:
+def downsample(image: np.ndarray) -> np.ndarray:
     """The overview of uint8 (h, w, 3), its larger side OVERVIEW."""
     factor = OVERVIEW / max(image.shape[:2])
     return rgb8.resize(image, *rgb8.upscaled_size((image.shape[0], image.shape[1]), factor))

@@ -125,7 +125,7 @@ def make(network: Network, image: np.ndarray, path: Path, video: ZoomVideo, adva
 def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     """A part of the image twice, of `size` each, under captions that say the factor: uint8 (h, w, 3).
 
-    Up to x1 there is nothing to upscale: the image is shrunk, in both halves alike.
+    Up to x1 there is nothing to upscale: the image is downsampled, in both halves alike.
     """
     height, width = size
     bicubic = rgb8.resize(image, height, width, box)

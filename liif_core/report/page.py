@@ -47,15 +47,15 @@ PROTOCOLS = """<p>All figures come from <code>test.py</code>, which was given th
 validation PSNR (best), or the last one where nothing was validated (last). It counts <code>benchmark-S</code> as PSNR
 of luma with a border of S pixels cut, and <code>div2k-S</code> as PSNR of RGB with a border of S + 6 pixels cut, S
 being the scale. SSIM is always that of luma: an 11x11 Gaussian window with sigma 1.5, the same border. The mean is over
-images. Predictions are clamped to [0, 1] and not rounded; bicubic's have 8 bits by nature. x2, x3 and x4 take the
-low-resolution images of the set; from x6 on the original is cut to a multiple of the factor and shrunk with Pillow's
-bicubic.</p>
+images. Predictions are clamped to [0, 1] and not rounded; bicubic output is already 8-bit. x2, x3 and x4 take the
+low-resolution images of the set; from x6 on the original is cut to a multiple of the factor and downsampled with
+Pillow's bicubic.</p>
 <p>A small figure with a sign is the difference to the published PSNR above it; the other small one is SSIM. The
 published networks were trained on DIV2K for 1000 epochs; the tables say what ours were trained on. A dash stands where
 nothing was measured or published. <em>Weights</em> are the first digits of the file's SHA-256.</p>
 <p>The predecessor's scores were measured at epoch 100 in PyTorch and at the best epoch in Jittor. Its Jittor code
-shrank images with height and width swapped, so its Jittor scores at x6 and above are too low. Where all of these come
-from stands in <code>reference/README.md</code>.</p>"""
+downsampled images with height and width swapped, so its Jittor scores at x6 and above are too low. The sources are in
+<code>reference/README.md</code>.</p>"""
 
 CURVES = """<p>The runs were trained on {data}, and validated as each run's config says.</p>"""
 PREDECESSOR = """<p>Dashed lines are the predecessor's. It trained on DIV2K, 16 crops a step, with a learning rate that
