@@ -69,7 +69,7 @@ def main() -> None:
         (f"LIIF, Jittor {scores['jittor']:.2f} dB", results["jittor"]),
         ("original", original),
     ]
-    rgb8.write_image(OUT / "sheet.png", comparison.sheet(columns, DETAIL))
+    rgb8.write_image(OUT / "sheet.png", comparison.comparison(columns, DETAIL))
     print(f"look at {(OUT / 'sheet.png').relative_to(ROOT)}")
 
 

@@ -131,10 +131,10 @@ def test_names_formats_and_what_is_refused(demo, world, tmp_path):
 
 def test_compare_draws_bicubic_beside(demo, world, tmp_path):
     assert demo(world / "input.png", "-s", 3, "--compare", "-o", "o.png")[0] == 0
-    page = rgb8.read_image(tmp_path / "o_compare.png")
+    compared = rgb8.read_image(tmp_path / "o_compare.png")
     low = rgb8.read_image(world / "input.png")
-    assert np.array_equal(page[-39:, :57], rgb8.resize(low, 39, 57))
-    assert np.array_equal(page[-39:, -57:], rgb8.read_image(tmp_path / "o.png"))
+    assert np.array_equal(compared[-39:, :57], rgb8.resize(low, 39, 57))
+    assert np.array_equal(compared[-39:, -57:], rgb8.read_image(tmp_path / "o.png"))
 
 
 def test_a_zoom_video_is_made_of_one_image(demo, world, tmp_path):

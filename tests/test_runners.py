@@ -632,7 +632,7 @@ def test_two_models_whose_images_would_have_one_name_are_refused(plan, call, wor
 # For real
 
 
-def test_from_training_to_table_and_sheet(world, tmp_path, monkeypatch):
+def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
     made_images.folder(tmp_path / "large", {"a.png": (52, 61), "b.png": (55, 50)})
     changes = ["epoch_max=1", "step_save=null", "model.args.encoder_spec.args.n_resblocks=1"]

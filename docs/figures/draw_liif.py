@@ -88,11 +88,11 @@ class Network:
 
 def save(figure, folder: Path, name: str, dither: Image.Dither = Image.Dither.NONE) -> None:
     """Write folder/name.png with 256 colours, which takes a third of the bytes; dither where it shows a photograph."""
-    page = io.BytesIO()
-    figure.savefig(page, dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.06)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.06)
     plt.close(figure)
     path = folder / f"{name}.png"
-    image = Image.open(page).convert("RGB")
+    image = Image.open(png).convert("RGB")
     image.quantize(palette=image.quantize(256), dither=dither).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB")
 

@@ -180,4 +180,4 @@ def write_comparison(task: Task, image: ImageData, result: np.ndarray) -> None:
     box = top * down, left * across, bottom * down, right * across
     bicubic = rgb8.resize(image.rgb(), bottom - top, right - left, box)
     liif = replace(image, pixels=np.array(result[top:bottom, left:right])).rgb()
-    rgb8.write_image(task.compare, comparison.sheet([("bicubic", bicubic), ("LIIF", liif)]))
+    rgb8.write_image(task.compare, comparison.comparison([("bicubic", bicubic), ("LIIF", liif)]))

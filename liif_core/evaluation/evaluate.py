@@ -95,16 +95,17 @@ def validate(
     return float(np.sum(engine.total(scores) * weights) / np.sum(weights))
 
 
-def sheets(engine, val_set, count: int, normalisation: Normalisation) -> Iterator[tuple[str, np.ndarray]]:
-    """The name and a page, uint8 (h, w, 3), of each of the first `count` items: bicubic, prediction and original."""
+def comparisons(engine, val_set, count: int, normalisation: Normalisation) -> Iterator[tuple[str, np.ndarray]]:
+    """The name and a comparison, uint8 (h, w, 3), of each of the first `count` items: bicubic, prediction and
+    original."""
     network = Network(engine, normalisation)
     for index in range(min(count, len(val_set))):
         low, high = val_set.pair(index)
         height, width = high.shape[:2]
         images = rgb8.resize(low, height, width), rgb8.to_uint8(network(low, height, width)), high
         captions = ("bicubic", "prediction", "original")
-        page = [(caption, _centre(image)) for caption, image in zip(captions, images, strict=True)]
-        yield f"{index}-{val_set.name(index)}", comparison.sheet(page)
+        columns = [(caption, _centre(image)) for caption, image in zip(captions, images, strict=True)]
+        yield f"{index}-{val_set.name(index)}", comparison.comparison(columns)
 
 
 def _centre(image: np.ndarray) -> np.ndarray:

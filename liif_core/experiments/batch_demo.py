@@ -25,7 +25,7 @@ from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
 
 HEADER = ["model", "framework", "image"]
-COLUMN = 360  # pixels: how wide a column of the sheet is at most
+COLUMN = 360  # pixels: how wide a column of the comparison is at most
 NEAREST = Image.Resampling.NEAREST
 
 
@@ -73,7 +73,7 @@ class Finished:
 
 
 def shown_part(height, width):
-    """Left, top, right and bottom of what the sheet shows: all of an image that fits, else the middle."""
+    """Left, top, right and bottom of what the comparison shows: all of an image that fits, else the middle."""
     if max(height, width) > COLUMN:
         h, w = min(COLUMN // 2, height), min(COLUMN // 2, width)
         left, top = (width - w) // 2, (height - h) // 2
@@ -171,7 +171,7 @@ def main() -> int:
     shown = [task for task in tasks if finished.holds(task.output, task.origin(digest, height, width))]
     if shown:
         captioned = [(caption(task), rgb8.read_image(task.output)) for task in shown]
-        rgb8.write_image(arguments.output / "sheet.png", comparison.sheet(cells(image, captioned), columns=4))
+        rgb8.write_image(arguments.output / "sheet.png", comparison.comparison(cells(image, captioned), columns=4))
     head = (
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width}"
     )

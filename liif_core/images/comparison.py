@@ -14,12 +14,12 @@ def upscale_pixels(image: np.ndarray, width: int) -> np.ndarray:
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST))
 
 
-def sheet(
+def comparison(
     images: Sequence[tuple[str, np.ndarray]],
     detail: tuple[int, int, int, int] | None = None,
     columns: int | None = None,
 ) -> np.ndarray:
-    """One page of (caption, uint8 (h, w, 3)), all of one size, `columns` in a row (default: all).
+    """One image of (caption, uint8 (h, w, 3)), all of one size, `columns` in a row (default: all).
 
     detail: top, left, height and width of a part that is shown below each image, upscaled to its width.
     """
@@ -35,10 +35,10 @@ def sheet(
     columns = columns or len(cells)
     rows = -(-len(cells) // columns)
     size = (width + GAP) * min(columns, len(cells)) - GAP, (CAPTION + height + GAP) * rows - GAP
-    page = Image.new("RGB", size, "white")
+    canvas = Image.new("RGB", size, "white")
     font = ImageFont.load_default(size=17)
     for number, ((caption, _), cell) in enumerate(zip(images, cells, strict=True)):
         x, y = (number % columns) * (width + GAP), (number // columns) * (CAPTION + height + GAP)
-        ImageDraw.Draw(page).text((x + 2, y + 2), caption, fill="black", font=font)
-        page.paste(Image.fromarray(cell), (x, y + CAPTION))
-    return np.array(page)
+        ImageDraw.Draw(canvas).text((x + 2, y + 2), caption, fill="black", font=font)
+        canvas.paste(Image.fromarray(cell), (x, y + CAPTION))
+    return np.array(canvas)

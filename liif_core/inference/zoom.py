@@ -18,7 +18,7 @@ from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.geometry.tiling import Box
 from liif_core.images import rgb8
-from liif_core.images.comparison import sheet
+from liif_core.images.comparison import comparison
 from liif_core.inference.network import Network
 from liif_core.inference.upscale import with_memory_that_is_there
 from liif_core.system import packages
@@ -135,7 +135,7 @@ def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) 
         shown = math.ceil(box[2] - box[0]), math.ceil(box[3] - box[1])
         part = with_memory_that_is_there(network, shown, lambda: network.part(image, box, height, width))
         upscaled = rgb8.to_uint8(part)
-    return sheet([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", upscaled)])
+    return comparison([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", upscaled)])
 
 
 @contextlib.contextmanager

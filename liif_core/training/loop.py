@@ -121,8 +121,8 @@ def finish_epoch(run: Run, make_loader, train_set, val_set, rate: float) -> None
     if val_set and config.epoch_val and epoch % config.epoch_val == 0:
         psnr = evaluate.validate(run.engine, make_loader, val_set, config, run.normalisation, run.ranks)
         if run.ranks.rank == 0:
-            for name, page in evaluate.sheets(run.engine, val_set, config.val_images, run.normalisation):
-                run.log.image(f"val/{name}", page, progress.step)
+            for name, shown in evaluate.comparisons(run.engine, val_set, config.val_images, run.normalisation):
+                run.log.image(f"val/{name}", shown, progress.step)
         record |= {"val_psnr": psnr} if math.isfinite(psnr) else {}
         if psnr > (-math.inf if progress.best_psnr is None else progress.best_psnr):
             progress.best_psnr = psnr
