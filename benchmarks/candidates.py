@@ -1,4 +1,4 @@
-"""Models with the same weights in both frameworks and in upstream's code, and how each upscales an image.
+"""Models with the same weights in both frameworks and in LIIF's code, and how each upscales an image.
 
 Letters: H W low-resolution, h w output. No framework is imported before a child process has set itself up for it.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import common
 import numpy as np
-from compare_upstream import load_upstream
+from compare_upstream import load_original
 
 from liif_core.checkpoints import formats
 from liif_core.errors import UserError
@@ -24,7 +24,7 @@ from liif_core.system import devices, memory
 from liif_core.system.places import PRETRAINED
 from liif_core.training.initial import initial_parameters
 
-AS_IT_IS, PAGES_KEPT, PLAIN = "upstream as it is", "upstream, pages kept", "plain formulation (tests/plain.py)"
+AS_IT_IS, PAGES_KEPT, PLAIN = "LIIF's code as it is", "LIIF's code, pages kept", "plain formulation (tests/plain.py)"
 BASELINES = [AS_IT_IS, PAGES_KEPT, PLAIN, "PyTorch"]  # what the others are held against
 WARM_UP_ROWS = 4
 
@@ -81,8 +81,8 @@ def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: 
     return engine
 
 
-def upstream_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tuple[Any, dict[str, tuple[int, ...]], str]:
-    """Upstream's model with the same weights, the shapes of its parameters, and its device."""
+def original_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tuple[Any, dict[str, tuple[int, ...]], str]:
+    """LIIF's model with the same weights, the shapes of its parameters, and its device."""
     device = devices.choose_device(gpu).kind
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -91,7 +91,7 @@ def upstream_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tupl
     import torch
 
     warnings.filterwarnings("ignore", message="torch.meshgrid")
-    model = load_upstream(folder, spec, device=device)
+    model = load_original(folder, spec, device=device)
     parameters = {name: p for name, p in model.named_parameters() if "_mean." not in name}  # those are constants
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     with torch.no_grad():
@@ -100,21 +100,21 @@ def upstream_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tupl
     return model, shapes, device
 
 
-def upstream_weights(folder: Path, target: Path) -> None:
-    """The weights in pretrained/ as a .pth of upstream's model; in a child, so that this process stays small: what it
+def original_weights(folder: Path, target: Path) -> None:
+    """The weights in pretrained/ as a .pth of LIIF's model; in a child, so that this process stays small: what it
     starts inherits its peak of memory."""
     child = multiprocessing.get_context("spawn").Process(target=_write_weights, args=(folder, target))
     child.start()
     child.join()
     if child.exitcode:
-        sys.exit("upstream's weights could not be written; what was said stands above")
+        sys.exit("LIIF's weights could not be written; what was said stands above")
 
 
 def _write_weights(folder: Path, target: Path) -> None:
     import torch
 
     weights = formats.load(PRETRAINED)
-    model = load_upstream(folder, weights.model, weights.state.parameters)
+    model = load_original(folder, weights.model, weights.state.parameters)
     torch.save({"model": {**weights.model, "sd": model.state_dict()}, "epoch": 1}, target)
 
 
@@ -122,7 +122,7 @@ def multiply_adds(
     spec: dict, shapes: dict[str, tuple[int, ...]], pixels: int, queries: int, encoded: bool = False
 ) -> int | None:
     """What an image or batch takes when no product is done twice: the encoder and the part of the decoder that
-    depends on features once per low-resolution pixel, the rest once per query and neighbour. Upstream's code does more.
+    depends on features once per low-resolution pixel, the rest once per query and neighbour. LIIF's code does more.
 
     encoded: without the encoder. None for models that upscale in the encoder, and for MetaSR, whose queries at a whole
     factor share their work.
@@ -165,7 +165,8 @@ class Decode(common.Work):
         self.once()
 
     def warm_up(self) -> None:
-        """As wide as the image; all of it only where that matters, since upstream may take minutes on the CPU."""
+        """As wide as the image; all of it only where that matters, since the original LIIF may take minutes on the
+        CPU."""
         whole = self.per_shape or common.torch_on_gpu()
         self.decode(self.image if whole else self.image[:, :, :WARM_UP_ROWS].copy())
 
@@ -197,11 +198,11 @@ class Ours(Decode):
         return np.concatenate(list(self.bands(image, height, width)))
 
 
-class Upstream(Decode):
+class Original(Decode):
     """What its demo.py does between reading and writing."""
 
     def __init__(self, folder, keep_pages, gpu, spec, size, scale):
-        self.model, self._shapes, self.device = upstream_model(folder, keep_pages, gpu, spec)
+        self.model, self._shapes, self.device = original_model(folder, keep_pages, gpu, spec)
         self.set_image(size, scale)
 
     def shapes(self) -> dict:
@@ -209,7 +210,7 @@ class Upstream(Decode):
 
     def upscale(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         import torch
-        from test import batched_predict  # upstream's
+        from test import batched_predict  # LIIF's
         from utils import make_coord
 
         coord = make_coord((height, width)).to(self.device)

@@ -198,7 +198,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def clone(path: str) -> Path:
-    """The folder, if it is upstream's."""
+    """The folder, if it is LIIF's."""
     if not (Path(path) / "models" / "liif.py").is_file():
         raise argparse.ArgumentTypeError(f"{path} is no clone of yinboc/liif: it has no models/liif.py")
     return Path(path).resolve()

@@ -1,8 +1,8 @@
-"""Is this LIIF upstream's LIIF?  python benchmarks/compare_upstream.py PATH, a clone of yinboc/liif
+"""Is this LIIF the original LIIF?  python benchmarks/compare_upstream.py PATH, a clone of yinboc/liif
 
-Upstream's own code and both trees get the same random weights, through a .pth file as upstream writes it. Printed are,
-for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 image, and of loss and
-gradients on one training batch. Where load/benchmark is, upstream's test.py and ours then count PSNR on the same
+LIIF's own code and both trees get the same random weights, through a .pth file as the original LIIF writes it. Printed
+are, for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 image, and of loss
+and gradients on one training batch. Where load/benchmark is, LIIF's test.py and ours then count PSNR on the same
 images with the weights in pretrained/.
 """
 
@@ -59,8 +59,8 @@ def all_specs() -> dict[str, dict]:
 SPECS = all_specs()
 
 
-def load_upstream(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None, device: str = "cpu"):
-    """Upstream's model with its own random weights or the given ones; device: "cpu" or "cuda"."""
+def load_original(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None, device: str = "cpu"):
+    """LIIF's model with its own random weights or the given ones; device: "cpu" or "cuda"."""
     import torch
 
     if device == "cpu":  # its decoder asks for a GPU
@@ -131,13 +131,13 @@ def compare_training_step(theirs, engines: dict) -> None:
 
 
 def compare_model(name: str, spec: dict, folder: Path) -> None:
-    """Write upstream's weights as it does, read them in both trees, compare."""
+    """Write LIIF's weights as it does, read them in both trees, compare."""
     import torch
 
     from liif_jittor.engine import Engine as JittorEngine
     from liif_torch.engine import Engine as TorchEngine
 
-    theirs = load_upstream(folder, spec)
+    theirs = load_original(folder, spec)
     engines = {
         framework: engine(spec, "cpu", REGRESSION, STANDSTILL)
         for framework, engine in (("torch", TorchEngine), ("jittor", JittorEngine))
@@ -149,20 +149,20 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
             native.restore(engine, formats.load(path).state, path)
     count = sum(parameter.numel() for key, parameter in theirs.named_parameters() if "_mean." not in key)
     ours = {key: sum(array.size for array in engine.state().parameters.values()) for key, engine in engines.items()}
-    print(f"{name}: parameters: upstream {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
+    print(f"{name}: parameters: LIIF's code {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
     compare_images(theirs, engines)
     compare_training_step(theirs, engines)
 
 
 def compare_protocols(folder: Path, images: int) -> None:
-    """PSNR as upstream's test.py counts it and as ours does, in both trees, on the first images of B100."""
+    """PSNR as LIIF's test.py counts it and as ours does, in both trees, on the first images of B100."""
     import torch
 
     from liif_jittor.engine import Engine as JittorEngine
     from liif_torch.engine import Engine as TorchEngine
 
     weights = formats.load(PRETRAINED)
-    theirs = load_upstream(folder, weights.model, weights.state.parameters)
+    theirs = load_original(folder, weights.model, weights.state.parameters)
     import datasets
     import test
 
@@ -191,7 +191,7 @@ def compare_protocols(folder: Path, images: int) -> None:
             sizes = len({(row.height, row.width) for row in rows})
             print(
                 f"{protocol}, {len(rows)} images of {sizes} sizes, {name}: {found:.5f} dB, "
-                f"upstream {wanted:.5f}, difference {found - wanted:+.1e}"
+                f"LIIF's code {wanted:.5f}, difference {found - wanted:+.1e}"
             )
 
 

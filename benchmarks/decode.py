@@ -1,6 +1,6 @@
 """How fast is an image upscaled?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
 
-The same weights and image for all, encoder and decoder together: upstream's code where --upstream names a clone,
+The same weights and image for all, encoder and decoder together: LIIF's code where --upstream names a clone,
 otherwise the plain formulation of tests/plain.py, and ours in both frameworks. --runs 1 is enough for what takes
 minutes: candidates are warmed up on a few rows of the image, and only Jittor, which compiles, on all of them.
 """
@@ -22,7 +22,7 @@ def start(arguments: Namespace) -> dict[str, common.Child]:
     if not arguments.upstream and arguments.kind == "cpu":
         found[candidates.PLAIN] = (candidates.Plain, "torch", "fp32", *rest)
     return candidates.start(
-        arguments, found | candidates.choose(arguments, candidates.Upstream, candidates.Ours, *rest)
+        arguments, found | candidates.choose(arguments, candidates.Original, candidates.Ours, *rest)
     )
 
 

@@ -1,6 +1,6 @@
 """How long do the benchmark sets take?  python benchmarks/evaluate.py [--sets set5 set14 b100] [--scales 2 3 4 6 8]
 
-Whole processes from start to end on the weights in pretrained/: our test.py with all configs at once, upstream's once
+Whole processes from start to end on the weights in pretrained/: our test.py with all configs at once, LIIF's once
 for each, since it takes one. Beside the seconds stand the PSNRs that they print. --first-k N: N images of each set.
 Jittor runs once before, untimed, to compile.
 """
@@ -46,10 +46,10 @@ def ours(framework: str, precision: str, arguments: Namespace, names: list[str])
     return Test([command])
 
 
-def upstream(arguments: Namespace, names: list[str], place: Path) -> Test:
+def original(arguments: Namespace, names: list[str], place: Path) -> Test:
     """One process for each, on copies of the configs that lead to the same images from anywhere."""
     weights = place / "weights.pth"
-    candidates.upstream_weights(arguments.upstream, weights)
+    candidates.original_weights(arguments.upstream, weights)
     commands = []
     for name in names:
         content = load.read_yaml(load.find(name))
@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         tests = {}
         if arguments.upstream and common.wanted(candidates.AS_IT_IS, arguments.only):
-            tests[candidates.AS_IT_IS] = upstream(arguments, names, Path(place))
+            tests[candidates.AS_IT_IS] = original(arguments, names, Path(place))
         for name, (_, framework, precision) in candidates.ours(arguments, None).items():
             if common.wanted(name, arguments.only):
                 tests[name] = ours(framework, precision, arguments, names)

@@ -76,8 +76,8 @@ def ours(folder: Path, cache: str) -> tuple[Callable, Callable]:
     return draw, make_batches
 
 
-def upstreams(clone: Path, folder: Path) -> tuple[Callable, Callable]:
-    """The same in upstream's data sets, with float images in memory; batches as its training script makes them."""
+def original(clone: Path, folder: Path) -> tuple[Callable, Callable]:
+    """The same in LIIF's data sets, with float images in memory; batches as its training script makes them."""
     import torch
     from torch.utils.data import default_collate
 
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--images", "--pictures", type=int, default=24)
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
-    memory.keep_freed_pages()  # as train.py does; upstream gains by it, too
+    memory.keep_freed_pages()  # as train.py does; the original LIIF gains by it, too
     found: dict[str, tuple[Callable, Callable]] = {}
     with tempfile.TemporaryDirectory() as place:
         os.environ["LIIF_CACHE"] = f"{place}/cache"
@@ -151,7 +151,7 @@ def main() -> None:
         for number in range(arguments.images):
             image(number).save(folder / f"{number:04}.bmp")
         if arguments.upstream:
-            found["upstream, `in_memory`"] = upstreams(arguments.upstream, folder)
+            found["LIIF's code, `in_memory`"] = original(arguments.upstream, folder)
         found |= {f"ours, `{cache}`": ours(folder, cache) for cache in ("in_memory", "bin")}
         candidates = {(name, part): functions[part] for name, functions in found.items() for part in (0, 1)}
         seconds = in_turn({**candidates, ("resize", 0): resize_alone()}, arguments.runs)

@@ -2,7 +2,7 @@
 
 Each candidate upscales one random image in a fresh process. Counted is the peak above the base, which is what the
 process held with framework and model, before the image. Resident memory has the libraries' own pages in it, as far
-as they have been touched; anonymous memory, sampled every 10 ms, has not. Upstream's code gathers the whole result;
+as they have been touched; anonymous memory, sampled every 10 ms, has not. LIIF's code gathers the whole result;
 ours gives it away band by band, so that the result itself is not in the number. --tile: sides of the tiles in which
 PyTorch and Jittor encode, 0 for the whole image at once.
 """
@@ -54,7 +54,7 @@ class Ours(Watched, candidates.Ours):
         assert rows == height
 
 
-class Upstream(Watched, candidates.Upstream):
+class Original(Watched, candidates.Original):
     pass
 
 
@@ -64,7 +64,7 @@ def measure(arguments: Namespace) -> list[list[str]]:
     rest = (arguments.gpu, spec, arguments.size, arguments.scale)
     found = {}
     if arguments.upstream:
-        found[candidates.AS_IT_IS] = (Upstream, arguments.upstream, False, *rest)
+        found[candidates.AS_IT_IS] = (Original, arguments.upstream, False, *rest)
     for name, given in candidates.ours(arguments, Ours, *rest).items():
         for tile in arguments.tile:
             label = name if tile is None else f"{name}, tiles of {tile}" if tile else f"{name}, encoded at once"

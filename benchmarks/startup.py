@@ -1,7 +1,7 @@
 """How long until something happens?  python benchmarks/startup.py
 
 Whole processes from start to end: `demo.py --help`, and demo.py on an image of 32x32 pixels at x4, in both frameworks
-and, where --upstream names a clone, in upstream's code. `import torch` alone is the least that any use of it takes.
+and, where --upstream names a clone, in LIIF's code. `import torch` alone is the least that any use of it takes.
 """
 
 import sys
@@ -28,7 +28,7 @@ def demos(arguments: Namespace, place: Path) -> tuple[dict[str, list], dict[str,
     helps, upscales = {}, {}
     if arguments.upstream:
         weights = place / "weights.pth"
-        candidates.upstream_weights(arguments.upstream, weights)
+        candidates.original_weights(arguments.upstream, weights)
         start = [sys.executable, common.ROOT / "benchmarks/upstream.py", arguments.upstream, arguments.gpu, "demo.py"]
         helps[candidates.AS_IT_IS] = [*start, "--help"]
         upscales[candidates.AS_IT_IS] = [*start, *given, "--model", weights]

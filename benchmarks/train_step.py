@@ -1,7 +1,7 @@
 """How long is a training step?  python benchmarks/train_step.py [--config train-div2k/train_edsr-baseline-liif.yaml]
 
 Random samples in the shape of the config's, the same weights for all; to and from the device, forward, backward,
-update. Loading is not part of it. Upstream's step is that of its train_liif.py, and the same under bf16 autocast.
+update. Loading is not part of it. LIIF's step is that of its train_liif.py, and the same under bf16 autocast.
 --set changes the config, as in train.py.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from liif_core.config import load
 from liif_core.config.schema import TrainConfig
 
-AUTOCAST = "upstream, pages kept, bf16 autocast"
+AUTOCAST = "LIIF's code, pages kept, bf16 autocast"
 
 
 def samples(settings: TrainConfig) -> dict[str, np.ndarray]:
@@ -82,12 +82,12 @@ class Ours(Step):
         return ((name, value.float32().numpy()) for name, value in zip(self.engine.names, found, strict=True))
 
 
-class Upstream(Step):
+class Original(Step):
     """Its loop reads the loss in every step."""
 
     def __init__(self, folder, keep_pages: bool, gpu: str, settings: TrainConfig, steps: int, autocast: bool = False):
         spec = settings.model.model_dump()
-        self.model, self._shapes, self.device = candidates.upstream_model(folder, keep_pages, gpu, spec)
+        self.model, self._shapes, self.device = candidates.original_model(folder, keep_pages, gpu, spec)
         import torch
         from utils import make_optimizer
 
@@ -135,11 +135,11 @@ def columns(settings: TrainConfig, children: dict, seconds: dict, ceiling: gemm.
 
 
 def start(arguments: Namespace, settings: TrainConfig) -> dict[str, common.Child]:
-    """All candidates, upstream first."""
+    """All candidates, the original LIIF first."""
     rest = (arguments.gpu, settings, arguments.steps)
-    found = candidates.choose(arguments, Upstream, Ours, *rest)
+    found = candidates.choose(arguments, Original, Ours, *rest)
     if arguments.upstream and "bf16" in arguments.precision:
-        found[AUTOCAST] = (Upstream, arguments.upstream, True, *rest, True)
+        found[AUTOCAST] = (Original, arguments.upstream, True, *rest, True)
     return candidates.start(arguments, found)
 
 

@@ -19,7 +19,7 @@ from liif_core.geometry import coords
 class State:
     """Everything an engine must get back to go on as if nothing had happened.
 
-    parameters: by upstream's names ("encoder.head.0.weight"). optimizer: moments under
+    parameters: by LIIF's names ("encoder.head.0.weight"). optimizer: moments under
     "exp_avg.<parameter>" and so on, and the number of updates under "step"; the same in both trees.
     average: the moving average of the parameters, empty where none is kept.
     """

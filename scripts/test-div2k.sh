@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Upstream's habit: bash scripts/test-div2k.sh MODEL GPU [torch|jittor]; the framework may also stand in FRAMEWORK.
+# LIIF's habit: bash scripts/test-div2k.sh MODEL GPU [torch|jittor]; the framework may also stand in FRAMEWORK.
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/python.sh"
 if [ $# -lt 2 ]; then

@@ -1,4 +1,4 @@
-"""Every benchmark runs, at a tiny size, in one framework, and prints its table; upstream's code is not needed.
+"""Every benchmark runs, at a tiny size, in one framework, and prints its table; LIIF's code is not needed.
 
 What Jittor adds is left out, since it compiles for longer than all the rest takes.
 """
@@ -74,7 +74,7 @@ def test_startup():
     assert 0 < float(helps[0]["median s"]) < float(images[0]["median s"])
 
 
-def test_upstreams_scripts_stay_on_the_cpu(tmp_path):
+def test_liifs_scripts_stay_on_the_cpu(tmp_path):
     (tmp_path / "utils.py").write_text("import torch\nwhere = torch.ones(1).cuda().device")
     (tmp_path / "demo.py").write_text("import sys, utils\nprint(__name__, utils.where, *sys.argv[1:])")
     result = run([sys.executable, "benchmarks/upstream.py", str(tmp_path), "cpu", "demo.py", "--input", "a.png"])

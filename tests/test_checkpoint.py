@@ -223,10 +223,10 @@ def test_a_long_list_of_differences_is_cut():
         native.restore(engine, State({}), "other")
 
 
-# Upstream's files. PyTorch writes them here and reads nothing back.
+# LIIF's files. PyTorch writes them here and reads nothing back.
 
 
-def upstream(sd, **more) -> dict:
+def original(sd, **more) -> dict:
     model = {"name": "liif", "args": dict(MODEL["args"]), "sd": sd}
     return {"model": model, "optimizer": {"name": "adam", "args": {"lr": 1e-4}}, "epoch": 7, **more}
 
@@ -249,10 +249,10 @@ def state_dict_with_everything() -> dict:
     return sd
 
 
-def test_upstream_checkpoints_load_without_pytorch(tmp_path):
+def test_liif_checkpoints_load_without_pytorch(tmp_path):
     path, result = tmp_path / "epoch-best.pth", tmp_path / "result.npz"
     sd = state_dict_with_everything()
-    torch.save(upstream(sd), path)
+    torch.save(original(sd), path)
     program = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -277,8 +277,8 @@ print(json.dumps([found.model, found.data_norm, found.optimizer, found.progress[
         np.testing.assert_array_equal(found[name], sd[name].detach().float().numpy(), err_msg=name)
 
 
-def test_upstreams_optimizer_finds_the_names_of_its_parameters(tmp_path):
-    """PyTorch numbers them. Upstream's EDSR counts its unused mean shift too, which never gets a moment."""
+def test_liifs_optimizer_finds_the_names_of_its_parameters(tmp_path):
+    """PyTorch numbers them. LIIF's EDSR counts its unused mean shift too, which never gets a moment."""
     model = torch.nn.ModuleDict({"sub_mean": torch.nn.Conv2d(3, 3, 1), "head": torch.nn.Conv2d(3, 4, 3)})
     model["sub_mean"].requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
@@ -286,7 +286,7 @@ def test_upstreams_optimizer_finds_the_names_of_its_parameters(tmp_path):
         model["head"](torch.randn(1, 3, 5, 7)).square().sum().backward()
         optimizer.step()
     given = {"name": "adam", "args": {"lr": 1e-4}, "sd": optimizer.state_dict()}
-    torch.save(upstream(model.state_dict(), optimizer=given), tmp_path / "a.pth")
+    torch.save(original(model.state_dict(), optimizer=given), tmp_path / "a.pth")
     found = formats.load(tmp_path / "a.pth")
     assert found.progress["step"] == 3
     assert set(found.state.parameters) == {"head.weight", "head.bias"}
@@ -299,8 +299,8 @@ def test_upstreams_optimizer_finds_the_names_of_its_parameters(tmp_path):
         np.testing.assert_array_equal(found.state.optimizer[name], array)
 
 
-def test_bare_upstream_weights_start_at_the_first_epoch(tmp_path):
-    torch.save({"model": upstream({"w": torch.zeros(2)})["model"]}, tmp_path / "a.pth")
+def test_bare_liif_weights_start_at_the_first_epoch(tmp_path):
+    torch.save({"model": original({"w": torch.zeros(2)})["model"]}, tmp_path / "a.pth")
     found = formats.load(tmp_path / "a.pth")
     assert (found.optimizer, found.state.optimizer, found.progress["epoch"]) == (None, {}, 1)
 
@@ -318,7 +318,7 @@ def test_bare_upstream_weights_start_at_the_first_epoch(tmp_path):
     ],
 )
 def test_content_of_the_wrong_kind_is_one_sentence(tmp_path, changes):
-    torch.save(upstream({"w": torch.zeros(1)}) | changes, tmp_path / "a.pth")
+    torch.save(original({"w": torch.zeros(1)}) | changes, tmp_path / "a.pth")
     with pytest.raises(UserError, match="is damaged"):
         formats.load(tmp_path / "a.pth")
 
@@ -337,7 +337,7 @@ class Evil:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, where):
     path, sentinel = tmp_path / "a.pth", tmp_path / "sentinel"
     evil = Evil(sentinel)
-    torch.save(upstream({}, note=evil) if where == "beside the model" else upstream({"w": evil}), path)
+    torch.save(original({}, note=evil) if where == "beside the model" else original({"w": evil}), path)
     with pytest.raises(UserError, match=r"refused: it contains the name (_io|io)\.open"):
         formats.load(path)
     assert not sentinel.exists()
@@ -365,9 +365,9 @@ def test_a_bare_pickle_is_not_even_opened(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
-def test_a_truncated_upstream_checkpoint_is_refused(tmp_path, share):
+def test_a_truncated_liif_checkpoint_is_refused(tmp_path, share):
     path = tmp_path / "a.pth"
-    torch.save(upstream({"w": torch.zeros(100, 100)}), path)
+    torch.save(original({"w": torch.zeros(100, 100)}), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(UserError, match="cut short"):
@@ -376,7 +376,7 @@ def test_a_truncated_upstream_checkpoint_is_refused(tmp_path, share):
 
 def test_a_flipped_byte_is_noticed(tmp_path):
     path = tmp_path / "a.pth"
-    torch.save(upstream({"w": torch.full((100, 100), 7.0)}), path)
+    torch.save(original({"w": torch.full((100, 100), 7.0)}), path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF  # among the numbers, which are most of the file
     path.write_bytes(content)
@@ -385,9 +385,9 @@ def test_a_flipped_byte_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {"model": {"name": "liif"}}, torch.zeros(3)])
-def test_other_content_is_not_an_upstream_checkpoint(tmp_path, content):
+def test_other_content_is_not_a_liif_checkpoint(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(UserError, match="not a checkpoint of upstream LIIF"):
+    with pytest.raises(UserError, match="not a checkpoint of the original LIIF"):
         formats.load(tmp_path / "a.pth")
 
 
@@ -411,7 +411,7 @@ def describe(offset, size, stride, count) -> bytes:
     """{"model": {"name", "args", "sd": {"w": a float32 tensor with these numbers}}} as torch.save describes it."""
     buffer = io.BytesIO()
     pickler = StoragePickler(buffer, count)
-    pickler.dump(upstream({"w": FakeTensor(offset, size, stride)}))
+    pickler.dump(original({"w": FakeTensor(offset, size, stride)}))
     return buffer.getvalue()
 
 

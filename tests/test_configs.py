@@ -26,7 +26,7 @@ def test_no_config_lies_where_no_test_looks():
     assert found == {*TRAIN, *TEST, *(str(path.relative_to(FOLDER)) for path in RECIPES)}
 
 
-def test_upstreams_names_are_all_there():
+def test_liifs_names_are_all_there():
     sets = [(name, scale) for name in ("set5", "set14", "b100", "urban100") for scale in (2, 3, 4, 6, 8)]
     sets += [("div2k", scale) for scale in (2, 3, 4, 6, 12, 18, 24, 30)] + [
         ("celebAHQ", s) for s in ("32-256", "64-128")
@@ -74,7 +74,7 @@ def test_every_data_set_and_wrapper_of_a_config_is_known(name):
 
 
 def test_test_configs_leave_the_normalisation_to_the_checkpoint():
-    """One of our own, or LIIF-PyTorch's, may be normalised otherwise than upstream's."""
+    """One of our own, or LIIF-PyTorch's, may be normalised otherwise than LIIF's."""
     for file in (ROOT / "configs" / "test").glob("*.yaml"):
         assert "data_norm" not in configs.load(file, "test").model_fields_set, file
 

@@ -1,5 +1,5 @@
-"""Checkpoints of others in both directions: upstream's .pth is written as upstream wants it, LIIF-PyTorch's .pth.tar is
-read. Neither's code is here: the structures are, as their files show them."""
+"""Checkpoints of others in both directions: LIIF's .pth is written as the original LIIF wants it, LIIF-PyTorch's
+.pth.tar is read. Neither's code is here: the structures are, as their files show them."""
 
 import io
 import sys
@@ -50,7 +50,7 @@ def test_there_and_back_is_the_same_file(tmp_path, monkeypatch, encoder):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
 
 
-def test_a_pth_has_all_that_upstream_looks_for(tmp_path, monkeypatch):
+def test_a_pth_has_all_that_liif_looks_for(tmp_path, monkeypatch):
     engine = save_small(tmp_path / "a.safetensors")
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
     content = torch.load(tmp_path / "b.pth")  # PyTorch's own restricted reader
@@ -70,7 +70,7 @@ def test_a_pth_has_all_that_upstream_looks_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("encoder", "rgb_range"), [("edsr-baseline", 1), ("edsr", 255), ("rcan", 1)])
-def test_the_mean_shift_has_upstreams_values(encoder, rgb_range):
+def test_the_mean_shift_has_liifs_values(encoder, rgb_range):
     state = liif.model_content(small_model(encoder), {})["sd"]
     mean = torch.tensor([0.4488, 0.4371, 0.4040]) * rgb_range
     for name, sign in (("sub_mean", -1), ("add_mean", 1)):
@@ -84,7 +84,7 @@ def test_rdn_has_no_mean_shift():
     assert liif.model_content(small_model("rdn"), {})["sd"] == {}
 
 
-def test_specs_get_the_args_that_upstream_does_not_do_without():
+def test_specs_get_the_args_that_liif_does_not_do_without():
     spec = {"name": "liif", "args": {"encoder_spec": {"name": "rdn"}, "imnet_spec": None}}
     assert liif.model_content(spec, {})["args"] == {
         "encoder_spec": {"name": "rdn", "args": {}},
@@ -130,13 +130,13 @@ def test_another_normalisation_is_said(tmp_path, monkeypatch, capsys):
     convert(monkeypatch, tmp_path / "half.safetensors", tmp_path / "half.pth")
     assert "assumes" not in capsys.readouterr().out
     convert(monkeypatch, tmp_path / "other.safetensors", tmp_path / "other.pth")
-    assert "upstream's demo.py assumes 0.5 / 0.5" in capsys.readouterr().out
+    assert "LIIF's demo.py assumes 0.5 / 0.5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["b.pt", "b.pth.tar", "b"])
 def test_another_ending_is_refused(tmp_path, monkeypatch, name):
     save_small(tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=r"a \.safetensors file, or a \.pth for upstream LIIF"):
+    with pytest.raises(UserError, match=r"a \.safetensors file, or a \.pth for the original LIIF"):
         convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / name)
 
 

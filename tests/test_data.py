@@ -224,7 +224,8 @@ def test_a_whole_image_keeps_height_and_width_in_order(size, scale):
 
 @pytest.mark.parametrize(("size", "scale"), [((41, 67), 2), ((90, 50), 6), ((33, 100), 3.7)])
 def test_whole_images_equal_torchvisions_path(size, scale):
-    """Upstream reads with ToTensor and downsamples with ToPILImage, Resize(bicubic), ToTensor; size is (h, w) there."""
+    """The original LIIF reads with ToTensor and downsamples with ToPILImage, Resize(bicubic), ToTensor; size is (h, w)
+    there."""
     dataset = Images(size)
     low, high = wrap(dataset, scale_min=scale, training=False).pair(0)
     tensor = transforms.ToTensor()(Image.fromarray(dataset[0]))[:, : high.shape[0], : high.shape[1]]
@@ -237,7 +238,8 @@ def test_whole_images_equal_torchvisions_path(size, scale):
 def test_crops_equal_torchvisions_path():
     low, high = wrap(Images((41, 67)), inp_size=8, scale_min=3.3).pair(0, epoch=2)
     tensor = transforms.ToTensor()(high.copy())
-    resize = transforms.Resize(8, transforms.InterpolationMode.BICUBIC)  # one number, as upstream gives it for crops
+    # one number, as the original LIIF gives it for crops
+    resize = transforms.Resize(8, transforms.InterpolationMode.BICUBIC)
     wanted = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
     np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), wanted.numpy())
 
@@ -334,8 +336,8 @@ def test_numbers_that_leave_no_pixel_are_refused(arguments):
 VARIED = {"name": "sr-implicit-uniform-varied", "size_min": 9, "size_max": 30}
 
 
-class UpstreamVaried:
-    """What upstream's wrapper does, with torchvision: size by index, flip, resize again, cell of the result."""
+class OriginalVaried:
+    """What LIIF's wrapper does, with torchvision: size by index, flip, resize again, cell of the result."""
 
     def __init__(self, dataset, size_min, size_max, gt_resize=None):
         self.dataset, self.sizes, self.gt_resize = dataset, (size_min, size_max), gt_resize
@@ -360,7 +362,7 @@ class UpstreamVaried:
 def test_varied_ground_truth_equals_torchvisions_path(gt_resize):
     dataset = Pairs(4, (11, 17), (17, 11), (13, 13), (10, 23), (20, 9))
     ours = wrap(dataset, augment=True, gt_resize=gt_resize, **VARIED)
-    theirs = UpstreamVaried(dataset, 9, 30, gt_resize)
+    theirs = OriginalVaried(dataset, 9, 30, gt_resize)
     flipped = Counter()
     for epoch in range(8):
         for index in range(5):

@@ -1,4 +1,4 @@
-"""The benchmarks of loading run, with few images, and print what they promise. Upstream's code is not needed."""
+"""The benchmarks of loading run, with few images, and print what they promise. LIIF's code is not needed."""
 
 import sys
 

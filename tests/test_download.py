@@ -484,7 +484,7 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_faces_are_downsampled_as_upstream_does_it(tmp_path):
+def test_faces_are_downsampled_as_liif_does_it(tmp_path):
     """256 from 1024 and the others from 256, each by Pillow's bicubic."""
     source = made_images.folder(tmp_path / "data1024x1024", {"1.jpg": (1024, 1024), "2.png": (1024, 1024)})
     result = command("celebAHQ", "--from", source, "--to", tmp_path / "load")

@@ -1,4 +1,4 @@
-"""Configs and specs: upstream's files run, and whatever is misspelt is one sentence that names what is known."""
+"""Configs and specs: LIIF's files run, and whatever is misspelt is one sentence that names what is known."""
 
 from typing import Literal
 
@@ -10,8 +10,8 @@ from liif_core.config import load
 from liif_core.errors import UserError
 from liif_core.registry import Registry, nearest_known
 
-# All keys that upstream LIIF's train_liif.py and test.py read, in its own spelling.
-UPSTREAM_TRAIN = """
+# All keys that LIIF's train_liif.py and test.py read, in its own spelling.
+LIIF_TRAIN = """
 train_dataset:
   dataset:
     name: image-folder
@@ -56,7 +56,7 @@ epoch_val: 1
 epoch_save: 100
 resume: ./save/_train/epoch-last.pth
 """
-UPSTREAM_TEST = """
+LIIF_TEST = """
 test_dataset:
   dataset:
     name: paired-image-folders
@@ -85,7 +85,7 @@ def write(tmp_path):
 
 def changed(place: str, value) -> dict:
     """The training config with the key at "a.b.c" set."""
-    content = yaml.safe_load(UPSTREAM_TRAIN)
+    content = yaml.safe_load(LIIF_TRAIN)
     *path, last = place.split(".")
     block = content
     for part in path:
@@ -94,20 +94,20 @@ def changed(place: str, value) -> dict:
     return content
 
 
-def test_upstreams_files_are_accepted(write):
-    train = load.load(write(UPSTREAM_TRAIN), "train")
+def test_liifs_files_are_accepted(write):
+    train = load.load(write(LIIF_TRAIN), "train")
     assert train.epoch_max == 1000 and train.model.args["imnet_spec"]["args"]["out_dim"] == 3
     assert train.multi_step_lr.gamma == 0.5 and train.resume == "./save/_train/epoch-last.pth"
-    assert load.load(write(UPSTREAM_TEST), "test").eval_type == "benchmark-2"
+    assert load.load(write(LIIF_TEST), "test").eval_type == "benchmark-2"
 
 
 @pytest.mark.parametrize("key", ["val_dataset", "multi_step_lr", "epoch_save", "epoch_val", "eval_type", "resume"])
-def test_upstream_writes_null_for_no(write, key):
+def test_liif_writes_null_for_no(write, key):
     assert getattr(load.load(write(changed(key, None)), "train"), key) is None
 
 
 def test_a_learning_rate_that_yaml_reads_as_text_is_accepted(write):
-    text = UPSTREAM_TRAIN.replace("lr: 1.e-4", "lr: 1e-4")
+    text = LIIF_TRAIN.replace("lr: 1.e-4", "lr: 1e-4")
     assert yaml.safe_load(text)["optimizer"]["args"]["lr"] == "1e-4"  # YAML 1.1 wants a dot in a float
     assert float(load.load(write(text), "train").optimizer.args["lr"]) == 1e-4
 
@@ -166,14 +166,14 @@ def test_a_wrong_protocol_is_told_what_is_accepted(write):
 
 @pytest.mark.parametrize("key", ["train_dataset", "model", "optimizer", "epoch_max"])
 def test_a_missing_key_is_named(write, key):
-    content = yaml.safe_load(UPSTREAM_TRAIN)
+    content = yaml.safe_load(LIIF_TRAIN)
     del content[key]
     with pytest.raises(UserError, match=f"key '{key}' is missing"):
         load.load(write(content), "train")
 
 
 def test_a_missing_key_inside_is_named_with_its_place(write):
-    content = yaml.safe_load(UPSTREAM_TRAIN)
+    content = yaml.safe_load(LIIF_TRAIN)
     del content["train_dataset"]["wrapper"]
     with pytest.raises(UserError, match="key 'train_dataset.wrapper' is missing"):
         load.load(write(content), "train")
@@ -181,9 +181,9 @@ def test_a_missing_key_inside_is_named_with_its_place(write):
 
 def test_a_config_for_the_other_command_is_recognised(write):
     with pytest.raises(UserError, match="'test_dataset': it is not a config for train.py"):
-        load.load(write(UPSTREAM_TEST), "train")
+        load.load(write(LIIF_TEST), "train")
     with pytest.raises(UserError, match="'train_dataset': it is not a config for test.py"):
-        load.load(write(UPSTREAM_TRAIN), "test")
+        load.load(write(LIIF_TRAIN), "test")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_configs_are_found_here_in_the_repository_and_in_configs(tmp_path, monke
     name = "train-div2k/train_edsr-baseline-liif.yaml"
     assert load.find(name) == load.find(f"configs/{name}") == ROOT / "configs" / name
     (tmp_path / "train-div2k").mkdir()
-    (tmp_path / name).write_text(UPSTREAM_TRAIN)
+    (tmp_path / name).write_text(LIIF_TRAIN)
     assert load.find(name).resolve() == (tmp_path / name).resolve()  # the one here comes first
 
 
@@ -238,7 +238,7 @@ def test_data_is_found_here_and_in_the_repository(tmp_path, monkeypatch):
 
 
 def test_a_dumped_config_loads_as_the_same(write):
-    first = load.load(write(UPSTREAM_TRAIN), "train")
+    first = load.load(write(LIIF_TRAIN), "train")
     assert load.load(write(load.dump(first)), "train") == first
 
 
@@ -306,8 +306,8 @@ def test_names_without_a_likeness_get_the_list():
 
 
 def test_a_former_key_is_read_as_the_one_of_today(write):
-    old = load.load(write(UPSTREAM_TRAIN + "\nval_pictures: 5\n"), "train")
+    old = load.load(write(LIIF_TRAIN + "\nval_pictures: 5\n"), "train")
     assert old.val_images == 5 and "val_images: 5" in load.dump(old)
     assert load.load(write(load.dump(old)), "train", ["val_pictures=3"]).val_images == 3
     with pytest.raises(UserError, match="'val_pictures' is the former name of 'val_images'"):
-        load.load(write(UPSTREAM_TRAIN + "\nval_pictures: 5\nval_images: 5\n"), "train")
+        load.load(write(LIIF_TRAIN + "\nval_pictures: 5\nval_images: 5\n"), "train")

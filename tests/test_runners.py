@@ -562,7 +562,7 @@ def test_single_files_gather_in_one_table(plan, call, study, tests, tmp_path):
     ]
 
 
-def test_upstreams_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
+def test_liifs_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
     for script, count in (("test-div2k.sh", 8), ("test-benchmark.sh", 20)):
         result = run(["bash", f"scripts/{script}"])

@@ -1,4 +1,4 @@
-"""EDSR, RDN and RCAN in PyTorch: numbers of parameters as upstream's, and layers against plain formulations."""
+"""EDSR, RDN and RCAN in PyTorch: numbers of parameters as LIIF's, and layers against plain formulations."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def metasr(encoder: str) -> dict:
     return {"name": "metasr", "args": {"encoder_spec": {"name": encoder, "args": {"no_upsampling": True}}}}
 
 
-# As upstream's code counts them without its unused mean shifts: python benchmarks/compare_upstream.py CLONE
+# As LIIF's code counts them without its unused mean shifts: python benchmarks/compare_upstream.py CLONE
 COUNTS = {
     "edsr-baseline-liif": (liif("edsr-baseline", no_upsampling=True), 1_567_299),
     "rdn-liif": (liif("rdn", no_upsampling=True), 22_320_835),
@@ -29,7 +29,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameters_are_as_many_as_upstreams(name):
+def test_parameters_are_as_many_as_liifs(name):
     spec, count = COUNTS[name]
     assert sum(parameter.numel() for parameter in models.make(spec).parameters()) == count
 

@@ -115,7 +115,7 @@ def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
 def test_resume_does_not_begin_again_over_what_is_there(run):
     folder = run()
     for path in folder.glob("*.safetensors"):
-        path.rename(path.with_suffix(".pth"))  # as a run folder of upstream looks
+        path.rename(path.with_suffix(".pth"))  # as a run folder of the original LIIF looks
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(UserError, match="no .safetensors to go on from"):
         run(go_on=True)

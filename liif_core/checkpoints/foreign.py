@@ -9,7 +9,7 @@ from liif_core.errors import UserError
 
 
 def read(path: Path) -> ForeignCheckpoint:
-    """Read a checkpoint of upstream, or of LIIF-PyTorch (.pth.tar, the same container).
+    """Read a checkpoint of the original LIIF, or of LIIF-PyTorch (.pth.tar, the same container).
 
     Raises UserError for a file that is damaged, another project's, or asks for more than tensors.
     """
@@ -33,6 +33,6 @@ def read(path: Path) -> ForeignCheckpoint:
     except Exception as error:  # a broken pickle can raise nearly anything, and so can what it holds
         raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from None
     raise UserError(
-        f"{path} is not a checkpoint of upstream LIIF: it has no model with name, args and sd "
+        f"{path} is not a checkpoint of the original LIIF: it has no model with name, args and sd "
         "(nor of LIIF-PyTorch: no state_dict)"
     )

@@ -1,4 +1,4 @@
-"""Upstream LIIF's .pth files ({model: {name, args, sd}, optimizer, epoch}), read without PyTorch and without running
+"""LIIF's .pth files ({model: {name, args, sd}, optimizer, epoch}), read without PyTorch and without running
 what is in them, and their content for scripts/convert_checkpoint.py to write.
 """
 
@@ -16,13 +16,13 @@ from liif_core.system import packages
 from liif_core.system.files import write_atomically
 from liif_core.system.packages import pip_install
 
-# The mean shift of EDSR and RCAN: parameters that upstream registers and never uses (models/edsr.py, models/rcan.py:
-# its calls in forward are comments). Upstream's load_state_dict asks for them.
+# The mean shift of EDSR and RCAN: parameters that the original LIIF registers and never uses (models/edsr.py,
+# models/rcan.py: its calls in forward are comments). LIIF's load_state_dict asks for them.
 UNUSED = {"sub_mean.": -1, "add_mean.": 1}  # by sign
 SHIFTED = ("edsr-baseline", "edsr", "rcan")
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 
-# Upstream keeps the normalisation in its configs; all of them, and its demo.py, use this one.
+# The original LIIF keeps the normalisation in its configs; all of them, and its demo.py, use this one.
 HALF = {"sub": [0.5], "div": [0.5]}
 DATA_NORM = {"inp": HALF, "gt": HALF}
 
@@ -42,7 +42,7 @@ def translate(content: dict) -> ForeignCheckpoint:
 
 
 def model_content(model: dict, parameters: dict[str, np.ndarray]) -> dict:
-    """`model` of a .pth that upstream's models.make(..., load_sd=True) takes: name, args and sd, of numpy arrays."""
+    """`model` of a .pth that LIIF's models.make(..., load_sd=True) takes: name, args and sd, of numpy arrays."""
     spec = _with_args(model)
     encoder = spec["args"].get("encoder_spec", spec)
     prefix = "encoder." if "encoder_spec" in spec["args"] else ""
@@ -56,19 +56,19 @@ def model_content(model: dict, parameters: dict[str, np.ndarray]) -> dict:
 
 
 def _with_args(spec: Any) -> Any:
-    """A spec in which every name has its args, which upstream's models.make does not do without."""
+    """A spec in which every name has its args, which LIIF's models.make does not do without."""
     if not isinstance(spec, dict):
         return spec
     whole = {key: _with_args(value) for key, value in spec.items()}
     return {**whole, "args": whole.get("args") or {}} if "name" in whole else whole
 
 
-ADAM = {"name": "adam", "args": {"lr": 1e-4}}  # of upstream's configs
-OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by upstream's names
+ADAM = {"name": "adam", "args": {"lr": 1e-4}}  # of LIIF's configs
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by LIIF's names
 
 
 def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
-    """Write upstream's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
+    """Write LIIF's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
     if importlib.util.find_spec("torch") is None:
         raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
     import torch
@@ -82,7 +82,7 @@ def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
         "model": model,
         "optimizer": {**optimizer, "sd": start.state_dict()},
         "epoch": 0,
-        "data_norm": bare.data_norm,  # upstream has it in its configs; with it, the way back loses nothing
+        "data_norm": bare.data_norm,  # the original LIIF has it in its configs; with it, the way back loses nothing
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -1,6 +1,6 @@
 """Find, read and validate a YAML config. Unknown keys are errors that name the known ones.
 
-The keys are upstream LIIF's, so its files run unmodified; docs/configs.md says which are ours.
+The keys are LIIF's, so its files run unmodified; docs/configs.md says which are ours.
 """
 
 import difflib

@@ -1,6 +1,6 @@
 """The keys of the configs, their types and defaults.
 
-The keys are upstream LIIF's, so its files run unmodified; docs/configs.md says which are ours.
+The keys are LIIF's, so its files run unmodified; docs/configs.md says which are ours.
 """
 
 import re
@@ -70,7 +70,7 @@ class Evaluation(Strict):
     """Keys that training's validation and `test.py` share.
 
     eval_type: "div2k-S" or "benchmark-S" (see liif_core.evaluation.psnr_ssim), None for plain RGB PSNR.
-    eval_bsize is accepted for upstream's sake: memory is bounded without it.
+    eval_bsize is accepted for LIIF's sake: memory is bounded without it.
     """
 
     data_norm: DataNorm = DataNorm()

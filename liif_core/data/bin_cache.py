@@ -47,8 +47,8 @@ def fingerprint(folder: Path) -> str:
 def places(folder: Path) -> list[Path]:
     """Where the cache of a folder may be, the first choice first.
 
-    `_bin_<name>` beside the folder, as upstream does it; then `~/.cache/liif`, for a folder whose neighbourhood
-    cannot be written. LIIF_CACHE in the environment takes the place of both.
+    `_bin_<name>` beside the folder, as the original LIIF does it; then `~/.cache/liif`, for a folder whose
+    neighbourhood cannot be written. LIIF_CACHE in the environment takes the place of both.
     """
     folder = folder.resolve()
     unique = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"

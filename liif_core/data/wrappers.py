@@ -1,4 +1,4 @@
-"""From images to training samples and evaluation pairs (LIIF, section 3.3 and upstream's recipe).
+"""From images to training samples and evaluation pairs (LIIF, section 3.3 and the recipe of its code).
 
 A wrapper has
     pair(index, epoch)    -> uint8 (H, W, 3) low and (h, w, 3) high resolution, cropped and flipped,
@@ -187,7 +187,7 @@ class ImplicitUniformVaried(Wrapper):
     flips from left to right only. sample_q as in `sr-implicit-paired`.
 
     A size is the length of the shorter side; the longer one keeps the aspect, rounded down, as
-    torchvision's Resize and so upstream have it. The low-resolution image stays as it is.
+    torchvision's Resize and so the original LIIF have it. The low-resolution image stays as it is.
     """
 
     images_per_item = 2

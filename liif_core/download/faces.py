@@ -25,7 +25,7 @@ died before. It is for research that is not commercial.
 
 
 def downsample_face(source: Path, target: Path) -> None:
-    """One face at four sizes: 256 from 1024, the others from 256, as upstream makes them."""
+    """One face at four sizes: 256 from 1024, the others from 256, as the original LIIF makes them."""
     places = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
     if all(place.exists() for place in places.values()):
         return

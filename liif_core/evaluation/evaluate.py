@@ -71,7 +71,7 @@ def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
 def validate(
     engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation, ranks: Ranks = ALONE
 ) -> float:
-    """Validation PSNR in dB as upstream counts it: of a batch's queries, averaged over batches by their size.
+    """Validation PSNR in dB as the original LIIF counts it: of a batch's queries, averaged over batches by their size.
 
     With an eval_type in the config, of whole images under that protocol. Several processes take every n-th batch or
     image each, and get the same result as one.

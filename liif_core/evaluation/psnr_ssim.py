@@ -1,11 +1,11 @@
 """PSNR and SSIM under the protocols of the super-resolution literature, in numpy float64.
 
-`div2k-S`      RGB, a border of S + 6 pixels cut (upstream LIIF, after EDSR's evaluation on DIV2K).
+`div2k-S`      RGB, a border of S + 6 pixels cut (the original LIIF, after EDSR's evaluation on DIV2K).
 `benchmark-S`  luma Y = (65.738 R + 129.057 G + 25.064 B) / 256 (ITU-R BT.601, studio range), a border
                of S pixels cut (Set5, Set14, B100, Urban100).
 none           RGB, all pixels.
 
-Predictions are compared as they come, clamped to [0, 1] but not rounded to 8 bits, as upstream does.
+Predictions are compared as they come, clamped to [0, 1] but not rounded to 8 bits, as the original LIIF does.
 """
 
 import math
@@ -36,7 +36,7 @@ def _cut(image: np.ndarray, width: int) -> np.ndarray:
 def psnr(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
     """Peak signal-to-noise ratio in dB; arrays (..., 3) or, with a protocol, (h, w, 3), values in [0, 1].
 
-    Infinite when the two are equal, NaN when the prediction is NaN. The peak is 1, also for Y, as in upstream LIIF.
+    Infinite when the two are equal, NaN when the prediction is NaN. The peak is 1, also for Y, as in the original LIIF.
     """
     difference = prediction.astype(np.float64) - target.astype(np.float64)
     if eval_type is not None:

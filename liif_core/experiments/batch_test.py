@@ -120,7 +120,7 @@ def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
 
 
 def brief(line: str) -> str | None:
-    """Of test.py's output what upstream's scripts show: the set, the scale, the result."""
+    """Of test.py's output what LIIF's scripts show: the set, the scale, the result."""
     if ", protocol " in line:
         name, _, scale = Path(line.partition(", protocol ")[0]).stem.rpartition("-")
         return f"{name.removeprefix('test-')} x{scale}"
@@ -192,7 +192,7 @@ def main() -> int:
         "--configs", nargs="+", metavar="PATTERN", help="below configs/ (default: test/*.yaml with data)"
     )
     parser.add_argument("--output", type=Path, default=trained.default_output(), help="for --models (save/scores)")
-    parser.add_argument("--brief", action="store_true", help="show only sets and results, as upstream's scripts do")
+    parser.add_argument("--brief", action="store_true", help="show only sets and results, as LIIF's scripts do")
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))

@@ -9,7 +9,7 @@ def learning_rate(base: float, epoch: float, schedule: MultiStepLR | CosineLR | 
     """The rate at `epoch`: 1 when the first begins, 1.5 in its midst.
 
     MultiStepLR: base * gamma ^ (milestones that have passed). A milestone m takes effect from epoch m + 1 on, as with
-    upstream's scheduler, which steps when an epoch ends. CosineLR: half a cosine from base to lr_min, over epoch_max
+    LIIF's scheduler, which steps when an epoch ends. CosineLR: half a cosine from base to lr_min, over epoch_max
     epochs (Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, without restarts).
     """
     if isinstance(schedule, MultiStepLR):

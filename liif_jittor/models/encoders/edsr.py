@@ -58,7 +58,7 @@ def make_edsr_baseline(
     no_upsampling: bool = False,
     rgb_range: float = 1,
 ) -> EDSR:
-    """EDSR-baseline: 16 blocks of 64 channels. rgb_range is upstream's and has no effect."""
+    """EDSR-baseline: 16 blocks of 64 channels. rgb_range is LIIF's and has no effect."""
     return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling)
 
 

@@ -90,5 +90,5 @@ def make_rcan(
     no_upsampling: bool = False,
     rgb_range: float = 1,
 ) -> RCAN:
-    """RCAN: 10 groups of 20 blocks of 64 channels. rgb_range is upstream's and has no effect."""
+    """RCAN: 10 groups of 20 blocks of 64 channels. rgb_range is LIIF's and has no effect."""
     return RCAN(n_resgroups, n_resblocks, n_feats, reduction, scale, no_upsampling)
