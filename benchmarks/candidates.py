@@ -53,7 +53,7 @@ def ours(arguments: Namespace, ours_class: Callable, *rest) -> dict[str, tuple]:
 
 def start(arguments: Namespace, found: dict[str, tuple]) -> dict[str, common.Child]:
     """Children for the candidates that `--only` names; what cannot be built here is left out."""
-    children = {name: common.Child(*given) for name, given in found.items() if common.wanted(name, arguments.only)}
+    children = {name: common.Child(*given) for name, given in found.items() if common.selected(name, arguments.only)}
     for name, child in list(children.items()):
         try:
             child("output")

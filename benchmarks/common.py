@@ -204,7 +204,7 @@ def clone(path: str) -> Path:
     return Path(path).resolve()
 
 
-def wanted(name: str, only: list[str] | None) -> bool:
+def selected(name: str, only: list[str] | None) -> bool:
     """Whether `--only` names this candidate."""
     return not only or any(text.lower() in name.lower() for text in only)
 

@@ -97,10 +97,10 @@ def compare_images(theirs, engines: dict) -> None:
         coord = torch.from_numpy(coords.make_coord((height, width)))[None]
         cell = torch.from_numpy(coords.make_cell((height, width))).expand_as(coord)
         with torch.no_grad():
-            wanted = theirs(torch.from_numpy(image), coord, cell).view(height, width, 3).numpy()
+            expected = theirs(torch.from_numpy(image), coord, cell).view(height, width, 3).numpy()
         for name, engine in engines.items():
             found = np.concatenate(list(engine.predict_image(image, height, width)))
-            worst, largest = np.abs(found - wanted).max(), np.abs(wanted).max()
+            worst, largest = np.abs(found - expected).max(), np.abs(expected).max()
             print(f"  x{scale} {height}x{width} {name}: largest difference {worst:.1e}, outputs up to {largest:.2f}")
 
 
@@ -120,12 +120,12 @@ def compare_training_step(theirs, engines: dict) -> None:
     inp, coord, cell, gt = (torch.from_numpy(array) for array in batch.values())
     loss = torch.nn.functional.l1_loss(theirs(inp, coord, cell[:, None].expand_as(coord)), gt)
     loss.backward()
-    wanted = {key: p.grad.numpy() for key, p in theirs.named_parameters() if "_mean." not in key}
+    expected = {key: p.grad.numpy() for key, p in theirs.named_parameters() if "_mean." not in key}
     for name, engine in engines.items():
         engine.train_step(batch)
         difference = abs(engine.read_losses()[0] - loss.item()) / loss.item()
         found = gradients(name, engine)
-        squares = [[np.sum(array**2) for array in (found[key] - wanted[key], wanted[key])] for key in wanted]
+        squares = [[np.sum(array**2) for array in (found[key] - expected[key], expected[key])] for key in expected]
         apart = np.sqrt(np.divide(*np.sum(squares, axis=0)))
         print(f"  training step {name}: loss differs by {difference:.1e}, the gradient by {apart:.1e} (relative)")
 
@@ -179,7 +179,7 @@ def compare_protocols(folder: Path, images: int) -> None:
             wrapper = {"name": "sr-implicit-downsampled", "args": {"scale_min": 6}}
         loader = torch.utils.data.DataLoader(datasets.make(wrapper, args={"dataset": datasets.make(dataset)}))
         norm = {"inp": half, "gt": half}
-        wanted = test.eval_psnr(loader, theirs, data_norm=norm, eval_type=protocol, eval_bsize=30000)
+        expected = test.eval_psnr(loader, theirs, data_norm=norm, eval_type=protocol, eval_bsize=30000)
         blocks = {"dataset": dataset, "wrapper": wrapper, "batch_size": 1}
         settings = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
         test_set = sets.make(blocks, seed=0, training=False)
@@ -191,7 +191,7 @@ def compare_protocols(folder: Path, images: int) -> None:
             sizes = len({(row.height, row.width) for row in rows})
             print(
                 f"{protocol}, {len(rows)} images of {sizes} sizes, {name}: {found:.5f} dB, "
-                f"LIIF's code {wanted:.5f}, difference {found - wanted:+.1e}"
+                f"LIIF's code {expected:.5f}, difference {found - expected:+.1e}"
             )
 
 

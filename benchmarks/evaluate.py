@@ -86,10 +86,10 @@ def main() -> None:
     names = [f"test/test-{data}-{scale}.yaml" for data in arguments.sets for scale in arguments.scales]
     with tempfile.TemporaryDirectory() as place:
         tests = {}
-        if arguments.upstream and common.wanted(candidates.AS_IT_IS, arguments.only):
+        if arguments.upstream and common.selected(candidates.AS_IT_IS, arguments.only):
             tests[candidates.AS_IT_IS] = original(arguments, names, Path(place))
         for name, (_, framework, precision) in candidates.ours(arguments, None).items():
-            if common.wanted(name, arguments.only):
+            if common.selected(name, arguments.only):
                 tests[name] = ours(framework, precision, arguments, names)
                 if framework == "jittor":
                     tests[name].run()

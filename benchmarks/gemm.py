@@ -201,7 +201,7 @@ def main() -> None:
     *tiles, square = SHAPES[arguments.kind]
     tiles = [(rows, 256) for rows in arguments.rows] if arguments.rows else tiles
     shapes = [*tiles, (arguments.square, arguments.square) if arguments.square else square]
-    works = [work for work in (Torch, Jittor) if common.wanted(work.__name__, arguments.only)]
+    works = [work for work in (Torch, Jittor) if common.selected(work.__name__, arguments.only)]
     children = [(work, common.Child(work, arguments.gpu)) for work in works]
     candidates_ = products(children, shapes, arguments.precision, arguments.kind)
     rest = (arguments.gpu, SPECS[arguments.model], arguments.size, arguments.scale)

@@ -129,18 +129,18 @@ def settings_for(arguments: argparse.Namespace, made: Path) -> TrainConfig:
     there = (common.ROOT / "load/bsds400").is_dir()
     number = min(arguments.images, 390 if there else MADE)
     number -= int(number % arguments.batch == 0)  # so that the last batch of an epoch is smaller
-    wanted = {"train_dataset.dataset.args.first_k": number, "train_dataset.dataset.args.repeat": 1}
+    changes = {"train_dataset.dataset.args.first_k": number, "train_dataset.dataset.args.repeat": 1}
     for name in ("train_dataset", "val_dataset"):
-        wanted |= {f"{name}.batch_size": arguments.batch, f"{name}.dataset.args.cache": "none"}
-        wanted |= {f"{name}.wrapper.args.inp_size": arguments.side, f"{name}.wrapper.args.sample_q": arguments.queries}
+        changes |= {f"{name}.batch_size": arguments.batch, f"{name}.dataset.args.cache": "none"}
+        changes |= {f"{name}.wrapper.args.inp_size": arguments.side, f"{name}.wrapper.args.sample_q": arguments.queries}
         if not there:
-            wanted |= {f"{name}.dataset.args.root_path": made}
-            wanted |= {f"{name}.dataset.args.split_file": made / "split.json", f"{name}.dataset.args.repeat": 1}
+            changes |= {f"{name}.dataset.args.root_path": made}
+            changes |= {f"{name}.dataset.args.split_file": made / "split.json", f"{name}.dataset.args.repeat": 1}
     if not there:
         names = [f"{i}.png" for i in range(MADE + HELD_BACK)]
         made_images.folder(made, dict.fromkeys(names, (321, 481)))
         (made / "split.json").write_text(json.dumps({"train": names[:MADE], "val": names[MADE:]}))
-    return load.load(CONFIG, "train", [*(f"{key}={value}" for key, value in wanted.items()), *arguments.set])
+    return load.load(CONFIG, "train", [*(f"{key}={value}" for key, value in changes.items()), *arguments.set])
 
 
 def measure(children: dict[str, common.Child], steps: int, evaluate: int, about: dict, file: Path) -> dict:

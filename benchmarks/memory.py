@@ -71,7 +71,7 @@ def measure(arguments: Namespace) -> list[list[str]]:
             found[label] = (*given, tile)
     rows, first = [], None
     for name, given in found.items():
-        if not common.wanted(name, arguments.only):
+        if not common.selected(name, arguments.only):
             continue
         child = common.Child(*given)
         try:

@@ -52,7 +52,7 @@ def main() -> None:
             timed = {
                 name: lambda command=command: common.whole_process(command)[0]
                 for name, command in commands.items()
-                if common.wanted(name, arguments.only)
+                if common.selected(name, arguments.only)
             }
             common.in_turn(timed, 1)
             tables[title] = common.in_turn(timed, arguments.runs)

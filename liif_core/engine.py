@@ -69,16 +69,16 @@ def require_decoder(model: Any, spec: dict) -> None:
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
-def choose_precision(wanted: str, native: list[str], where: str) -> str:
-    """The precision to compute in: `wanted`, or for "auto" the first of `native`.
+def choose_precision(precision: str, native: list[str], where: str) -> str:
+    """The precision to compute in: `precision`, or for "auto" the first of `native`.
 
     Raises UserError for one that the framework and device, called `where`, would have to emulate.
     """
-    if wanted == "auto":
+    if precision == "auto":
         return native[0]
-    if wanted not in native:
-        raise UserError(f"precision '{wanted}': {where} computes in {' or '.join(native)}")
-    return wanted
+    if precision not in native:
+        raise UserError(f"precision '{precision}': {where} computes in {' or '.join(native)}")
+    return precision
 
 
 class Engine(Protocol):

@@ -209,9 +209,9 @@ def compare(engine: Any, run: Runner, repeats: int = 1) -> Iterator[Comparison]:
             started = time.perf_counter()
             found = run(inp, coords.make_coord(output)[None], coords.make_cell(output)[None])
             halfway = time.perf_counter()
-            wanted = np.concatenate(list(engine.predict_image(inp, *output)))
+            expected = np.concatenate(list(engine.predict_image(inp, *output)))
             seconds.append((halfway - started, time.perf_counter() - halfway))
-        difference = float(np.abs(found.reshape(wanted.shape) - wanted).max())
+        difference = float(np.abs(found.reshape(expected.shape) - expected).max())
         yield Comparison(size, output, difference, *map(min, zip(*seconds, strict=True)))
 
 

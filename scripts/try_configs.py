@@ -166,7 +166,7 @@ def main() -> int:
     parser.add_argument("--gpu", help="GPU number, or cpu")
     arguments = parser.parse_args()
     if arguments.steps < 1:
-        raise UserError(f"--steps {arguments.steps}: 1 or more is wanted")
+        raise UserError(f"--steps: expected 1 or more, got {arguments.steps}")
     folder = SHIPPED / "configs"
     paths = [
         path

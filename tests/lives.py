@@ -203,19 +203,19 @@ class Life:
         return [f"{len(left)} workers still there {limit} s after their process"] if left else []
 
 
-def differences(run: Run, wanted: Run) -> list[str]:
+def differences(run: Run, undisturbed: Run) -> list[str]:
     """What is not as in a run that nothing has disturbed: all checkpoints byte for byte, all records, no other files.
 
     epoch-previous is left out: it may be of the time between two lives, and knows how long its epoch had taken.
     """
-    found, expected = (_kept(place.folder) for place in (run, wanted))
+    found, expected = (_kept(place.folder) for place in (run, undisturbed))
     complaints = []
     for name in sorted(found.keys() | expected.keys()):
         if name not in found or name not in expected:
             complaints.append(f"{name} is {'missing' if name in expected else 'too much'}")
         elif name.endswith(".safetensors") and found[name].read_bytes() != expected[name].read_bytes():
             complaints.append(f"{name} differs in {_what_differs(found[name], expected[name])}")
-    records, expected_records = run.records(), wanted.records()
+    records, expected_records = run.records(), undisturbed.records()
     if records != expected_records:
         equal = sum(itertools.takewhile(bool, (a == b for a, b in zip(records, expected_records, strict=False))))
         complaints.append(

@@ -87,8 +87,8 @@ def flipped(wrapper, rng, *images):
     if not wrapper.augment:
         return images
     down, right, diagonal = rng.random(3) < 0.5
-    for flip, wanted in ((np.flipud, down), (np.fliplr, right), (lambda image: image.transpose(1, 0, 2), diagonal)):
-        images = [flip(image) for image in images] if wanted else images
+    for flip, drawn in ((np.flipud, down), (np.fliplr, right), (lambda image: image.transpose(1, 0, 2), diagonal)):
+        images = [flip(image) for image in images] if drawn else images
     return images
 
 

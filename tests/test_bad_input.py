@@ -206,7 +206,7 @@ def test_a_board_that_is_not_installed_leaves_no_folder(refused, world, monkeypa
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = write_yaml(tmp_path / "config.yaml", train_config(world))
     saving = ["--save-dir", tmp_path / "save", "--wandb", "faces"]
-    refused("--wandb wants the package wandb: run", "train", "--config", config, *saving)
+    refused("--wandb needs the package wandb: run", "train", "--config", config, *saving)
     assert not (tmp_path / "save").exists()
 
 
@@ -278,7 +278,11 @@ def test_scores_that_cannot_be_written(refused, world, tmp_path):
 def test_set_without_sense(refused, world, tmp_path):
     config = write_yaml(tmp_path / "config.yaml", train_config(world))
     arguments = ["train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--set"]
-    refused("--set 'epoch_max': KEY=VALUE is wanted", *arguments, "epoch_max")
+    refused(
+        "--set: expected KEY=VALUE like epoch_max=2 or train_dataset.batch_size=4, got 'epoch_max'",
+        *arguments,
+        "epoch_max",
+    )
     refused("with --set epoch_maxx=3: unknown key 'epoch_maxx'", *arguments, "epoch_maxx=3")
     refused(
         "'image-folder': unknown key 'frist_k': did you mean 'first_k'",
@@ -305,16 +309,16 @@ def test_set_without_sense(refused, world, tmp_path):
     ("size", "message"),
     [
         (["--resolution", "0,5"], "output size 0x5: height and width must be at least 1 pixel"),
-        (["--resolution", "abc"], "--resolution 'abc': two whole numbers are wanted, height,width"),
-        (["--resolution", "3"], "two whole numbers are wanted"),
-        (["--resolution=-3,5"], "two whole numbers are wanted"),
-        (["--resolution", "3.5,4"], "two whole numbers are wanted"),
+        (["--resolution", "abc"], "--resolution: expected two whole numbers height,width like 320,480, got 'abc'"),
+        (["--resolution", "3"], "expected two whole numbers"),
+        (["--resolution=-3,5"], "expected two whole numbers"),
+        (["--resolution", "3.5,4"], "expected two whole numbers"),
         (["--resolution", "100000,100000"], "output size 100000x100000: at most 700,000,000 pixels"),
-        (["--scale", "nan"], "--scale nan: a factor above 0"),
-        (["--scale", "-1"], "--scale -1.0: a factor above 0"),
-        (["--scale", "0"], "--scale 0.0: a factor above 0"),
-        (["--scale", "inf"], "--scale inf: a factor above 0"),
-        (["--scale", "1e308"], r"--scale 1e\+308: a factor above 0"),
+        (["--scale", "nan"], "--scale: expected a factor above 0 like 3.7, got nan"),
+        (["--scale", "-1"], "--scale: expected a factor above 0 like 3.7, got -1.0"),
+        (["--scale", "0"], "--scale: expected a factor above 0 like 3.7, got 0.0"),
+        (["--scale", "inf"], "--scale: expected a factor above 0 like 3.7, got inf"),
+        (["--scale", "1e308"], r"--scale: expected a factor above 0 like 3.7, got 1e\+308"),
         (["--scale", "1e5"], "output size 1300000x1900000: at most"),
         ([], "how large. give --scale FACTOR, --resolution H,W, --width W or --height H"),
     ],

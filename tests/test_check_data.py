@@ -134,7 +134,7 @@ def test_a_check_writes_no_cache(folder):
 
 def test_a_wrapper_that_does_not_fit_is_one_problem(folder, pairs):
     finding = examine(single(folder), PAIRED)
-    assert_problems(finding, "data set 'image-folder' gives single images, wrapper 'sr-implicit-paired' wants pairs")
+    assert_problems(finding, "data set 'image-folder' gives single images, wrapper 'sr-implicit-paired' takes pairs")
     assert_problems(examine(pair(*pairs), DOWNSAMPLED), "'paired-image-folders' gives pairs")
 
 

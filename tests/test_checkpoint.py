@@ -38,11 +38,11 @@ def make_checkpoint(seed=0) -> Checkpoint:
     )
 
 
-def assert_equal(found: Checkpoint, wanted: Checkpoint) -> None:
+def assert_equal(found: Checkpoint, expected: Checkpoint) -> None:
     for field in ("model", "data_norm", "optimizer", "progress"):
-        assert getattr(found, field) == getattr(wanted, field)
+        assert getattr(found, field) == getattr(expected, field)
     for kind in ("parameters", "optimizer"):
-        ours, theirs = getattr(found.state, kind), getattr(wanted.state, kind)
+        ours, theirs = getattr(found.state, kind), getattr(expected.state, kind)
         assert ours.keys() == theirs.keys()
         for name, array in theirs.items():
             assert ours[name].dtype == array.dtype and ours[name].shape == array.shape
@@ -185,7 +185,7 @@ def test_damaged_metadata_is_one_sentence(tmp_path):
             formats.load(path)
 
 
-def test_a_missing_file_says_what_is_wanted():
+def test_a_missing_file_says_what_is_expected():
     with pytest.raises(UserError, match="no checkpoint 'nowhere.safetensors'"):
         formats.load("nowhere.safetensors")
 
@@ -290,12 +290,12 @@ def test_liifs_optimizer_finds_the_names_of_its_parameters(tmp_path):
     found = formats.load(tmp_path / "a.pth")
     assert found.progress["step"] == 3
     assert set(found.state.parameters) == {"head.weight", "head.bias"}
-    wanted = {"step": np.float32(3)}
+    expected = {"step": np.float32(3)}
     for name, parameter in model["head"].named_parameters():
         for moment in ("exp_avg", "exp_avg_sq"):
-            wanted[f"{moment}.head.{name}"] = optimizer.state[parameter][moment].numpy()
-    assert found.state.optimizer.keys() == wanted.keys()
-    for name, array in wanted.items():
+            expected[f"{moment}.head.{name}"] = optimizer.state[parameter][moment].numpy()
+    assert found.state.optimizer.keys() == expected.keys()
+    for name, array in expected.items():
         np.testing.assert_array_equal(found.state.optimizer[name], array)
 
 

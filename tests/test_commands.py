@@ -100,9 +100,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_pa
     assert "resumed at epoch 3, step 15" in finished.stdout
 
     for name in ("epoch-last", "epoch-best", "epoch-2"):
-        found, wanted = (safetensors.numpy.load_file(f / f"{name}.safetensors") for f in (folder, trained))
-        assert found.keys() == wanted.keys()
-        for key, array in wanted.items():
+        found, expected = (safetensors.numpy.load_file(f / f"{name}.safetensors") for f in (folder, trained))
+        assert found.keys() == expected.keys()
+        for key, array in expected.items():
             assert found[key].tobytes() == array.tobytes(), (name, key)
         assert progress_of(folder / f"{name}.safetensors") == progress_of(trained / f"{name}.safetensors")
     # Losses of all steps and records of all epochs, each once and in order, to the last digit.
@@ -196,8 +196,8 @@ def test_test_prints_a_row_per_image_and_writes_json(framework, world, trained, 
     lines = result.stdout.splitlines()
     for row in report["rows"]:
         size = f"{row['height']}x{row['width']}"
-        wanted = [row["name"], size, f"{row['psnr']:.4f}", f"{row['ssim']:.4f}"]
-        assert wanted in [line.split() for line in lines]
+        expected = [row["name"], size, f"{row['psnr']:.4f}", f"{row['ssim']:.4f}"]
+        assert expected in [line.split() for line in lines]
     assert any(line.split()[:3] == ["mean", "2", f"{report['psnr']:.4f}"] for line in lines)
     assert f"result: {report['psnr']:.4f}" in lines
 

@@ -164,16 +164,16 @@ def test_a_wrong_base_is_one_sentence(folder):
 
 def test_values_are_read_as_yaml():
     overrides = ["a.b=1", "a.c=[2, 3]", "d=null", "e=1.5", "f=text", "g=a=b", "h=true"]
-    wanted = {"a": {"b": 1, "c": [2, 3]}, "d": None, "e": 1.5, "f": "text", "g": "a=b", "h": True}
-    assert configs.parse_overrides(overrides) == wanted
+    expected = {"a": {"b": 1, "c": [2, 3]}, "d": None, "e": 1.5, "f": "text", "g": "a=b", "h": True}
+    assert configs.parse_overrides(overrides) == expected
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["epoch_max"], "--set 'epoch_max': KEY=VALUE is wanted"),
-        (["=3"], "KEY=VALUE is wanted"),
-        (["a..b=3"], "KEY=VALUE is wanted"),
+        (["epoch_max"], "--set: expected KEY=VALUE like epoch_max=2 or train_dataset.batch_size=4, got 'epoch_max'"),
+        (["=3"], "expected KEY=VALUE"),
+        (["a..b=3"], "expected KEY=VALUE"),
         (["a=[1"], "--set 'a=.1': not valid YAML"),
         (["a={b:1}"], "a block's keys are set one by one, like a.NAME=VALUE"),
         (["a=1", "a.b=2"], "another --set gives 'a' a value"),
@@ -239,7 +239,7 @@ def test_experiments_are_chosen_by_name_and_group():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a b c\n", "line 1: name, config"), ("a b c d\na b c d\n", "named twice")]
+    ("text", "message"), [("a b c\n", "line 1: expected name, config"), ("a b c d\na b c d\n", "named twice")]
 )
 def test_a_wrong_line_of_experiments_is_one_sentence(tmp_path, text, message):
     (tmp_path / "experiments.txt").write_text(text)

@@ -53,8 +53,8 @@ def neighbours_by_trial(coord: np.ndarray, size: tuple[int, int], corners: int):
         for axis in (0, 1):
             n = size[axis]
             centres = np.array([(2 * i + 1) / n - 1 for i in range(n)])
-            wanted = coord[axis] + shift[axis] * (1 / n) + (1e-6 if shift[axis] else 0)
-            pixel.append(int(np.argmin(np.abs(centres - wanted))))
+            expected = coord[axis] + shift[axis] * (1 / n) + (1e-6 if shift[axis] else 0)
+            pixel.append(int(np.argmin(np.abs(centres - expected))))
             relative.append((coord[axis] - centres[pixel[-1]]) * n)
         indices.append(pixel[0] * size[1] + pixel[1])
         relatives.append(relative)
@@ -70,11 +70,11 @@ def test_neighbours_are_the_nearest_pixels(corners):
     assert (index.dtype, relative.dtype, weight.dtype) == (np.int32, np.float32, np.float32)
     for batch in range(2):
         for query in range(60):
-            wanted = neighbours_by_trial(coord[batch, query].astype(np.float64), SIZE, corners)
-            assert (index[:, batch, query] - batch * SIZE[0] * SIZE[1]).tolist() == wanted[0]
+            expected = neighbours_by_trial(coord[batch, query].astype(np.float64), SIZE, corners)
+            assert (index[:, batch, query] - batch * SIZE[0] * SIZE[1]).tolist() == expected[0]
             # A float32 rounding of 2^-24 in a coordinate, times 11 feature pixels; the quotient of areas doubles it.
-            np.testing.assert_allclose(relative[:, batch, query], wanted[1], rtol=0, atol=3e-6)
-            np.testing.assert_allclose(weight[:, batch, query], wanted[2], rtol=0, atol=6e-6)
+            np.testing.assert_allclose(relative[:, batch, query], expected[1], rtol=0, atol=3e-6)
+            np.testing.assert_allclose(weight[:, batch, query], expected[2], rtol=0, atol=6e-6)
 
 
 def test_the_nearer_corner_weighs_more():
@@ -120,9 +120,9 @@ def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
                 index[:, y, x] += top * SIZE[1]
                 seen[y, x] += 1
     assert (seen == 1).all()
-    wanted = coords.neighbours(coords.make_coord(output)[None], SIZE, corners)
-    np.testing.assert_array_equal(index.reshape(corners, 1, -1), wanted[0])
-    np.testing.assert_array_equal(weight.reshape(corners, 1, -1), wanted[2])
+    expected = coords.neighbours(coords.make_coord(output)[None], SIZE, corners)
+    np.testing.assert_array_equal(index.reshape(corners, 1, -1), expected[0])
+    np.testing.assert_array_equal(weight.reshape(corners, 1, -1), expected[2])
     relative = np.stack(
         [
             np.broadcast_to(grid.relative_down[:, :, None], index.shape),
@@ -130,7 +130,7 @@ def test_a_grid_gives_the_neighbours_of_its_pixel_centres(corners, output):
         ],
         axis=-1,
     )
-    np.testing.assert_array_equal(relative.reshape(wanted[1].shape), wanted[1])
+    np.testing.assert_array_equal(relative.reshape(expected[1].shape), expected[1])
 
 
 @pytest.mark.parametrize("queries", [1, 4096, 1 << 17])

@@ -64,9 +64,9 @@ def fetch(wrapper, workers=0, seed=0, epoch=1, start_batch=0, batch_size=4) -> l
     return list(checked(make_loader(Batches(wrapper, batch_size, seed, epoch, start_batch), workers)))
 
 
-def assert_same(found: list[dict], wanted: list[dict]) -> None:
-    assert len(found) == len(wanted)
-    for ours, theirs in zip(found, wanted, strict=True):
+def assert_same(found: list[dict], expected: list[dict]) -> None:
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for key, array in theirs.items():
             assert ours[key].dtype == array.dtype
@@ -230,8 +230,8 @@ def test_whole_images_equal_torchvisions_path(size, scale):
     low, high = wrap(dataset, scale_min=scale, training=False).pair(0)
     tensor = transforms.ToTensor()(Image.fromarray(dataset[0]))[:, : high.shape[0], : high.shape[1]]
     resize = transforms.Resize(low.shape[:2], transforms.InterpolationMode.BICUBIC)
-    wanted_low = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
-    np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), wanted_low.numpy())
+    expected_low = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
+    np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), expected_low.numpy())
     np.testing.assert_array_equal(rgb8.to_float(high).transpose(2, 0, 1), tensor.numpy())
 
 
@@ -240,8 +240,8 @@ def test_crops_equal_torchvisions_path():
     tensor = transforms.ToTensor()(high.copy())
     # one number, as the original LIIF gives it for crops
     resize = transforms.Resize(8, transforms.InterpolationMode.BICUBIC)
-    wanted = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
-    np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), wanted.numpy())
+    expected = transforms.ToTensor()(resize(transforms.ToPILImage()(tensor)))
+    np.testing.assert_array_equal(rgb8.to_float(low).transpose(2, 0, 1), expected.numpy())
 
 
 def test_paired_whole_images_cut_what_the_low_resolution_does_not_cover():
@@ -396,7 +396,7 @@ def test_varied_flips_are_a_pure_function_and_only_from_left_to_right():
     for index in range(6):
         low = first.pair(index, epoch=3)[0]
         np.testing.assert_array_equal(low, lows[index])
-        assert any(np.array_equal(low, wanted) for wanted in (dataset[index][0], np.fliplr(dataset[index][0])))
+        assert any(np.array_equal(low, expected) for expected in (dataset[index][0], np.fliplr(dataset[index][0])))
         np.testing.assert_array_equal(wrap(dataset, **VARIED).pair(index, epoch=3)[0], dataset[index][0])
 
 

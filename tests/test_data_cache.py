@@ -173,8 +173,8 @@ def test_two_processes_at_once_make_it_once_and_read_the_same(tmp_path, monkeypa
     outputs = [process.communicate(timeout=120)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     read = image_folder(root, cache="none")
-    wanted = ",".join(str(int(read[i].sum())) for i in range(40))
-    assert [lines[-1] for lines in outputs] == [wanted, wanted]
+    expected = ",".join(str(int(read[i].sum())) for i in range(40))
+    assert [lines[-1] for lines in outputs] == [expected, expected]
     assert sum(lines.count("decodes") for lines in outputs) == 1
     assert len(list(beside(root).glob("pixels-*.bin"))) == 1
 
@@ -276,9 +276,9 @@ def test_workers_read_all_images_and_copy_none(tmp_path, cache):
     for number in range(8):
         Image.fromarray(made_images.make_image(800, 950, seed=number)).save(root / f"{number}.bmp")
     dataset = image_folder(root, cache=cache)
-    wanted = [int(dataset[index].sum()) for index in range(8)]
+    expected = [int(dataset[index].sum()) for index in range(8)]
     found = list(make_loader(Batches(Watched(dataset), 1), 2))
-    assert [int(batch["gt"][0]) for batch in found] == wanted
+    assert [int(batch["gt"][0]) for batch in found] == expected
     for worker in (found[::2], found[1::2]):  # they take turns
         growth = {key: int(worker[-1][key][0]) - int(worker[0][key][0]) for key in ("own", "mapped")}
         assert growth["own"] < 1e6

@@ -181,7 +181,7 @@ def test_a_data_set_and_a_wrapper_that_do_not_fit_are_refused_before_anything_is
         sets.make(spec, seed=0, training=True)
     message = str(caught.value)
     fit = {"image-folder": ("downsampled", "paired-image-folders")}.get(dataset, ("paired' or", "'image-folder'"))
-    assert f"'{dataset}' gives" in message and f"'{wrapper}' wants" in message
+    assert f"'{dataset}' gives" in message and f"'{wrapper}' takes" in message
     assert all(part in message.partition(": take ")[2] for part in fit)
 
 

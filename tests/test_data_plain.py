@@ -62,9 +62,9 @@ CASES = [
 ]
 
 
-def assert_same_bits(found: dict, wanted: dict) -> None:
-    assert found.keys() == wanted.keys()
-    for key, array in wanted.items():
+def assert_same_bits(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
         assert (found[key].dtype, found[key].shape) == (array.dtype, array.shape)
         assert found[key].tobytes() == array.tobytes(), key
 
@@ -78,8 +78,8 @@ def test_samples_and_pairs_are_the_bits_of_the_plain_formulation(name, dataset, 
         for index in range(len(wrapper)):
             assert_same_bits(wrapper.sample(index, epoch), plain_samples.sample(wrapper, index, epoch))
             pairs = wrapper.pair(index, epoch), plain_samples.pair(wrapper, index, epoch)
-            for found, wanted in zip(*pairs, strict=True):
-                np.testing.assert_array_equal(found, wanted)
+            for found, expected in zip(*pairs, strict=True):
+                np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -98,8 +98,8 @@ def test_batches_of_a_memory_mapped_folder_are_stacked_plain_samples(tmp_path, w
     order = np.random.default_rng((0, 3, 2)).permutation(15)
     assert len(found) == 4
     for batch, first in zip(found, range(0, 15, 4), strict=True):
-        wanted = [plain_samples.sample(wrapper, int(index), 2) for index in order[first : first + 4]]
-        assert_same_bits(batch, {key: np.stack([sample[key] for sample in wanted]) for key in wanted[0]})
+        expected = [plain_samples.sample(wrapper, int(index), 2) for index in order[first : first + 4]]
+        assert_same_bits(batch, {key: np.stack([sample[key] for sample in expected]) for key in expected[0]})
 
 
 NORMS = [([0.5], [0.5]), ([0], [1]), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
@@ -112,16 +112,16 @@ def test_normalised_are_the_bits_of_value_over_255_minus_sub_over_div(sub, div):
     sub32, div32 = np.float32(sub), np.float32(div)
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     images = np.concatenate([levels, made_images.make_image(16, 16)[None], levels[:, ::-1]])
-    wanted = (images.astype(np.float32) / np.float32(255) - sub32) / div32
+    expected = (images.astype(np.float32) / np.float32(255) - sub32) / div32
     batch = {"inp": images, "gt": images.reshape(3, 256, 3), "coord": np.zeros((3, 256, 2), np.float32)}
     found = normalisation.batch(batch)
     assert found["inp"].dtype == found["gt"].dtype == np.float32
     assert found["inp"].shape == (3, 3, 16, 16) and found["gt"].shape == (3, 256, 3)
-    assert found["inp"].tobytes() == wanted.transpose(0, 3, 1, 2).tobytes()
-    assert found["gt"].tobytes() == wanted.tobytes()
+    assert found["inp"].tobytes() == expected.transpose(0, 3, 1, 2).tobytes()
+    assert found["gt"].tobytes() == expected.tobytes()
     assert found["coord"] is batch["coord"]
-    assert normalisation.inp(images[0, :7]).tobytes() == wanted[:1, :7].transpose(0, 3, 1, 2).tobytes()
-    prediction = wanted * np.float32(1.1)
+    assert normalisation.inp(images[0, :7]).tobytes() == expected[:1, :7].transpose(0, 3, 1, 2).tobytes()
+    prediction = expected * np.float32(1.1)
     before = prediction.copy()
     restored = np.clip(before * div32 + sub32, 0, 1)
     assert normalisation.rgb(prediction).tobytes() == restored.tobytes()

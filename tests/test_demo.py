@@ -120,8 +120,8 @@ def test_names_formats_and_what_is_refused(demo, world, tmp_path):
         ("no such image: nowhere.png", ["nowhere.png"]),
         ("no images in empty: looked for .png", ["empty"]),
         ("which image. name a file", []),
-        ("--tile -3: a side in pixels is wanted", [image, "--tile=-3"]),
-        ("--tile wide: a side in pixels is wanted", [image, "--tile", "wide"]),
+        ("--tile: expected a side in pixels, 0 for the whole image, or auto, got -3", [image, "--tile=-3"]),
+        ("--tile: expected a side in pixels, 0 for the whole image, or auto, got wide", [image, "--tile", "wide"]),
     ):
         (tmp_path / "empty").mkdir(exist_ok=True)
         status, _, err = demo(*arguments, "-s", 2)
@@ -149,7 +149,7 @@ def test_a_zoom_video_is_made_of_one_image(demo, world, tmp_path):
     for message, more in (
         ("video of one image", [world / "HR" / "a.png"]),
         ("--scale does not go with --zoom", ["--scale", 2]),
-        ("--centre '1;2'", ["--centre", "1;2"]),
+        ("--centre: expected two fractions", ["--centre", "1;2"]),
         ("accepted are .gif and .mp4", ["-o", "f.png"]),
     ):
         status, _, err = demo(*(arguments[:-2] if "--scale" in more else arguments), "-o", "g.gif", *more)

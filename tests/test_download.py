@@ -226,12 +226,12 @@ def test_a_part_of_a_wrong_file_is_not_held_against_the_right_one(server, tmp_pa
 
 def test_a_part_of_another_address_is_continued_only_when_a_digest_will_tell(server, tmp_path):
     path = tmp_path / "file"
-    for known, wanted in ((digest(CONTENT), "bytes=100000-"), (None, None)):
+    for known, expected in ((digest(CONTENT), "bytes=100000-"), (None, None)):
         with pytest.raises(BrokenOff):
             download(server("one", Site(CONTENT, breaks=[100_000] + [0] * 20)), path, None, known)
         mirror = Site(CONTENT)
         download(server("two", mirror), path, None, known)
-        assert path.read_bytes() == CONTENT and mirror.log == [wanted]
+        assert path.read_bytes() == CONTENT and mirror.log == [expected]
         path.unlink()
 
 
@@ -396,7 +396,7 @@ def test_what_is_there_is_left_alone(server, tmp_path):
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_asked_for(server, tmp_path):
     site = Site(CONTENT)
-    with pytest.raises(UserError, match=r"GB free, .* GB are wanted"):
+    with pytest.raises(UserError, match=r"GB free, .* GB are needed"):
         obtain.obtain(archive(server("set.zip", site), size=10**17), tmp_path)
     assert site.log == []
 
@@ -474,7 +474,7 @@ def test_the_list_says_what_is_to_be_fetched_by_hand():
     [
         ([], "which data set?"),
         (["div3k"], "no data set 'div3k': known are div2k"),
-        (["celebAHQ"], "wants --from FOLDER"),
+        (["celebAHQ"], "needs --from FOLDER"),
         (["div2k", "--from", "faces", "--dry-run"], "--from faces: it goes with celebAHQ alone"),
     ],
 )
@@ -491,10 +491,10 @@ def test_faces_are_downsampled_as_liif_does_it(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "split.json is missing" in result.stdout
     for name in ("1.jpg", "2.png"):
-        wanted = Image.open(source / name).resize((256, 256), Image.Resampling.BICUBIC)
+        largest = Image.open(source / name).resize((256, 256), Image.Resampling.BICUBIC)
         for size in (256, 128, 64, 32):
             found = rgb8.read_image(tmp_path / f"load/celebAHQ/{size}/{name[0]}.png")
-            expected = wanted.resize((size, size), Image.Resampling.BICUBIC) if size < 256 else wanted
+            expected = largest.resize((size, size), Image.Resampling.BICUBIC) if size < 256 else largest
             np.testing.assert_array_equal(found, np.asarray(expected))
     (tmp_path / "load/celebAHQ/split.json").write_text('{"train": ["1.png"], "test": ["2.png"]}')
     stamp = (tmp_path / "load/celebAHQ/32/1.png").stat().st_mtime_ns

@@ -103,8 +103,8 @@ def test_graphs_give_the_engines_colours_at_any_queries(pretrained, form):
     coord = rng.uniform(-1, 1, (1, 53, 2)).astype(np.float32)
     coord[0, :4] = [[-1, -1], [-1, 1], [1, -1], [1, 1]]
     cell = np.array([[0.013, 0.09]], dtype=np.float32)
-    found, wanted = export.OPEN[form](folder)(inp, coord, cell), engine.predict_queries(inp, coord, cell)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE)
+    found, expected = export.OPEN[form](folder)(inp, coord, cell), engine.predict_queries(inp, coord, cell)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
@@ -112,8 +112,8 @@ def test_the_smallest_image_and_a_single_query(pretrained, form):
     folder, engine = pretrained
     inp, coord = np.full((1, 3, 1, 1), 0.3, np.float32), np.zeros((1, 1, 2), np.float32)
     cell = np.full((1, 2), 2, np.float32)
-    found, wanted = export.OPEN[form](folder)(inp, coord, cell), engine.predict_queries(inp, coord, cell)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE)
+    found, expected = export.OPEN[form](folder)(inp, coord, cell), engine.predict_queries(inp, coord, cell)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -126,9 +126,9 @@ def test_every_model_in_onnxruntime(tmp_path, monkeypatch, variant):
         assert row.difference < TOLERANCE, row
     inp = np.random.default_rng(0).uniform(-1, 1, (1, 3, 9, 14)).astype(np.float32)
     coord, cell = coords.make_coord((31, 23))[None], coords.make_cell((31, 23))[None]
-    found, wanted = graphs(inp, coord, cell), engine.predict_queries(inp, coord, cell)
-    assert wanted.std() > 0.003  # so that what follows means something
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=wanted.std() * 1e-4)
+    found, expected = graphs(inp, coord, cell), engine.predict_queries(inp, coord, cell)
+    assert expected.std() > 0.003  # so that what follows means something
+    np.testing.assert_allclose(found, expected, rtol=0, atol=expected.std() * 1e-4)
 
 
 def test_metasr_as_torch_export(tmp_path):
@@ -201,14 +201,14 @@ def test_a_graph_finds_the_feature_vectors_that_numpy_finds(kind):
     for height, width in SIZES:
         coord = awkward_places((height, width))
         cell = np.array([[2 / (height * 3.7), 2 / (width * 2.1)]], dtype=np.float32)
-        wanted = in_numpy(coord, cell, (height, width))
+        expected = in_numpy(coord, cell, (height, width))
         arrays = {"feat": np.zeros((1, 1, height, width), np.float32), "coord": coord, "cell": cell}
         eager = [value.numpy() for value in module(*map(torch.from_numpy, arrays.values()))]
         for found in (eager, graph.run(None, arrays)):
-            np.testing.assert_array_equal(found[0], wanted[0])  # index
-            np.testing.assert_array_equal(found[1], wanted[1])  # position
-            if len(wanted) == 3:  # four areas are added in an order that is not fixed
-                np.testing.assert_allclose(found[2], wanted[2], rtol=3e-7, atol=0)
+            np.testing.assert_array_equal(found[0], expected[0])  # index
+            np.testing.assert_array_equal(found[1], expected[1])  # position
+            if len(expected) == 3:  # four areas are added in an order that is not fixed
+                np.testing.assert_allclose(found[2], expected[2], rtol=3e-7, atol=0)
 
 
 def test_the_constants_are_numpys_for_every_size():
@@ -262,9 +262,9 @@ def test_the_example_gives_the_demos_image(tmp_path, pretrained):
     demo = [sys.executable, str(ROOT / "liif_torch" / "demo.py"), "-i", str(tmp_path / "low.png"), "-s", "3.7"]
     result = run([*demo, "-o", str(tmp_path / "demo.png"), "--gpu", "cpu"])
     assert result.returncode == 0, result.stderr
-    wanted = rgb8.read_image(tmp_path / "demo.png")
-    assert found.shape == wanted.shape == (48, 70, 3)
-    assert np.abs(found.astype(int) - wanted).max() <= 1 and wanted.std() > 10
+    expected = rgb8.read_image(tmp_path / "demo.png")
+    assert found.shape == expected.shape == (48, 70, 3)
+    assert np.abs(found.astype(int) - expected).max() <= 1 and expected.std() > 10
 
 
 def test_the_example_cuts_the_queries_without_a_seam(tmp_path, pretrained):

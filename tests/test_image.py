@@ -150,7 +150,7 @@ def test_the_table_knows_all_formats_and_kinds():
 def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
     ending = ENDINGS[row]
     source, output, twice = (tmp_path / f"{name}{ending}" for name in ("in", "out", "twice"))
-    wanted = save(source, kind)
+    expected = save(source, kind)
     image = through(source, output)
     through(source, twice, 2)
     before, after = PIL.Image.open(source), PIL.Image.open(output)
@@ -164,7 +164,7 @@ def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
     if kind == "16 bits":
         assert found.dtype == np.uint16
     if cell == "RGB":
-        wanted = np.broadcast_to(wanted, (*wanted.shape[:2], 3))
+        expected = np.broadcast_to(expected, (*expected.shape[:2], 3))
         assert after.mode == "RGB"
     if kind == "several":
         count = "several" if row == "AVIF" else "3"
@@ -180,13 +180,13 @@ def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
     if kind == "palette" or ending == ".gif":
         tolerance = 40  # other colours are chosen, and dithered between
     if ending == ".gif":  # which is read with alpha
-        seen = wanted[..., 3:] > 0 if kind == "alpha" else True
+        seen = expected[..., 3:] > 0 if kind == "alpha" else True
         assert ((found[..., 3:] > 0) == seen).all()
-        found, large, wanted = (array[..., :3] for array in (found * seen, large, wanted * seen))
-    assert found.shape == wanted.shape
-    assert np.abs(found.astype(int) - wanted).max() <= tolerance
-    assert large.shape == (2 * wanted.shape[0], 2 * wanted.shape[1], wanted.shape[2])
-    assert np.abs(large[::2, ::2].astype(int) - wanted).max() <= max(tolerance * 2, 0)
+        found, large, expected = (array[..., :3] for array in (found * seen, large, expected * seen))
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= tolerance
+    assert large.shape == (2 * expected.shape[0], 2 * expected.shape[1], expected.shape[2])
+    assert np.abs(large[::2, ::2].astype(int) - expected).max() <= max(tolerance * 2, 0)
 
 
 LOST = {
@@ -234,13 +234,13 @@ def test_what_changes_on_the_way_is_said(tmp_path, kind, ending, note):
 
 @pytest.mark.parametrize("depth", [2, 4])
 def test_grey_of_few_bits_keeps_them(tmp_path, depth):
-    wanted = np.rint(noise(1) / 255 * (2**depth - 1)).astype(np.uint8) * (255 // (2**depth - 1))
-    to_vips(ImageData(wanted), wanted).pngsave(str(tmp_path / "in.png"), bitdepth=depth)
+    expected = np.rint(noise(1) / 255 * (2**depth - 1)).astype(np.uint8) * (255 // (2**depth - 1))
+    to_vips(ImageData(expected), expected).pngsave(str(tmp_path / "in.png"), bitdepth=depth)
     assert through(tmp_path / "in.png", tmp_path / "out.png").depth == depth
     found = vips.read(tmp_path / "out.png")
-    assert found.depth == depth and np.array_equal(found.pixels, wanted)
+    assert found.depth == depth and np.array_equal(found.pixels, expected)
     assert through(tmp_path / "in.png", tmp_path / "out.tif").depth == 8
-    assert np.array_equal(vips.read(tmp_path / "out.tif").pixels, wanted)
+    assert np.array_equal(vips.read(tmp_path / "out.tif").pixels, expected)
 
 
 def test_the_exif_of_a_tiff_is_said_to_be_lost(tmp_path):
@@ -253,10 +253,10 @@ def test_the_exif_of_a_tiff_is_said_to_be_lost(tmp_path):
 @pytest.mark.parametrize("channels", [1, 2, 4])
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_16_bits_of_grey_and_alpha_are_kept(tmp_path, channels, ending):
-    wanted = noise(channels, np.uint16) | 1
-    save_deep(tmp_path / f"in{ending}", wanted, 16)
+    expected = noise(channels, np.uint16) | 1
+    save_deep(tmp_path / f"in{ending}", expected, 16)
     through(tmp_path / f"in{ending}", tmp_path / f"out{ending}")
-    assert np.array_equal(vips.read(tmp_path / f"out{ending}").pixels, wanted)
+    assert np.array_equal(vips.read(tmp_path / f"out{ending}").pixels, expected)
 
 
 @pytest.mark.parametrize("depth", [10, 12])

@@ -73,16 +73,16 @@ def test_a_training_that_forgets_something_is_found_out(forgets, found, tmp_path
 
 
 def test_differences_are_found(framework, trained, tmp_path):
-    wanted = lives.Run(framework, tmp_path, trained.parent, trained.name)
-    assert lives.differences(wanted.copy(tmp_path, "same"), wanted) == []
-    other = wanted.copy(tmp_path, "other")
+    expected = lives.Run(framework, tmp_path, trained.parent, trained.name)
+    assert lives.differences(expected.copy(tmp_path, "same"), expected) == []
+    other = expected.copy(tmp_path, "other")
     data = (other.folder / "epoch-2.safetensors").read_bytes()
     (other.folder / "epoch-2.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     (other.folder / "epoch-best.safetensors").unlink()
     (other.folder / ".writing-abc.safetensors").touch()
     lines = (other.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other.folder / "metrics.jsonl").write_text("".join(lines[:4] + lines[5:]))
-    found = lives.differences(other, wanted)
+    found = lives.differences(other, expected)
     assert [complaint.split()[0] for complaint in found] == [
         ".writing-abc.safetensors",
         "epoch-2.safetensors",
@@ -92,7 +92,7 @@ def test_differences_are_found(framework, trained, tmp_path):
     assert "the first 4 are equal" in found[-1]
     shutil.copy(other.folder / "epoch-2.safetensors", other.folder / lives.LAST)
     assert "no whole checkpoint" in kill_scenes.lost_too_much(SimpleNamespace(step_save=4), other)[0]
-    shutil.copy(wanted.folder / "epoch-2.safetensors", other.folder / lives.LAST)
+    shutil.copy(expected.folder / "epoch-2.safetensors", other.folder / lives.LAST)
     assert kill_scenes.lost_too_much(SimpleNamespace(step_save=4), other) == ["6 steps are in no checkpoint"]
 
 

@@ -54,8 +54,8 @@ def test_psnr_equals_the_formula(eval_type, cut, luma):
     prediction, target = pair()
     assert psnr_ssim.border(eval_type) == cut
     # Both in float64; only the order of a sum over at most 8742 numbers differs.
-    wanted = direct_psnr(prediction, target, cut, luma)
-    assert psnr_ssim.psnr(prediction, target, eval_type) == pytest.approx(wanted, abs=1e-9)
+    expected = direct_psnr(prediction, target, cut, luma)
+    assert psnr_ssim.psnr(prediction, target, eval_type) == pytest.approx(expected, abs=1e-9)
 
 
 def test_psnr_by_hand():
@@ -106,11 +106,13 @@ def test_ssim_equals_skimage(eval_type, seed):
     cut = psnr_ssim.border(eval_type)
     luma = [(image.astype(np.float64) @ [65.738, 129.057, 25.064]) * 255 / 256 + 16 for image in (prediction, target)]
     x, y = (image[cut : image.shape[0] - cut, cut : image.shape[1] - cut] for image in luma)
-    wanted = structural_similarity(x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    expected = structural_similarity(
+        x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
     # The same 11 taps (skimage cuts at 3.5 sigma, which is 5 pixels) and the same places, where the window fits.
     # Variances come from differences of squares of about 200^2 in float64: 200^2 * 2^-52, times a few roundings.
-    assert psnr_ssim.ssim(prediction, target, eval_type) == pytest.approx(wanted, abs=1e-10)
-    assert wanted < 0.98
+    assert psnr_ssim.ssim(prediction, target, eval_type) == pytest.approx(expected, abs=1e-10)
+    assert expected < 0.98
 
 
 def test_ssim_of_two_constants_by_hand():
@@ -161,8 +163,8 @@ def test_evaluation_gives_a_row_per_image():
 BICUBIC = [("Set5", 2, 33.67), ("Set5", 3, 30.40), ("Set5", 4, 28.43), ("B100", 2, 29.56)]
 
 
-@pytest.mark.parametrize(("name", "scale", "wanted"), BICUBIC)
-def test_bicubic_scores_what_is_published(name, scale, wanted):
+@pytest.mark.parametrize(("name", "scale", "expected"), BICUBIC)
+def test_bicubic_scores_what_is_published(name, scale, expected):
     """The sanity row that anybody can check: Pillow's bicubic on the official low-resolution images.
 
     Published are 33.66, 30.39, 28.42 and 29.56, from MATLAB's bicubic; two decimals are printed, hence 0.01.
@@ -172,4 +174,4 @@ def test_bicubic_scores_what_is_published(name, scale, wanted):
     test_config = load.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
     test_set = sets.make(test_config.test_dataset.model_dump(), seed=0, training=False)
     psnr, _ = evaluate.mean(list(evaluate.test(network.bicubic, test_set, test_config)))
-    assert psnr == pytest.approx(wanted, abs=0.01)
+    assert psnr == pytest.approx(expected, abs=0.01)

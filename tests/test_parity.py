@@ -205,13 +205,13 @@ def compare_gradients(engines: list) -> None:
 
 def test_loaders_give_the_same_bits_with_and_without_workers(image_folder):
     dataset = training_set(image_folder)
-    wanted = list(Batches(dataset, 4, seed=7, epoch=3, start_batch=2))
-    assert len(wanted) == 8
+    expected = list(Batches(dataset, 4, seed=7, epoch=3, start_batch=2))
+    assert len(expected) == 8
     for make_loader in (torch_loader, jittor_loader):
         for workers in (0, 2):
             found = list(make_loader(Batches(dataset, 4, seed=7, epoch=3, start_batch=2), workers))
-            assert len(found) == len(wanted)
-            for a, b in zip(wanted, found, strict=True):
+            assert len(found) == len(expected)
+            for a, b in zip(expected, found, strict=True):
                 assert a.keys() == b.keys()
                 assert all(a[key].dtype == b[key].dtype and np.array_equal(a[key], b[key]) for key in a)
 

@@ -168,8 +168,8 @@ def test_two_scores_of_one_model_on_one_set_are_refused(tmp_path):
     assert len(study.read_scores(tmp_path / "scores.csv")) == 2  # the same twice is no contradiction
     other = once | {"config": "test/set5-2.yaml", "protocol": "div2k-2"}
     write_scores(tmp_path / "scores.csv", [once, other])
-    wanted = "two scores of bicubic in pillow on set5 x2, by test/test-set5-2.yaml and test/set5-2.yaml: keep one"
-    with pytest.raises(UserError, match=wanted):
+    expected = "two scores of bicubic in pillow on set5 x2, by test/test-set5-2.yaml and test/set5-2.yaml: keep one"
+    with pytest.raises(UserError, match=expected):
         study.read_scores(tmp_path / "scores.csv")
 
 
@@ -322,9 +322,9 @@ def test_a_single_file_was_trained_nowhere_whatever_it_is_called(made):
 def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
     those = [div2k(run) for run in made.runs if run.experiment == "edsr-baseline-liif"]
     loss, psnr = plots.experiment_figure(those, "edsr_liif_baseline").axes
-    wanted = {"PyTorch", "Jittor", "PyTorch,\npredecessor", "Jittor,\npredecessor"}
+    expected = {"PyTorch", "Jittor", "PyTorch,\npredecessor", "Jittor,\npredecessor"}
     for axes in (loss, psnr):
-        assert {text.get_text() for text in axes.texts} == wanted
+        assert {text.get_text() for text in axes.texts} == expected
         assert [len(line.get_xdata()) for line in axes.lines[:2]] == [200, 100]
         assert axes.get_xlabel() == "epoch"
     assert (loss.get_ylabel(), psnr.get_ylabel()) == ("training loss (L1)", "validation PSNR (dB)")
@@ -528,7 +528,7 @@ def test_what_is_kept_of_a_study_makes_the_same_tables(made, tmp_path):
     assert sum(path.stat().st_size for path in again.folder.glob("*/*")) < 15_000
 
 
-def test_what_is_no_study_is_refused_with_what_is_wanted(tmp_path):
+def test_what_is_no_study_is_refused_with_what_is_expected(tmp_path):
     with pytest.raises(UserError, match="no folder .*absent: a study is"):
         study.load(tmp_path / "absent")
     with pytest.raises(UserError, match="holds no study: .*scores.csv"):

@@ -74,9 +74,9 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path, capsys):
     paths = [tmp_path / f"{name}.safetensors" for name in names]
     for path, step in zip(paths, (20, 18, 3, 12), strict=True):
         save(path, step)
-    for count, wanted in enumerate((20, 18, 12, 3)):
+    for count, expected in enumerate((20, 18, 12, 3)):
         path, found, damaged = run_folder.last_checkpoint(tmp_path)
-        assert found.progress["step"] == wanted
+        assert found.progress["step"] == expected
         order = [paths[0], paths[1], paths[3], paths[2]]
         assert set(damaged) == set(order[:count]) and path == order[count]
         assert capsys.readouterr().out.count("is damaged: its SHA-256") == count

@@ -216,8 +216,14 @@ def test_a_dry_run_touches_nothing(plan, call, tmp_path):
     [
         (["--recipe", "div2"], "--recipe 'div2': did you mean 'div2k'"),
         (["--recipe", "div2k", "--only", "x"], "--only 'x': recipe div2k: known: edsr-baseline-liif,"),
-        (["--recipe", "div2k", "--gpu", "0,0"], "--gpu '0,0': GPU numbers"),
-        (["--recipe", "div2k", "--gpu", "0,"], "--gpu '0,': GPU numbers"),
+        (
+            ["--recipe", "div2k", "--gpu", "0,0"],
+            "--gpu: expected GPU numbers with commas between, each once, or cpu, got '0,0'",
+        ),
+        (
+            ["--recipe", "div2k", "--gpu", "0,"],
+            "--gpu: expected GPU numbers with commas between, each once, or cpu, got '0,'",
+        ),
         (["--recipe", "div2k", "--set", "epoch_maxx=3"], "unknown key 'epoch_maxx'"),
     ],
 )

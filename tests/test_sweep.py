@@ -147,9 +147,9 @@ def test_mpirun_is_passed_over_because_it_would_not_let_save(tmp_path):
         (["--cluster", "local", "--hours", "2"], "--hours is not for --cluster local"),
         (["--cluster", "local", "--nodes", "2"], "--nodes is not for --cluster local"),
         (["--cluster", "slurm", "--parallel", "2"], "--parallel is not for --cluster slurm"),
-        (["--cluster", "slurm", "--gpus", "-1"], "--gpus -1: a number from 0 on is wanted"),
-        (["--cluster", "slurm", "--hours", "nan"], "--hours nan: a number from 0.25 on is wanted"),
-        (["--cluster", "slurm", "--gpus", "0", "--nodes", "2"], "--nodes 2 --gpus 0: several nodes want GPUs"),
+        (["--cluster", "slurm", "--gpus", "-1"], "--gpus: expected a number from 0 on, got -1"),
+        (["--cluster", "slurm", "--hours", "nan"], "--hours: expected a number from 0.25 on, got nan"),
+        (["--cluster", "slurm", "--gpus", "0", "--nodes", "2"], "--nodes 2 --gpus 0: several nodes need GPUs"),
         (["--cluster", "slurm", "--framework", "both", "--nodes", "2"], "--nodes 2 is for --framework torch: a job of"),
         (["--cluster", "slurm", "--only", "x"], "--only 'x': recipe bsds400: known: edsr-baseline-liif,"),
         (["--cluster", "slurm", "--set", "epoch_maxx=3"], "unknown key 'epoch_maxx'"),
@@ -182,7 +182,7 @@ def test_local_jobs_share_out_the_gpus(monkeypatch):
     with pytest.raises(UserError, match="--parallel 3 with --gpus 1: there are 2 GPUs here"):
         places(3, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-fe81")
-    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=GPU-fe81: GPU numbers"):
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES: expected GPU numbers with commas between, got GPU-fe81"):
         places(1, 1)
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)  # then --gpus says nothing: all run on the CPU
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

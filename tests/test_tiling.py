@@ -152,10 +152,10 @@ def test_a_part_is_cut_out_of_the_whole(framework, name, box):
     whole = network(image, 82, 134)
     top, left, bottom, right = box
     found = network.part(image, box, 2 * (bottom - top), 2 * (right - left))
-    wanted = whole[2 * top : 2 * bottom, 2 * left : 2 * right]
-    assert wanted.std() > 0.01
+    expected = whole[2 * top : 2 * bottom, 2 * left : 2 * right]
+    assert expected.std() > 0.01
     # float32 coordinates in the crop round otherwise than in the whole, by 1e-7 of up to 67 pixels.
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
 def test_a_part_may_begin_anywhere():

@@ -49,9 +49,9 @@ def test_rdn_fuses_its_blocks_as_their_concatenation(config):
             dense = torch.cat([dense, layer.conv[0](dense).relu()], dim=1)
         features = features + block.LFF(dense)
         outputs.append(features)
-    wanted = model.GFF(torch.cat(outputs, dim=1)) + shallow
-    assert len(outputs) == {"A": 20, "B": 16}[config] and wanted.std() > 0.01
-    torch.testing.assert_close(model(x), wanted, rtol=0, atol=1e-6)
+    expected = model.GFF(torch.cat(outputs, dim=1)) + shallow
+    assert len(outputs) == {"A": 20, "B": 16}[config] and expected.std() > 0.01
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()

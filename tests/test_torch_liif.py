@@ -69,9 +69,9 @@ def test_an_image_equals_the_equations(ablation, scale):
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
     found = upscaled(model, feat, height, width)
     assert found.shape == (height, width, 3)
-    wanted = plain.decode_image(model, feat, height, width, torch.float64)
-    assert wanted.std() > 0.01  # so that the tolerance means something
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode_image(model, feat, height, width, torch.float64)
+    assert expected.std() > 0.01  # so that the tolerance means something
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -80,16 +80,16 @@ def test_thirty_times_on_a_tiny_map(ablation):
     model = make_model(**ABLATIONS[ablation])
     feat = features(model, size=(3, 5))
     found = upscaled(model, feat, 90, 150)
-    wanted = plain.decode_image(model, feat, 90, 150, torch.float64)
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode_image(model, feat, 90, 150, torch.float64)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
 def test_an_image_smaller_than_the_feature_map():
     model = make_model()
     feat = features(model)
-    wanted = plain.decode_image(model, feat, 5, 3, torch.float64)
-    torch.testing.assert_close(upscaled(model, feat, 5, 3).double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode_image(model, feat, 5, 3, torch.float64)
+    torch.testing.assert_close(upscaled(model, feat, 5, 3).double(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -114,8 +114,8 @@ def test_queries_equal_the_equations(ablation):
     cell = rng.uniform(0.01, 0.3, (3, 2)).astype(np.float32)  # height and width differ, and so do the images
     found = model.query_rgb(feat, coord, cell)
     assert found.shape == (3, 257, 3)
-    wanted = plain.decode(model, feat, torch.from_numpy(coord), torch.from_numpy(cell), torch.float64)
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode(model, feat, torch.from_numpy(coord), torch.from_numpy(cell), torch.float64)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -141,9 +141,9 @@ def test_through_the_real_encoder_on_a_41x67_image():
     queries = engine.predict_queries(inp, coords.make_coord((height, width))[None], cell)
     with torch.no_grad():
         feat = engine.model.double().encoder(torch.from_numpy(inp).double())
-        wanted = plain.decode_image(engine.model, feat, height, width, torch.float64).numpy()
-    np.testing.assert_allclose(image, wanted, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(queries.reshape(height, width, 3), wanted, rtol=0, atol=TOLERANCE)
+        expected = plain.decode_image(engine.model, feat, height, width, torch.float64).numpy()
+    np.testing.assert_allclose(image, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(queries.reshape(height, width, 3), expected, rtol=0, atol=TOLERANCE)
 
 
 def gradients(model, loss) -> dict[str, torch.Tensor]:
@@ -180,10 +180,10 @@ def test_loss_and_gradients_equal_the_equations(ablation, dtype, tolerance, monk
     gt = torch.from_numpy(rng.uniform(-1, 1, (2, 24, 3))).to(dtype)
     loss = torch.nn.functional.l1_loss(model(inp, coord, cell), gt)
     slow = plain.decode(model, model.encoder(inp), torch.from_numpy(coord), torch.from_numpy(cell), dtype)
-    wanted_loss = torch.nn.functional.l1_loss(slow, gt)
-    assert loss.item() == pytest.approx(wanted_loss.item(), rel=tolerance)
-    found, wanted = gradients(model, loss), gradients(model, wanted_loss)
-    for name, gradient in wanted.items():
+    expected_loss = torch.nn.functional.l1_loss(slow, gt)
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=tolerance)
+    found, expected = gradients(model, loss), gradients(model, expected_loss)
+    for name, gradient in expected.items():
         assert gradient.norm() > 0, name
         assert (found[name] - gradient).norm() / gradient.norm() < tolerance, name
 

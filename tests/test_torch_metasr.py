@@ -42,9 +42,9 @@ def test_an_image_equals_the_equations(scale):
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
     found = upscaled(model, feat, height, width)
     assert found.shape == (height, width, 3)
-    wanted = plain.decode_image(model, feat, height, width, torch.float64)
-    assert wanted.std() > 0.1
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode_image(model, feat, height, width, torch.float64)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -52,8 +52,8 @@ def test_an_image_equals_the_equations(scale):
 def test_smaller_images_and_other_shapes(size):
     model = make_model()
     feat = features(model)
-    wanted = plain.decode_image(model, feat, *size, torch.float64)
-    torch.testing.assert_close(upscaled(model, feat, *size).double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode_image(model, feat, *size, torch.float64)
+    torch.testing.assert_close(upscaled(model, feat, *size).double(), expected, rtol=0, atol=TOLERANCE)
 
 
 @torch.no_grad()
@@ -73,8 +73,8 @@ def test_queries_equal_the_equations():
     coord = rng.uniform(-1, 1, (3, 257, 2)).astype(np.float32)
     cell = rng.uniform(0.01, 0.3, (3, 2)).astype(np.float32)  # height and width differ, and so do the images
     found = model.query_rgb(feat, coord, cell)
-    wanted = plain.decode_metasr(model, feat, torch.from_numpy(coord), torch.from_numpy(cell), torch.float64)
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE)
+    expected = plain.decode_metasr(model, feat, torch.from_numpy(coord), torch.from_numpy(cell), torch.float64)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=TOLERANCE)
 
 
 def gradients(model, loss) -> dict[str, torch.Tensor]:
@@ -100,10 +100,10 @@ def test_loss_and_gradients_equal_the_equations(dtype, tolerance, monkeypatch):
     gt = torch.from_numpy(rng.uniform(-1, 1, (2, 24, 3))).to(dtype)
     loss = torch.nn.functional.l1_loss(model(inp, coord, cell), gt)
     slow = plain.decode_metasr(model, model.encoder(inp), torch.from_numpy(coord), torch.from_numpy(cell), dtype)
-    wanted_loss = torch.nn.functional.l1_loss(slow, gt)
-    assert loss.item() == pytest.approx(wanted_loss.item(), rel=tolerance)
-    found, wanted = gradients(model, loss), gradients(model, wanted_loss)
-    for name, gradient in wanted.items():
+    expected_loss = torch.nn.functional.l1_loss(slow, gt)
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=tolerance)
+    found, expected = gradients(model, loss), gradients(model, expected_loss)
+    for name, gradient in expected.items():
         assert gradient.norm() > 0, name
         assert (found[name] - gradient).norm() / gradient.norm() < tolerance, name
 

@@ -42,9 +42,9 @@ def batch(seed: int) -> dict[str, np.ndarray]:
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def assert_same_bits(found: dict, wanted: dict) -> None:
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
+def assert_same_bits(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
         assert found[name].shape == array.shape and found[name].dtype == array.dtype, name
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
@@ -93,8 +93,8 @@ def test_moments_stand_under_the_name_of_their_parameter(name, moments):
     assert engine.state().optimizer == {}
     engine.train_step(batch(0))
     state = engine.state()
-    wanted = {f"{moment}.{parameter}" for moment in moments for parameter in state.parameters}
-    assert set(state.optimizer) - {"step"} == wanted
+    expected = {f"{moment}.{parameter}" for moment in moments for parameter in state.parameters}
+    assert set(state.optimizer) - {"step"} == expected
     if name == "adam":
         assert float(state.optimizer["step"]) == 1
 

@@ -103,10 +103,10 @@ def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
         run(step_save=None)
     monkeypatch.setattr(native, "save", save)
     folder = run(go_on=True, step_save=None)
-    names, wanted = (
+    names, expected = (
         {path.name for path in run.glob("*.safetensors")} - {run_folder.PREVIOUS} for run in (folder, undisturbed)
     )
-    assert names == wanted and "epoch-best.safetensors" in names
+    assert names == expected and "epoch-best.safetensors" in names
     assert records(folder) == records(undisturbed)
     for name in names:
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
@@ -251,10 +251,10 @@ def assert_batches_kept(folder, config, *steps):
     assert {path.name for path in folder.glob("*.npz")} == {f"bad-step-{step}.npz" for step in steps}
     batches = Batches(loop.make_data_sets(config)[0], 2, config.seed, epoch=2)
     for step in steps:
-        wanted = batches[step - STEPS - 1]
+        expected = batches[step - STEPS - 1]
         with np.load(folder / f"bad-step-{step}.npz") as found:
-            assert set(found) == set(wanted)
-            for name, array in wanted.items():
+            assert set(found) == set(expected)
+            for name, array in expected.items():
                 np.testing.assert_array_equal(found[name], array)
 
 

@@ -73,10 +73,10 @@ def test_parts_count_as_one_update_of_adam(make):
     """Its bias correction depends on the number of updates; after 3 a wrong one would be off by a third."""
     steps = [batch(seed) for seed in range(3)]
     whole, parts = make(ADAM), make(ADAM, accumulate=2)
-    wanted, found = moved(whole, *steps), moved(parts, *steps)
+    expected, found = moved(whole, *steps), moved(parts, *steps)
     assert whole.state().optimizer["step"] == parts.state().optimizer["step"] == 3
     # Where a gradient is near zero its rounding error decides on the direction of Adam's step; elsewhere:
-    assert np.mean(np.abs(found - wanted) < 1e-5) > 0.99
+    assert np.mean(np.abs(found - expected) < 1e-5) > 0.99
 
 
 def test_gradients_are_clipped_by_their_common_norm(make):
@@ -91,15 +91,15 @@ def test_gradients_are_clipped_by_their_common_norm(make):
 def test_the_average_follows_the_weights(make):
     engine = make(ADAM, ema=0.75)
     start = engine.state()
-    wanted = {name: array.astype(np.float64) for name, array in start.parameters.items()}
+    expected = {name: array.astype(np.float64) for name, array in start.parameters.items()}
     for name, array in start.average.items():
         np.testing.assert_array_equal(array, start.parameters[name])
     for seed in range(3):
         engine.train_step(batch(seed))
         now = engine.state().parameters
-        wanted = {name: 0.75 * average + 0.25 * now[name] for name, average in wanted.items()}
+        expected = {name: 0.75 * average + 0.25 * now[name] for name, average in expected.items()}
     for name, array in engine.state().average.items():
-        np.testing.assert_allclose(array, wanted[name], rtol=0, atol=1e-6, err_msg=name)  # float32 near 0.1, 3 steps
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-6, err_msg=name)  # float32 near 0.1, 3 steps
 
 
 def test_the_average_is_what_predicts_and_what_others_read(make, framework, tmp_path):
@@ -131,9 +131,9 @@ def test_with_all_of_it_a_resumed_run_has_the_same_bits(make, tmp_path):
     for engine in (first, second):
         engine.train_step(batch(7))
     for kind in ("parameters", "optimizer", "average"):
-        found, wanted = getattr(second.state(), kind), getattr(first.state(), kind)
-        assert found.keys() == wanted.keys()
-        for name, array in wanted.items():
+        found, expected = getattr(second.state(), kind), getattr(first.state(), kind)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array, err_msg=f"{kind} {name}")
 
 

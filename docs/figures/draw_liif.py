@@ -110,10 +110,10 @@ def draw_grid(folder: Path) -> None:
         for count, line in zip(sides, (axes.axhline, axes.axvline), strict=True):
             for place in np.linspace(-1, 1, count + 1):
                 line(place, color=colour, lw=width, zorder=1)
-    wanted, given = coords.make_coord(output), coords.make_coord(size)
+    targets, given = coords.make_coord(output), coords.make_coord(size)
     axes.plot(
-        wanted[:, 1],
-        wanted[:, 0],
+        targets[:, 1],
+        targets[:, 0],
         ".",
         color=SKY,
         ms=7,
@@ -127,7 +127,7 @@ def draw_grid(folder: Path) -> None:
         ms=9,
         label=f"feature vectors: centres of {size[0]}x{size[1]} pixels",
     )
-    query = wanted[3 * output[1] + 5]
+    query = targets[3 * output[1] + 5]
     index, _, weight = coords.neighbours(query[None, None], size, 4)
     for corner, colour, name, share in zip(index[:, 0, 0], CORNER_COLOURS, CORNER_NAMES, weight[:, 0, 0], strict=True):
         place = given[corner]

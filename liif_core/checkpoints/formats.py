@@ -16,8 +16,8 @@ def locate(path: str | Path) -> Path:
         if os.path.isfile(place):
             return place
     raise UserError(
-        f"no checkpoint '{path}': a .safetensors of this project, a .pth of the original LIIF "
-        "or a .pth.tar of LIIF-PyTorch is wanted"
+        f"no checkpoint '{path}': expected a .safetensors of this project, a .pth of the original LIIF "
+        "or a .pth.tar of LIIF-PyTorch"
     )
 
 

@@ -108,12 +108,12 @@ def _state(tensors: dict[str, np.ndarray]) -> State:
 
 def restore(engine, state: State, source: str | Path) -> None:
     """Give a checkpoint's state to an engine. Raises UserError naming the parameters that differ."""
-    wanted = {name: array.shape for name, array in engine.state().parameters.items()}
+    expected = {name: array.shape for name, array in engine.state().parameters.items()}
     found = {name: array.shape for name, array in state.parameters.items()}
     differing = [
-        f"{name} ({_shape(found.get(name))} in the file, {_shape(wanted.get(name))} in the model)"
-        for name in sorted(set(wanted) | set(found))
-        if wanted.get(name) != found.get(name)
+        f"{name} ({_shape(found.get(name))} in the file, {_shape(expected.get(name))} in the model)"
+        for name in sorted(set(expected) | set(found))
+        if expected.get(name) != found.get(name)
     ]
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""

@@ -53,7 +53,7 @@ def tile_side(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or len(text) > 9:
-        raise UserError(f"--tile {text}: a side in pixels is wanted, 0 for the whole image, or auto")
+        raise UserError(f"--tile: expected a side in pixels, 0 for the whole image, or auto, got {text}")
     return int(text)
 
 

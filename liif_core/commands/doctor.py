@@ -58,7 +58,7 @@ class Finding:
 
     name: str
     found: str
-    wanted: str = ""
+    expected: str = ""
     good: bool = True
     mend: str = ""
 
@@ -79,8 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(finding: Finding) -> bool:
     """Print one line, and one more where something is to be mended; returns `finding.good`."""
-    wanted = f"  (wanted: {finding.wanted})" if finding.wanted else ""
-    print(f"{'ok     ' if finding.good else 'MISSING'} {finding.name:<22} {finding.found}{wanted}", flush=True)
+    expected = f"  (expected: {finding.expected})" if finding.expected else ""
+    print(f"{'ok     ' if finding.good else 'MISSING'} {finding.name:<22} {finding.found}{expected}", flush=True)
     if not finding.good and finding.mend:
         print(f"{'':7} {'':<22} mend: {finding.mend}", flush=True)
     return finding.good
@@ -111,10 +111,10 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    wanted = ".".join(map(str, OLDEST_PYTHON)) + " to " + ".".join(map(str, NEWEST_PYTHON))
+    expected = ".".join(map(str, OLDEST_PYTHON)) + " to " + ".".join(map(str, NEWEST_PYTHON))
     good = OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON
-    mend = f"install into a Python of {wanted}" if INSTALLED else "rm -rf .venv && make test PYTHON=python3.11"
-    return Finding("Python", platform.python_version(), wanted, good, mend)
+    mend = f"install into a Python of {expected}" if INSTALLED else "rm -rf .venv && make test PYTHON=python3.11"
+    return Finding("Python", platform.python_version(), expected, good, mend)
 
 
 def _packages() -> Iterator[Finding]:
@@ -130,18 +130,18 @@ def _packages() -> Iterator[Finding]:
         match = re.fullmatch(r"([\w.-]+)(.*)", requirement.strip())
         if not match or any(here.get(key) != value for key, value in re.findall(r'(\w+)\s*==\s*"(\S+)"', marker)):
             continue
-        name, wanted = match.groups()
+        name, expected = match.groups()
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found = "not installed"
-        good = found != "not installed" and _satisfies(found, wanted)
-        yield Finding(name, found, wanted, good, packages.pip_install(requirement.strip()))
+        good = found != "not installed" and _satisfies(found, expected)
+        yield Finding(name, found, expected, good, packages.pip_install(requirement.strip()))
 
 
-def _satisfies(version: str, wanted: str) -> bool:
-    """Whether `version` ("2.15.0+cu132") meets `wanted` (">=1.26,<2"); only ==, >= and < occur."""
-    for operator, bound in re.findall(r"(==|>=|<)\s*([\d.]+)", wanted):
+def _satisfies(version: str, expected: str) -> bool:
+    """Whether `version` ("2.15.0+cu132") meets `expected` (">=1.26,<2"); only ==, >= and < occur."""
+    for operator, bound in re.findall(r"(==|>=|<)\s*([\d.]+)", expected):
         here, there = (_numbers(text) for text in (version, bound))
         if not {"==": here == there, ">=": here >= there, "<": here < there}[operator]:
             return False

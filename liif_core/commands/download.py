@@ -30,10 +30,10 @@ def show(root: Path) -> None:
     print(FACES)
 
 
-def download_all(wanted: list[str], root: Path, dry_run: bool, keep: bool) -> None:
+def download_all(data_sets: list[str], root: Path, dry_run: bool, keep: bool) -> None:
     """Every archive of the data sets; one that fails does not keep the others from coming."""
     failures = []
-    for archive in (archive for archive in ARCHIVES if archive.data_set in wanted):
+    for archive in (archive for archive in ARCHIVES if archive.data_set in data_sets):
         try:
             folders = missing(archive, root)
             if not folders:
@@ -60,25 +60,25 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("--keep", action="store_true", help="keep the archives in load/.downloads")
     arguments = parser.parse_args()
-    wanted = arguments.data_sets
+    chosen = arguments.data_sets
     if arguments.list:
         show(arguments.to)
         return 0
-    if unknown := [name for name in wanted if name not in [*DATA_SETS, "celebAHQ"]]:
+    if unknown := [name for name in chosen if name not in [*DATA_SETS, "celebAHQ"]]:
         raise UserError(f"no data set '{unknown[0]}': known are {', '.join(DATA_SETS)} and celebAHQ")
-    if not wanted:
+    if not chosen:
         raise UserError(f"which data set? name some of {', '.join(DATA_SETS)} and celebAHQ, or give --list")
-    if "celebAHQ" in wanted and not arguments.source:
+    if "celebAHQ" in chosen and not arguments.source:
         print(FACES)
-        raise UserError("celebAHQ wants --from FOLDER, the images of 1024x1024 that were fetched by hand")
-    if arguments.source and "celebAHQ" not in wanted:
+        raise UserError("celebAHQ needs --from FOLDER, the images of 1024x1024 that were fetched by hand")
+    if arguments.source and "celebAHQ" not in chosen:
         raise UserError(
             f"--from {arguments.source}: it goes with celebAHQ alone; what is public comes from its own place"
         )
     if not arguments.dry_run:
         files.check_writable(arguments.to / "anything")
-    download_all(wanted, arguments.to, arguments.dry_run, arguments.keep)
-    if "celebAHQ" in wanted:
+    download_all(chosen, arguments.to, arguments.dry_run, arguments.keep)
+    if "celebAHQ" in chosen:
         if arguments.dry_run:
             print(f"would downsample {len(found(arguments.source))} images into {arguments.to / 'celebAHQ'}")
         else:

@@ -125,7 +125,9 @@ def parse_overrides(overrides: Sequence[str]) -> dict:
         key, equals, text = override.partition("=")
         path = key.split(".")
         if not equals or not all(path):
-            raise UserError(f"--set '{override}': KEY=VALUE is wanted, like epoch_max=2 or train_dataset.batch_size=4")
+            raise UserError(
+                f"--set: expected KEY=VALUE like epoch_max=2 or train_dataset.batch_size=4, got '{override}'"
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -102,12 +102,12 @@ class BinCache:
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
 
-def _read(cache: Path, wanted: str) -> BinCache | None:
+def _read(cache: Path, expected: str) -> BinCache | None:
     """The cache if it is whole and made from what is there now."""
     try:
         envelope = json.loads((cache / "index.json").read_bytes())
         index = envelope["index"]
-        if envelope["crc32"] != _crc32(index) or index["fingerprint"] != wanted:
+        if envelope["crc32"] != _crc32(index) or index["fingerprint"] != expected:
             return None
         return BinCache(cache, index)
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is made anew

@@ -28,7 +28,7 @@ def unscaled(name: str) -> str:
 def found(root: Path) -> list[str]:
     """The names of a folder's files, sorted, hidden ones left out. Raises UserError for what is no folder."""
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: a folder of images is wanted here")
+        raise UserError(f"{root} is not a folder: expected a folder of images")
     names = [entry.name for entry in bin_cache.image_files(root)]
     # Without the scale suffix, or 10x4.png would come before 1x4.png where 1.png comes before 10.png.
     return sorted(names, key=lambda name: (unscaled(name), name))
@@ -42,7 +42,7 @@ def listed(root: Path, split_file: str, split_key: str | None) -> list[str]:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the split file {path}: {error}") from None
     if not isinstance(split, dict):
-        raise UserError(f"{path} is no split file: a JSON object of lists of file names is wanted")
+        raise UserError(f"{path} is no split file: expected a JSON object of lists of file names")
     if split_key not in split:
         raise UserError(f"{path} has no split '{split_key}': known: {', '.join(map(str, split))}")
     if not isinstance(split[split_key], list) or not all(isinstance(name, str) for name in split[split_key]):

@@ -32,14 +32,14 @@ def misfit(spec: dict) -> str | None:
     DATASETS.arguments(spec["dataset"])
     WRAPPERS.arguments(spec["wrapper"], dataset=None, seed=0, training=False)
     dataset, wrapper = spec["dataset"]["name"], spec["wrapper"]["name"]
-    gives, wants = (_images_per_item(registry)[name] for registry, name in ((DATASETS, dataset), (WRAPPERS, wrapper)))
-    if gives == wants:
+    gives, takes = (_images_per_item(registry)[name] for registry, name in ((DATASETS, dataset), (WRAPPERS, wrapper)))
+    if gives == takes:
         return None
     words = {1: "single images", 2: "pairs"}
     fitting = " or ".join(f"'{name}'" for name, count in _images_per_item(WRAPPERS).items() if count == gives)
-    datasets = " or ".join(f"'{name}'" for name, count in _images_per_item(DATASETS).items() if count == wants)
+    datasets = " or ".join(f"'{name}'" for name, count in _images_per_item(DATASETS).items() if count == takes)
     return (
-        f"data set '{dataset}' gives {words[gives]}, wrapper '{wrapper}' wants {words[wants]}: "
+        f"data set '{dataset}' gives {words[gives]}, wrapper '{wrapper}' takes {words[takes]}: "
         f"take {fitting} for this data set, or {datasets} for this wrapper"
     )
 

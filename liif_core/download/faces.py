@@ -41,7 +41,7 @@ def make_faces(source: Path, target: Path) -> None:
     """All faces at all sizes, what is there left alone; says whether the split is there."""
     names = found(source)
     if not names:
-        raise UserError(f"no images in {source}: the folder data1024x1024 of CelebA-HQ is wanted")
+        raise UserError(f"no images in {source}: expected the folder data1024x1024 of CelebA-HQ")
     # Ctrl-C reaches the workers as well; they leave it to this process.
     quiet = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=quiet) as pool:

@@ -28,14 +28,14 @@ def count(folder: Path) -> int:
 
 def missing(archive: Archive, root: Path) -> list[str]:
     """The folders that the archive would fill. Raises UserError for one that is there with other contents."""
-    wanted = []
+    empty = []
     for below, complete in archive.counts.items():
         found = count(root / below)
         if found not in (0, complete):
             raise UserError(f"{root / below} holds {found} of {complete} images: move it away, then run this again")
         if not found:
-            wanted.append(below)
-    return wanted
+            empty.append(below)
+    return empty
 
 
 def contents_digest(folder: Path) -> str:

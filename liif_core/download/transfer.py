@@ -68,11 +68,11 @@ def sha256(path: Path) -> str:
         return provenance.sha256(path, bar.update)
 
 
-def check_room(folder: Path, wanted: float) -> None:
-    """Raise UserError if the disk of `folder` has fewer than `wanted` bytes free."""
+def check_room(folder: Path, needed: float) -> None:
+    """Raise UserError if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
-    if free < wanted:
-        raise UserError(f"{folder} has {free / 1e9:.2f} GB free, {wanted / 1e9:.2f} GB are wanted: make room first")
+    if free < needed:
+        raise UserError(f"{folder} has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed: make room first")
 
 
 def _open(url: str, part: Part, same_bytes: bool) -> http.client.HTTPResponse:

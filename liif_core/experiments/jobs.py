@@ -51,7 +51,7 @@ def gpu_list(text: str | None) -> list[str | None]:
         return [None]
     places: list[str | None] = [place.strip() for place in text.split(",")]
     if "" in places or len(set(places)) < len(places):
-        raise UserError(f"--gpu '{text}': GPU numbers with commas between, each once, or cpu are wanted")
+        raise UserError(f"--gpu: expected GPU numbers with commas between, each once, or cpu, got '{text}'")
     return places
 
 

@@ -36,7 +36,7 @@ def read(file: Path = FILE) -> list[Experiment]:
         if not parts:
             continue
         if len(parts) != 4:
-            raise UserError(f"{file}, line {number}: name, config, group and curve (or -) are wanted, not '{line}'")
+            raise UserError(f"{file}, line {number}: expected name, config, group and curve (or -), got '{line}'")
         if parts[0] in (experiment.name for experiment in experiments):
             raise UserError(f"{file}, line {number}: the experiment '{parts[0]}' is named twice")
         name, config, group, curve = parts
@@ -59,11 +59,11 @@ def select(recipe: str, only: str | None = None) -> list[Experiment]:
     held = [experiment for experiment in read() if experiment.config_in(recipe).is_file()]
     if only is None:
         return held
-    wanted = [word.strip() for word in only.split(",") if word.strip()]
+    chosen = [word.strip() for word in only.split(",") if word.strip()]
     known = {word for experiment in held for word in (experiment.name, experiment.group)}
-    if not wanted:
+    if not chosen:
         raise UserError(f"--only '{only}' names nothing: recipe {recipe}: known: {', '.join(sorted(known))}")
-    for word in wanted:
+    for word in chosen:
         if word not in known:
             raise UserError(f"--only '{word}': recipe {recipe}: {nearest_known(word, known)}")
-    return [experiment for experiment in held if {experiment.name, experiment.group} & set(wanted)]
+    return [experiment for experiment in held if {experiment.name, experiment.group} & set(chosen)]

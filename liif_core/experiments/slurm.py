@@ -33,7 +33,7 @@ def places(parallel: int, gpus: int) -> list[tuple[int, ...]]:
     try:
         numbers = [int(number) for number in given.split(",") if number] if given is not None else None
     except ValueError:
-        raise UserError(f"CUDA_VISIBLE_DEVICES={given}: GPU numbers with commas between are wanted") from None
+        raise UserError(f"CUDA_VISIBLE_DEVICES: expected GPU numbers with commas between, got {given}") from None
     there = devices.count_gpus()
     if numbers is None or there == 0:  # without any, all jobs run on the CPU
         numbers = list(range(there or parallel * gpus))
@@ -139,9 +139,9 @@ def read_arguments() -> argparse.Namespace:
     for name, least in {"gpus": 0, "parallel": 1, "nodes": 1, "cpus": 1, "memory": 0.1, "hours": 0.25}.items():
         value = getattr(arguments, name)
         if value is not None and not least <= value < 1e6:
-            raise UserError(f"--{name} {value}: a number from {least} on is wanted")
+            raise UserError(f"--{name}: expected a number from {least} on, got {value}")
     if arguments.gpus == 0 and (arguments.nodes or 1) > 1:
-        raise UserError(f"--nodes {arguments.nodes} --gpus 0: several nodes want GPUs")
+        raise UserError(f"--nodes {arguments.nodes} --gpus 0: several nodes need GPUs")
     if arguments.framework != "torch" and (arguments.nodes or 1) > 1:
         # mpirun's helpers on the other nodes would get Slurm's signal, end, and take the training with them.
         raise UserError(f"--nodes {arguments.nodes} is for --framework torch: a job of Jittor takes GPUs of one node")

@@ -40,19 +40,19 @@ class Model:
             return ""
         return re.sub(r"^(.*_)?epoch-", "", self.path.stem if self.path else self.name)
 
-    def frameworks(self, wanted: str) -> list[str]:
-        """In which to run it: `wanted` is own, torch, jittor or both; own is both where it was not trained here."""
+    def frameworks(self, choice: str) -> list[str]:
+        """In which to run it: `choice` is own, torch, jittor or both; own is both where it was not trained here."""
         if self.path is None:
             return ["pillow"]
-        if wanted == "own":
+        if choice == "own":
             return [self.trained_in] if self.trained_in else list(packages.FRAMEWORKS)
-        return list(packages.FRAMEWORKS) if wanted == "both" else [wanted]
+        return list(packages.FRAMEWORKS) if choice == "both" else [choice]
 
 
 def runs(folder: Path) -> list[Model]:
     """The best checkpoint of every run folder, else its last one; folders without any are named on the screen."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: one with run folders is wanted, such as batch_0.sh leaves")
+        raise UserError(f"no folder {folder}: expected one with run folders, such as batch_0.sh leaves")
     found = []
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
         existing = [run / f"epoch-{name}.safetensors" for name in ("best", "last")]

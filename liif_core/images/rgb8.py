@@ -32,7 +32,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"no such image: {path}") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder; an image file is wanted here") from None
+        raise UserError(f"{path} is a folder: expected an image file") from None
     except PermissionError:
         raise UserError(f"no permission to read {path}") from None
     except Image.DecompressionBombError:

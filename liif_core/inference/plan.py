@@ -53,19 +53,21 @@ def check_size_arguments(arguments: argparse.Namespace) -> None:
         parts = arguments.resolution.split(",")
         if len(parts) != 2 or not all(part.strip().isdecimal() and len(part.strip()) < 10 for part in parts):
             raise UserError(
-                f"--resolution '{arguments.resolution}': two whole numbers are wanted, height,width like 320,480"
+                f"--resolution: expected two whole numbers height,width like 320,480, got '{arguments.resolution}'"
             )
         height, width = map(int, parts)
         coords.check_size(height, width)
     elif arguments.scale is not None:
         if not 0 < arguments.scale < math.inf:
-            raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
+            raise UserError(f"--scale: expected a factor above 0 like 3.7, got {arguments.scale}")
     elif arguments.width is None and arguments.height is None:
         raise UserError("how large? give --scale FACTOR, --resolution H,W, --width W or --height H")
     for name in ("width", "height"):
         side = getattr(arguments, name)
         if side is not None and not 0 < side < 10**9:
-            raise UserError(f"--{name} {str(side)[:20]}: at least 1 pixel is wanted, and no more than a format holds")
+            raise UserError(
+                f"--{name}: expected at least 1 pixel, and no more than a format holds, got {str(side)[:20]}"
+            )
 
 
 def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[int, int]:
@@ -78,7 +80,7 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
     elif arguments.width is not None:
         height, width = max(1, round(size[0] * arguments.width / size[1])), arguments.width
     elif arguments.scale * max(size) == math.inf:
-        raise UserError(f"--scale {arguments.scale}: a factor above 0 like 3.7 is wanted")
+        raise UserError(f"--scale: expected a factor above 0 like 3.7, got {arguments.scale}")
     else:
         height, width = rgb8.upscaled_size(size, arguments.scale)
     rgb8.check_pixels((height, width))
@@ -167,7 +169,7 @@ def centre(text: str) -> tuple[float, float]:
     try:
         down, right = (float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--centre '{text}': two fractions are wanted, down,right like 0.4,0.6") from None
+        raise UserError(f"--centre: expected two fractions down,right like 0.4,0.6, got '{text}'") from None
     return down, right
 
 

@@ -36,7 +36,7 @@ class Visit:
 
     source: the file. rgb: the image as the views are made from, uint8 (H, W, 3), in a .npy for the web worker. small:
     the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were asked
-    for, of which only the last is wanted. stop: ends the upscaling of the whole image, if it is under way.
+    for, of which only the last is needed. stop: ends the upscaling of the whole image, if it is under way.
     """
 
     source: Path | None = None

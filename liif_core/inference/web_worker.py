@@ -115,9 +115,9 @@ class Renderer:
     def _lost(self) -> None:
         """The process has ended, on demand or not."""
         with self.lock:
-            wanted, self.process = self.process is None, None
+            stopped, self.process = self.process is None, None
             jobs, self.jobs = self.jobs, {}
-        error: BaseException = Stopped() if wanted else UserError(f"{self.framework} has ended; the terminal says why")
+        error: BaseException = Stopped() if stopped else UserError(f"{self.framework} has ended; the terminal says why")
         for job in jobs.values():
             job.set_exception(error)
 

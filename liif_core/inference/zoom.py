@@ -86,12 +86,16 @@ def check(video: ZoomVideo, path: Path, image: tuple[int, int]) -> None:
         raise UserError(f"video size {height}x{width}: at most {LONGEST} pixels along a side are accepted")
     most = min(length / side for length, side in zip(image, video.size, strict=True)) * min(video.size)
     if not 1 < video.zoom <= most:
-        raise UserError(f"zoom {video.zoom:g}: a factor above 1 is wanted, at most {int(most)}, which shows one pixel")
+        raise UserError(
+            f"zoom: expected a factor above 1 and at most {int(most)}, which shows one pixel, got {video.zoom:g}"
+        )
     if not all(0 <= fraction <= 1 for fraction in video.centre):
         down, right = video.centre
-        raise UserError(f"centre {down:g},{right:g}: fractions of the image, down and right, like 0.4,0.6 are wanted")
+        raise UserError(
+            f"centre: expected fractions of the image, down and right, like 0.4,0.6, got {down:g},{right:g}"
+        )
     if not 0 < video.seconds <= LASTING:
-        raise UserError(f"{video.seconds:g} seconds: a number above 0 is wanted, at most {LASTING}")
+        raise UserError(f"seconds: expected a number above 0 and at most {LASTING}, got {video.seconds:g}")
     if not 1 <= video.frames_per_second <= FASTEST[suffix]:
         raise UserError(f"{video.frames_per_second:g} frames per second: {suffix} takes 1 to {FASTEST[suffix]}")
     if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:

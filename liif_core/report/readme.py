@@ -38,8 +38,8 @@ def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
     begins = re.findall(r"<!-- table: (.*?) -->", text)
     unknown = [begin for begin in begins if begin.split()[0] not in TABLES]
     if unknown or not begins:
-        wanted = ", ".join(f"<!-- table: {known} -->" for known in TABLES)
-        raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {wanted}")
+        markers = ", ".join(f"<!-- table: {known} -->" for known in TABLES)
+        raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {markers}")
     pattern = re.compile(r"(<!-- table: (.*?) -->\n)((?:(?!<!-- table: ).)*?)(<!-- end -->)", re.DOTALL)
     if len(pattern.findall(text)) != len(begins):
         raise UserError(f"{name}: a table's marker needs a line of its own, and <!-- end --> after the table")

@@ -175,7 +175,9 @@ def read_scores(path: Path) -> list[Score]:
             reader.fieldnames = [{"pictures": "images"}.get(name, name) for name in reader.fieldnames or ()]
             missing = [column for column in COLUMNS if column not in ("checkpoint", *reader.fieldnames)]
             if missing:
-                raise UserError(f"{path}: no column {', '.join(missing)}; batch_test_simple.py writes what is wanted")
+                raise UserError(
+                    f"{path}: no column {', '.join(missing)}: expected a file that batch_test_simple.py wrote"
+                )
             scores = [_score(row, f"{path}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
@@ -206,4 +208,4 @@ def _score(row: dict[str, str], place: str) -> Score:
             checkpoint=row.get("checkpoint") or "",
         )
     except (ValueError, TypeError) as error:
-        raise UserError(f"{place}: {error}; batch_test_simple.py writes what is wanted") from None
+        raise UserError(f"{place}: {error}: expected a file that batch_test_simple.py wrote") from None

@@ -88,7 +88,7 @@ def own_gpu(ranks: Ranks) -> Device:
     visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
     if len(visible) < ranks.local_count:
         raise UserError(
-            f"{ranks.local_count} processes on this machine, but GPU {','.join(visible)} alone: each wants one of its "
+            f"{ranks.local_count} processes on this machine, but GPU {','.join(visible)} alone: each needs one of its "
             "own; start fewer, give more as in --gpu 0,1, or take --gpu cpu"
         )
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[ranks.local]
@@ -102,16 +102,16 @@ def _requested_device(gpu: str) -> Device:
     understood = all(re.fullmatch("[0-9]{1,4}", number) for number in numbers)
     if not understood or len({int(number) for number in numbers}) < len(numbers):
         raise UserError(f"--gpu {gpu!r} is not understood: give GPU numbers such as 0 or 0,1, or --gpu cpu")
-    wanted = [int(number) for number in numbers]
+    chosen = [int(number) for number in numbers]
     count = count_gpus()
-    if count == 0 and wanted == [0]:
+    if count == 0 and chosen == [0]:
         return Device("cpu", "no GPU found: running on the CPU instead of GPU 0")
-    if any(number >= count for number in wanted):
+    if any(number >= count for number in chosen):
         existing = "no GPU at all" if count == 0 else "only GPU " + ", ".join(map(str, range(count)))
         raise UserError(f"--gpu {gpu}: this machine has {existing}; --gpu cpu is accepted everywhere")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, wanted))
-    others = f" alone of {gpu}: several want several processes (docs/cluster.md)" if len(wanted) > 1 else ""
-    return Device("cuda", f"running on GPU {wanted[0]}{others}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, chosen))
+    others = f" alone of {gpu}: several GPUs need several processes (docs/cluster.md)" if len(chosen) > 1 else ""
+    return Device("cuda", f"running on GPU {chosen[0]}{others}")
 
 
 def count_gpus() -> int:

@@ -36,13 +36,13 @@ def check_readable(path: Path) -> None:
     try:
         kind = os.stat(path).st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
-            raise UserError(f"{path} is a pipe or a device; an image file is wanted here")
+            raise UserError(f"{path} is a pipe or a device: expected an image file")
         with open(path, "rb"):
             pass
     except FileNotFoundError:
         raise UserError(f"no such image: {path}") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder; an image file is wanted here") from None
+        raise UserError(f"{path} is a folder: expected an image file") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 

@@ -129,7 +129,7 @@ def find_wandb() -> Any:
     try:
         import wandb
     except ImportError:
-        raise UserError(f"--wandb wants the package wandb: run `{pip_install('wandb')}`") from None
+        raise UserError(f"--wandb needs the package wandb: run `{pip_install('wandb')}`") from None
     return wandb
 
 
