@@ -9,15 +9,15 @@ from liif_core.system import distributed
 
 def join(device: str) -> int:
     """Meet the other processes, if mpirun has started some; how many there are in all."""
-    count = distributed.read("jittor").count
-    if count != jt.world_size:  # mpirun and libmpi of two kinds: each process believes to be alone
+    world_size = distributed.read("jittor").world_size
+    if world_size != jt.world_size:  # mpirun and libmpi of two kinds: each process believes to be alone
         raise UserError(
-            f"mpirun has started {count} processes, Jittor meets {jt.world_size}: use the mpirun beside mpicc"
+            f"mpirun has started {world_size} processes, Jittor meets {jt.world_size}: use the mpirun beside mpicc"
         )
     # Jittor: would deal the loader's batches out once more, and average gradients in every call of backward, of which
     # processes with fewer samples make fewer.
     jt.in_mpi = False
-    return count
+    return world_size
 
 
 def add_up(tensors: list[jt.Var]) -> None:

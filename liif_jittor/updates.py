@@ -16,11 +16,11 @@ class Updater:
 
     Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
     2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
-    count: of processes. scaled: Jittor: computes in float32, whose gradients need no scale.
+    world_size: of processes. scaled: Jittor: computes in float32, whose gradients need no scale.
     """
 
-    def __init__(self, optimizer: Any, update: Update, average: list[jt.Var] | None, count: int, scaled: bool):
-        self.optimizer, self.update, self.average, self.count = optimizer, update, average, count
+    def __init__(self, optimizer: Any, update: Update, average: list[jt.Var] | None, world_size: int, scaled: bool):
+        self.optimizer, self.update, self.average, self.world_size = optimizer, update, average, world_size
         self.parameters = optimizer.param_groups[0]["params"]
         self.updates = 0
 
@@ -32,7 +32,7 @@ class Updater:
             total = total + loss.detach()
             if self.update.accumulate > 1:  # Jittor: evaluates lazily; until then the part's whole graph is alive
                 jt.sync([total, *self.optimizer.param_groups[0]["grads"]])
-        if self.count > 1:
+        if self.world_size > 1:
             distributed.add_up(self.optimizer.param_groups[0]["grads"])
         self.updates += 1
         self.optimizer.n_step = self.updates  # Jittor: counts calls of backward, and corrects Adam's bias by that

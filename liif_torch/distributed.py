@@ -13,11 +13,11 @@ from liif_core.system import distributed
 
 def join(device: str) -> int:
     """Meet the other processes, if torchrun has started some; how many there are in all."""
-    count = distributed.read("torch").count
-    if count > 1 and not dist.is_initialized():
+    world_size = distributed.read("torch").world_size
+    if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
-    return count
+    return world_size
 
 
 def add_up(tensors: list[Tensor]) -> None:

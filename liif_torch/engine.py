@@ -43,14 +43,14 @@ class Engine:
         self.losses: list[torch.Tensor] = []
         self.average = None
         self.updater = None
-        self.count = 1
+        self.world_size = 1
         if optimizer_spec is not None:
-            self.count = distributed.join(device)
+            self.world_size = distributed.join(device)
             if update.ema is not None:
                 self.average = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
             average = list(self.average.parameters()) if self.average else None
             optimizer = optim.make(optimizer_spec, params=list(self.model.parameters()))
-            self.updater = updates.Updater(optimizer, update, average, self.count, scaled=self.precision == "fp16")
+            self.updater = updates.Updater(optimizer, update, average, self.world_size, scaled=self.precision == "fp16")
             self.method = methods.make(method_spec, model=self._forward, updater=self.updater)
         self.predictor = self.average or self.model
 
@@ -73,7 +73,7 @@ class Engine:
         return self.total(np.array(torch.stack(losses).tolist())).tolist() if losses else []
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        return distributed.total(values, self.device) if self.count > 1 else values
+        return distributed.total(values, self.device) if self.world_size > 1 else values
 
     def peak_memory(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device_kind == "cuda" else peak_resident_memory()

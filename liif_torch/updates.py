@@ -18,11 +18,13 @@ class Updater:
 
     Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
     2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
-    count: of processes. scaled: whether gradients are too small for their precision.
+    world_size: of processes. scaled: whether gradients are too small for their precision.
     """
 
-    def __init__(self, optimizer: Any, update: Update, average: list[nn.Parameter] | None, count: int, scaled: bool):
-        self.optimizer, self.update, self.average, self.count = optimizer, update, average, count
+    def __init__(
+        self, optimizer: Any, update: Update, average: list[nn.Parameter] | None, world_size: int, scaled: bool
+    ):
+        self.optimizer, self.update, self.average, self.world_size = optimizer, update, average, world_size
         self.parameters = optimizer.param_groups[0]["params"]
         # PyTorch: float16 gradients vanish below 6e-8 unless the loss is scaled (Micikevicius et al., 2018).
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
@@ -34,7 +36,7 @@ class Updater:
         for loss in losses:
             self.scaler.scale(loss).backward()
             total += loss.detach()
-        if self.count > 1:
+        if self.world_size > 1:
             distributed.add_up([parameter.grad for parameter in self.parameters])
         self.scaler.unscale_(self.optimizer)
         if self.update.clip_grad is not None:

@@ -443,11 +443,11 @@ def test_a_check_tells_from_sizes_what_some_sample_would_lack(wrapper, sizes, me
     checker.check(0, *[(50 * (number + 1), 100 * (number + 1)) for number in range(len(sizes))])
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 5])
-def test_processes_together_have_the_batches_of_one(ranks):
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_processes_together_have_the_batches_of_one(world_size):
     wrapper = wrap(Images(*SIZES * 3), **DOWNSAMPLED)  # the last batch has one sample
     alone = list(Batches(wrapper, 4, 7, 3))
-    several = [Batches(wrapper, 4, 7, 3, 0, rank, ranks) for rank in range(ranks)]
+    several = [Batches(wrapper, 4, 7, 3, 0, rank, world_size) for rank in range(world_size)]
     for k, batch in enumerate(alone):
         shares = [part.shares[k] for part in several]
         assert sum(shares) == pytest.approx(1, abs=1e-12)

@@ -42,7 +42,7 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
 def is_one_of_several(framework: str) -> bool:
     """Whether this process trains together with others."""
     with contextlib.suppress(UserError):
-        return read_ranks(framework).count > 1
+        return read_ranks(framework).world_size > 1
     return False
 
 

@@ -9,8 +9,8 @@ from liif_core.errors import UserError
 class Batches:
     """A sequence: item k is the k-th batch from `start_batch` on, arrays stacked along a first axis B.
 
-    Of `ranks` processes each gets the part of every batch that `rank` says; together they have what one would have.
-    A user's error (a truncated image, a crop too large) comes back as {"error": sentence}, because an
+    Of `world_size` processes each gets the part of every batch that `rank` says; together they have what one would
+    have. A user's error (a truncated image, a crop too large) comes back as {"error": sentence}, because an
     exception would reach the main process as a worker's traceback.
     """
 
@@ -22,16 +22,16 @@ class Batches:
         epoch: int = 0,
         start_batch: int = 0,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
     ):
         self.wrapper = wrapper
         self.epoch = epoch
         whole = sampling.batches(
             seed, epoch, len(wrapper), batch_size, shuffle=wrapper.training, start_batch=start_batch
         )
-        own = [np.array_split(indices, ranks)[rank] for indices in whole]
+        own = [np.array_split(indices, world_size)[rank] for indices in whole]
         self.shares = [len(part) / len(indices) for part, indices in zip(own, whole, strict=True)]
-        # A batch of fewer samples than ranks: who gets none takes one all the same, of which the share is 0.
+        # A batch of fewer samples than processes: who gets none takes one all the same, of which the share is 0.
         self.indices = [part if len(part) else indices[:1] for part, indices in zip(own, whole, strict=True)]
 
     def __len__(self) -> int:

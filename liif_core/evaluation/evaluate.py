@@ -81,13 +81,13 @@ def validate(
     if config.eval_type is not None:
         network = Network(engine, normalisation)
         scores, weights = np.zeros(len(val_set)), np.ones(len(val_set))
-        for index in bar(range(ranks.rank, len(val_set), ranks.count)):
+        for index in bar(range(ranks.rank, len(val_set), ranks.world_size)):
             low, high = val_set.pair(index)
             scores[index] = psnr_ssim.psnr(network(low, *high.shape[:2]), rgb8.to_float(high), config.eval_type)
     else:
         batches = Batches(val_set, config.val_dataset.batch_size)
         scores, weights = np.zeros(len(batches)), np.array([len(indices) for indices in batches.indices])
-        own = range(ranks.rank, len(batches), ranks.count)
+        own = range(ranks.rank, len(batches), ranks.world_size)
         batches.indices = [batches.indices[k] for k in own]
         for k, batch in zip(own, bar(checked(make_loader(batches)), total=len(own)), strict=True):
             prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])

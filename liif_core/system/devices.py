@@ -51,7 +51,7 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     if importlib.util.find_spec(framework) is None:
         command = packages.pip_install(*PACKAGES[framework])
         raise UserError(f"the Python package {framework!r} is not installed: run `{command}`")
-    if ranks.local_count > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
+    if ranks.local_world_size > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
         gpu = ",".join(map(str, range(count_gpus())))
     device = choose_device(gpu)
     if framework == "jittor":
@@ -59,13 +59,13 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
         device = prepare_jittor(device)
     elif device.kind == "cuda" and torch_lacks_cuda():
         device = Device("cpu", "the installed PyTorch is built without CUDA: running on the CPU")
-    if device.kind == "cuda" and ranks.local_count > 1:
+    if device.kind == "cuda" and ranks.local_world_size > 1:
         device = own_gpu(ranks)
     if device.kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         keep_freed_pages()
-        if ranks.local_count > 1:  # each would start a thread on every core
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_count)))
+        if ranks.local_world_size > 1:  # each would start a thread on every core
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_world_size)))
     return device
 
 
@@ -86,13 +86,13 @@ def choose_device(gpu: str | None) -> Device:
 def own_gpu(ranks: Ranks) -> Device:
     """The GPU of one of several processes, of those that are visible."""
     visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-    if len(visible) < ranks.local_count:
+    if len(visible) < ranks.local_world_size:
         raise UserError(
-            f"{ranks.local_count} processes on this machine, but GPU {','.join(visible)} alone: each needs one of its "
-            "own; start fewer, give more as in --gpu 0,1, or take --gpu cpu"
+            f"{ranks.local_world_size} processes on this machine, but GPU {','.join(visible)} alone: each needs one of "
+            "its own; start fewer, give more as in --gpu 0,1, or take --gpu cpu"
         )
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[ranks.local]
-    return Device("cuda", f"{ranks.count} processes, the first on GPU {visible[ranks.local]}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[ranks.local_rank]
+    return Device("cuda", f"{ranks.world_size} processes, the first on GPU {visible[ranks.local_rank]}")
 
 
 def _requested_device(gpu: str) -> Device:

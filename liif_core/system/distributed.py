@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from liif_core.errors import UserError
 
-# rank, number of ranks, rank on this machine, number on this machine
+# the fields of Ranks, in their order
 VARIABLES = {
     "torch": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
     "jittor": tuple(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")),
@@ -18,12 +18,12 @@ LAUNCHERS = {"torch": "torchrun", "jittor": "mpirun"}
 
 @dataclass(frozen=True)
 class Ranks:
-    """rank of `count` processes in all; `local` of `local_count` on this machine."""
+    """rank of `world_size` processes in all; `local_rank` of `local_world_size` on this machine."""
 
     rank: int = 0
-    count: int = 1
-    local: int = 0
-    local_count: int = 1
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
 
 
 ALONE = Ranks()

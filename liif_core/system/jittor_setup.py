@@ -88,7 +88,7 @@ def choose_mpi(ranks: Ranks) -> None:
     Left alone it builds one for any mpicc on the PATH and fetches NCCL for it where there is a GPU. Raises UserError
     without Open MPI's mpicc, the only one that Jittor understands.
     """
-    if ranks.count == 1:
+    if ranks.world_size == 1:
         os.environ["use_mpi"] = "0"
         os.environ.pop("OMPI_COMM_WORLD_SIZE", None)  # Jittor: mpirun -n 1 sets it, too, and it would look for MPI
         return

@@ -50,7 +50,7 @@ def train(
     run, stop = begin(engine, config, folder, ranks, board, resume), StopRequest()
     with contextlib.closing(run.log):
         step, epoch = run.progress.step, run.progress.epoch
-        several = f", {ranks.count} processes" if ranks.count > 1 else ""
+        several = f", {ranks.world_size} processes" if ranks.world_size > 1 else ""
         run.log.text(f"{note}, resumed at epoch {epoch}, step {step}" if step else note)
         run.log.text(f"train: {len(train_set)} samples, val: {len(val_set or ())}, seed {config.seed}{several}")
         while run.progress.epoch <= config.epoch_max:
@@ -61,18 +61,18 @@ def train(
                 run.wait_for_all()
                 raise
             except RuntimeError:  # of a loader whose workers the same signal has ended before they were ready
-                if not stop.requested or ranks.count > 1:
+                if not stop.requested or ranks.world_size > 1:
                     raise
                 run.save("epoch-last")
                 raise Stopped(run.stopped()) from None
             except UserError as error:  # a broken image; of one process alone, when there are several
-                if run.progress.step and ranks.count == 1 and not isinstance(error, Unsavable):
+                if run.progress.step and ranks.world_size == 1 and not isinstance(error, Unsavable):
                     run.save("epoch-last")
                 raise
             try:
                 finish_epoch(run, make_loader, train_set, val_set, rate)
             except RuntimeError:  # the same of validation; what was trained has been saved before
-                if not stop.requested or ranks.count > 1:
+                if not stop.requested or ranks.world_size > 1:
                     raise
                 raise Stopped(run.stopped()) from None
             if run.progress.epoch <= config.epoch_max and run.all_hear(stop):  # asked in validation
@@ -84,7 +84,7 @@ def train_epoch(run: Run, make_loader, train_set, stop: StopRequest) -> float:
     """The steps of the epoch that are left; the learning rate of its last one. Raises Stopped when asked to."""
     config, progress, ranks = run.config, run.progress, run.ranks
     began, size = time.monotonic() - progress.seconds, config.train_dataset.batch_size
-    batches = Batches(train_set, size, config.seed, progress.epoch, progress.batch, ranks.rank, ranks.count)
+    batches = Batches(train_set, size, config.seed, progress.epoch, progress.batch, ranks.rank, ranks.world_size)
     steps = progress.batch + len(batches)
     base, plan = float(config.optimizer.args["lr"]), config.multi_step_lr or config.cosine_lr
     rates = [schedule.learning_rate(base, progress.epoch + k / steps, plan, config.epoch_max) for k in range(steps)]
@@ -103,7 +103,7 @@ def train_epoch(run: Run, make_loader, train_set, stop: StopRequest) -> float:
             progress.seconds = time.monotonic() - began
             if config.step_save and progress.step % config.step_save == 0:
                 run.save("epoch-last")
-            if (ranks.count == 1 or progress.step % config.step_log == 0) and run.all_hear(stop):
+            if (ranks.world_size == 1 or progress.step % config.step_log == 0) and run.all_hear(stop):
                 raise Stopped(run.stopped())
     run.fetch_losses()
     progress.seconds = time.monotonic() - began

@@ -67,7 +67,7 @@ class Run:
 
     def _give_up(self, what: str, *steps: int) -> None:
         """Keep the batches that may have spoilt the weights, and stop before they are saved."""
-        rank = f"-rank-{self.ranks.rank}" if self.ranks.count > 1 else ""
+        rank = f"-rank-{self.ranks.rank}" if self.ranks.world_size > 1 else ""
         kept = [step for step in steps if step in self.recent]
         for step in kept:
             buffer = io.BytesIO()
@@ -164,9 +164,9 @@ def check_agreement(engine, progress: Progress, folder: Path, ranks: Ranks) -> N
     for name, array in sorted(engine.state().parameters.items()):
         weights = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), weights))
     own = np.array([progress.step, progress.epoch, progress.batch, weights], np.float64)
-    differs = float((engine.total(own) != own * ranks.count).any())
+    differs = float((engine.total(own) != own * ranks.world_size).any())
     if engine.total(np.array([differs]))[0]:
         raise UserError(
-            f"the {ranks.count} processes do not begin with the same weights: see that all of them read the same run "
-            f"folder {folder}"
+            f"the {ranks.world_size} processes do not begin with the same weights: see that all of them read the same "
+            f"run folder {folder}"
         )
