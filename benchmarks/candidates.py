@@ -161,7 +161,7 @@ class Decode(common.Work):
             return known[key]
 
         setattr(encoder, method, recall)
-        encoder.halo = None  # or it would be asked for parts of the image
+        encoder.receptive_radius = None  # or it would be asked for parts of the image
         self.once()
 
     def warm_up(self) -> None:

@@ -84,12 +84,12 @@ def choose_precision(precision: str, native: list[str], where: str) -> str:
 class Engine(Protocol):
     """One model on one device, with the means to train it and to ask it for pixels.
 
-    device_kind: "cpu" or "cuda". halo: how many pixels away from its own a feature vector of the encoder sees; None for
-    the whole image. With `update.ema` predictions are those of the average.
+    device_kind: "cpu" or "cuda". receptive_radius: how many pixels away from its own a feature vector of the encoder
+    sees; None for the whole image. With `update.ema` predictions are those of the average.
     """
 
     device_kind: str
-    halo: int | None
+    receptive_radius: int | None
 
     def __init__(
         self,

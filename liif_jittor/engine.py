@@ -33,7 +33,7 @@ class Engine:
         self.model = models.make(model_spec)
         require_decoder(self.model, model_spec)
         self.device_kind = device
-        self.halo = self.model.encoder.halo
+        self.receptive_radius = self.model.encoder.receptive_radius
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[jt.Var] = []
         self.average = None

@@ -38,7 +38,7 @@ class Engine:
         self.model = models.make(model_spec).to(self.device, memory_format=torch.channels_last)
         require_decoder(self.model, model_spec)
         self.device_kind = device
-        self.halo = self.model.encoder.halo
+        self.receptive_radius = self.model.encoder.receptive_radius
         self.names = [name for name, _ in self.model.named_parameters()]
         self.losses: list[torch.Tensor] = []
         self.average = None

@@ -24,7 +24,7 @@ class Engine:
     weights. A step takes `pause` seconds.
     """
 
-    device_kind, halo, precision, pause = "cpu", 0, "fp32", 0.02
+    device_kind, receptive_radius, precision, pause = "cpu", 0, "fp32", 0.02
 
     def __init__(self, model_spec, device="cpu", *_):
         self.projection = np.random.default_rng(0).normal(size=(7, FEATURES)).astype(np.float32)

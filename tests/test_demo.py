@@ -173,9 +173,9 @@ def test_tiles_give_the_image_that_the_whole_gives(framework, trained):
 class Scarce:
     """An engine's network that has no memory for tiles above `largest`, and repeats pixels in smaller ones."""
 
-    def __init__(self, largest: int, error: Exception, halo: int | None = 4):
+    def __init__(self, largest: int, error: Exception, radius: int | None = 4):
         self.largest, self.error, self.tile, self.tried = largest, error, None, []
-        self.engine = type("Engine", (), {"halo": halo, "device_kind": "cuda"})()
+        self.engine = type("Engine", (), {"receptive_radius": radius, "device_kind": "cuda"})()
 
     def bands(self, image, height, width, white=255):
         self.tried.append(self.tile)
@@ -202,9 +202,9 @@ def test_too_little_memory_leads_to_smaller_tiles(error):
     assert sum(done) == 600 * 2000 and min(done) < 0
 
 
-@pytest.mark.parametrize("halo", [4, None])
-def test_no_memory_at_all_is_one_sentence(halo):
-    network = Scarce(0, MemoryError(), halo)
+@pytest.mark.parametrize("radius", [4, None])
+def test_no_memory_at_all_is_one_sentence(radius):
+    network = Scarce(0, MemoryError(), radius)
     with pytest.raises(UserError, match="not enough memory to upscale 30x40 pixels: .*(16 pixels|see it whole)"):
         upscale.upscale(network, ImageData(np.zeros((30, 40, 3), np.uint8)), np.zeros((60, 80, 3), np.uint8), int)
 

@@ -1,7 +1,7 @@
 """An image in overlapping tiles: the spans, the feature map row by row, and encoders in tiles against the whole.
 
 Tolerance: a convolution adds the same products for a tile as for the whole, but in an order that the library chooses
-by the shape. Features near 1 then differ by some 1e-7; 1e-5 is far above that, and a halo that is one pixel short
+by the shape. Features near 1 then differ by some 1e-7; 1e-5 is far above that, and a radius that is one pixel short
 gives more than 1e-3 (the last test but one shows that it would be seen).
 """
 
@@ -95,10 +95,10 @@ def test_a_feature_map_is_not_computed_before_it_is_asked_for():
 @pytest.mark.parametrize("name", ENCODERS)
 def test_tiles_give_the_features_of_the_whole(name):
     encoder = make_encoder(name)
-    halo = encoder.halo
-    inp = torch.rand(1, 3, 2 * halo + 5, 2 * halo + 8)  # in 2 x 2 tiles
+    radius = encoder.receptive_radius
+    inp = torch.rand(1, 3, 2 * radius + 5, 2 * radius + 8)  # in 2 x 2 tiles
     whole = encoder(inp)
-    features = encode(encoder, inp, tile=halo + 4)
+    features = encode(encoder, inp, tile=radius + 4)
     assert features.size == tuple(whole.shape[2:])
     found = features.rows(0, features.size[0])
     assert whole.std() > 1e-3
@@ -106,18 +106,18 @@ def test_tiles_give_the_features_of_the_whole(name):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_the_halo_is_the_receptive_field(name):
-    """The gradient of the features of one pixel reaches as far as the halo, and no farther."""
+def test_the_receptive_radius_is_how_far_the_gradient_reaches(name):
+    """The gradient of the features of one pixel reaches as far as the receptive radius, and no farther."""
     encoder = make_encoder(name)
-    halo, scale = encoder.halo, encoder.scale
-    side = 2 * halo + 5
+    radius, scale = encoder.receptive_radius, encoder.scale
+    side = 2 * radius + 5
     inp = torch.rand(1, 3, side, side, requires_grad=True)
     start = (side // 2) * scale
     encoder(inp)[:, :, start : start + scale, start : start + scale].sum().backward()
     seen = inp.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
     reach = max(side // 2 - int(seen[0]), int(seen[-1]) - side // 2)
-    # The convolutions behind a pixel shuffle reach 1 + 1/2 + ... pixels; their halo is rounded up.
-    assert halo - (scale > 1) <= reach <= halo
+    # The convolutions behind a pixel shuffle reach 1 + 1/2 + ... pixels; their radius is rounded up.
+    assert radius - (scale > 1) <= reach <= radius
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ class Network:
     def part(self, image: np.ndarray, box: tiling.Box, height: int, width: int) -> np.ndarray:
         """A part of the image at height x width, float32 (height, width, 3) in [0, 1], of which only what the part's
         pixels depend on is encoded. box: top, left, bottom, right in pixels of the image, fractions too."""
-        crop, window = tiling.crop((image.shape[0], image.shape[1]), box, self.engine.halo)
+        crop, window = tiling.crop((image.shape[0], image.shape[1]), box, self.engine.receptive_radius)
         inp = self.normalisation.inp(image[crop])
         bands = self.engine.predict_image(inp, height, width, self.tile, window)
         return self.normalisation.rgb(np.concatenate(list(bands)))

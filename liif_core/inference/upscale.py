@@ -79,12 +79,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _smaller(network: Network, size: tuple[int, int], error: BaseException) -> int:
     """Half of the side of the tiles that were too large. Raises UserError when there is nothing to halve."""
-    halo = network.engine.halo
-    if halo is not None:
-        side = tiling.side(size, network.tile, halo, network.engine.device_kind)
+    radius = network.engine.receptive_radius
+    if radius is not None:
+        side = tiling.side(size, network.tile, radius, network.engine.device_kind)
         if side > SMALLEST_TILE:
             return max(SMALLEST_TILE, side // 2)
-    reason = "this model must see it whole" if halo is None else f"tiles of {SMALLEST_TILE} pixels are too large"
+    reason = "this model must see it whole" if radius is None else f"tiles of {SMALLEST_TILE} pixels are too large"
     said = " ".join(str(error).split())[:100] or type(error).__name__
     raise UserError(f"not enough memory to upscale {size[0]}x{size[1]} pixels: {reason} ({said})")
 

@@ -39,7 +39,7 @@ def encode(encoder: nn.Module, inp: Var, tile: int | None = None) -> FeatureMap:
     """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = "cuda" if jt.flags.use_cuda else "cpu"
-    down, right = tiling.tiles((height, width), tile, encoder.halo, encoder.scale, device)
+    down, right = tiling.tiles((height, width), tile, encoder.receptive_radius, encoder.scale, device)
 
     def band(row: tiling.Span) -> Var:
         tiles = []

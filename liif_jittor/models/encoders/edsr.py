@@ -6,7 +6,7 @@ feature map; otherwise a pixel shuffle upscales it by a fixed factor.
 
 from jittor import Var, nn
 
-from liif_jittor.models.layers import UPSAMPLER_HALO, conv3x3, upsampler
+from liif_jittor.models.layers import UPSAMPLER_RADIUS, conv3x3, upsampler
 from liif_jittor.models.registry import models
 
 
@@ -28,7 +28,7 @@ class EDSR(nn.Module):
     """Head, residual body with a long skip connection, and a tail unless no_upsampling.
 
     out_dim: channels of the output, n_feats as an encoder, 3 otherwise. scale: output pixels per input pixel along an
-    axis. halo: how many pixels away from its own an output sees.
+    axis. receptive_radius: how many pixels away from its own an output sees.
     """
 
     def __init__(self, n_resblocks: int, n_feats: int, res_scale: float, scale: int, no_upsampling: bool):
@@ -37,9 +37,10 @@ class EDSR(nn.Module):
         blocks = [ResBlock(n_feats, res_scale) for _ in range(n_resblocks)]
         self.body = nn.Sequential(*blocks, conv3x3(n_feats, n_feats))
         self.no_upsampling = no_upsampling
-        self.out_dim, self.scale, self.halo = n_feats, 1, 2 * n_resblocks + 2
+        self.out_dim, self.scale, self.receptive_radius = n_feats, 1, 2 * n_resblocks + 2
         if not no_upsampling:
-            self.out_dim, self.scale, self.halo = 3, scale, self.halo + UPSAMPLER_HALO
+            self.out_dim, self.scale = 3, scale
+            self.receptive_radius += UPSAMPLER_RADIUS
             self.tail = nn.Sequential(upsampler(scale, n_feats), conv3x3(n_feats, 3))
 
     def execute(self, x: Var) -> Var:

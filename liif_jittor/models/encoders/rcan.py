@@ -57,7 +57,7 @@ class RCAN(nn.Module):
     """Head, residual groups with a long skip connection, and a tail unless no_upsampling.
 
     out_dim: channels of the output, n_feats as an encoder, 3 otherwise. scale: output pixels per input pixel along an
-    axis. halo: None, for the channels' means are those of the whole image.
+    axis. receptive_radius: None, for the channels' means are those of the whole image.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RCAN(nn.Module):
         groups = [ResidualGroup(n_resblocks, n_feats, reduction) for _ in range(n_resgroups)]
         self.body = nn.Sequential(*groups, conv3x3(n_feats, n_feats))
         self.no_upsampling = no_upsampling
-        self.out_dim, self.scale, self.halo = n_feats, 1, None
+        self.out_dim, self.scale, self.receptive_radius = n_feats, 1, None
         if not no_upsampling:
             self.out_dim, self.scale = 3, scale
             self.tail = nn.Sequential(upsampler(scale, n_feats), conv3x3(n_feats, 3))

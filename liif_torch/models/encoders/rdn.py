@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liif_core.errors import UserError
-from liif_torch.models.layers import UPSAMPLER_HALO
+from liif_torch.models.layers import UPSAMPLER_RADIUS
 from liif_torch.models.registry import models
 
 # Blocks, layers per block, growth rate (section 5.1 has others; these two are EDSR-PyTorch's and LIIF's).
@@ -67,7 +67,7 @@ class RDN(nn.Module):
     upsampling network (UPNet) unless no_upsampling.
 
     out_dim: channels of the output, G0 as an encoder, 3 otherwise. scale: output pixels per input pixel along an axis.
-    halo: how many pixels away from its own an output sees.
+    receptive_radius: how many pixels away from its own an output sees.
     """
 
     def __init__(self, G0: int, side: int, n_blocks: int, n_layers: int, growth: int, scale: int, no_upsampling: bool):
@@ -77,11 +77,12 @@ class RDN(nn.Module):
         self.RDBs = nn.ModuleList([ResidualDenseBlock(G0, growth, n_layers, side) for _ in range(n_blocks)])
         self.GFF = nn.Sequential(conv(n_blocks * G0, G0, 1), conv(G0, G0, side))
         self.no_upsampling = no_upsampling
-        self.out_dim, self.scale, self.halo = G0, 1, (n_blocks * n_layers + 3) * (side // 2)
+        self.out_dim, self.scale, self.receptive_radius = G0, 1, (n_blocks * n_layers + 3) * (side // 2)
         if not no_upsampling:
             if scale not in (2, 3, 4):
                 raise UserError(f"RDN's scale is {scale}: accepted is 2, 3 or 4")
-            self.out_dim, self.scale, self.halo = 3, scale, self.halo + UPSAMPLER_HALO * (side // 2)
+            self.out_dim, self.scale = 3, scale
+            self.receptive_radius += UPSAMPLER_RADIUS * (side // 2)
             layers, width = [], G0
             for factor in (2, 2) if scale == 4 else (scale,):
                 layers += [conv(width, growth * factor**2, side), nn.PixelShuffle(factor)]
