@@ -46,18 +46,20 @@ class Update:
 PLAIN = Update()
 
 
-def split(batch: dict[str, np.ndarray], count: int, share: float) -> list[dict]:
-    """A batch in `count` parts, or as many as it has samples; each with its "share" of the step's samples.
+def split(batch: dict[str, np.ndarray], count: int, weight: float) -> list[dict]:
+    """A batch in `count` micro-batches, or as many as it has samples; each with its "weight" in the step.
 
-    share: of the whole batch, which is 1 unless other processes have the rest. The parts are those that as many
-    processes would get (liif_core.data.batching).
+    weight: of the whole batch, which is 1 unless other processes have the rest. The micro-batches are those that as
+    many processes would get (liif_core.data.batching).
     """
     size = len(batch["inp"])
-    parts = []
+    micro_batches = []
     for indices in np.array_split(np.arange(size), min(count, size)):
         rows = slice(indices[0], indices[-1] + 1)  # a view, which keeps the channels where they lie in memory
-        parts.append({key: array[rows] for key, array in batch.items()} | {"share": share * len(indices) / size})
-    return parts
+        micro_batches.append(
+            {key: array[rows] for key, array in batch.items()} | {"weight": weight * len(indices) / size}
+        )
+    return micro_batches
 
 
 def require_decoder(model: Any, spec: dict) -> None:
@@ -112,10 +114,10 @@ class Engine(Protocol):
     def begin_step(self, random_seed: int, learning_rate: float) -> None:
         """The framework's random numbers and the learning rate of the step to come."""
 
-    def train_step(self, batch: dict[str, np.ndarray], share: float = 1.0) -> None:
+    def train_step(self, batch: dict[str, np.ndarray], weight: float = 1.0) -> None:
         """One optimisation step. The loss stays on the device: this does not wait for it.
 
-        batch: inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), all float32. share: how much of
+        batch: inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), all float32. weight: how much of
         the step's samples it holds; other processes, which share the parameters, hold the rest.
         """
 

@@ -59,9 +59,12 @@ class Engine:
 
     # Jittor: no train() and eval() here. eval() stops the gradients of all parameters, and no layer of these models
     # behaves differently in training.
-    def train_step(self, batch: dict[str, np.ndarray], share: float = 1.0) -> None:
-        parts = split(batch, self.updater.update.accumulate, share)
-        on_device = [part | {"inp": self._images(part["inp"]), "gt": self._tensor(part["gt"])} for part in parts]
+    def train_step(self, batch: dict[str, np.ndarray], weight: float = 1.0) -> None:
+        micro_batches = split(batch, self.updater.update.accumulate, weight)
+        on_device = [
+            micro_batch | {"inp": self._images(micro_batch["inp"]), "gt": self._tensor(micro_batch["gt"])}
+            for micro_batch in micro_batches
+        ]
         self.losses.append(self.method.step(on_device))
 
     def read_losses(self) -> list[float]:

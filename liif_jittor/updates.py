@@ -14,7 +14,7 @@ from liif_jittor.optim import _Adam
 class Updater:
     """Turns the losses of a step into an update of the parameters.
 
-    Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
+    Gradients are added up over micro-batches and over processes and clipped by their common norm (Pascanu et al.,
     2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
     world_size: of processes. scaled: Jittor: computes in float32, whose gradients need no scale.
     """
@@ -25,7 +25,7 @@ class Updater:
         self.updates = 0
 
     def step(self, losses: Iterable[jt.Var]) -> jt.Var:
-        """One update from the losses of a batch's parts, each weighted by its share of the step; returns their sum."""
+        """One update from the weighted losses of a batch's micro-batches; returns their sum."""
         total = jt.zeros(1)
         for loss in losses:
             self.optimizer.backward(loss)

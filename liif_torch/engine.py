@@ -62,10 +62,13 @@ class Engine:
         torch.manual_seed(random_seed)
         optim.set_lr(self.updater.optimizer, learning_rate)
 
-    def train_step(self, batch: dict[str, np.ndarray], share: float = 1.0) -> None:
+    def train_step(self, batch: dict[str, np.ndarray], weight: float = 1.0) -> None:
         self.model.train()
-        parts = split(batch, self.updater.update.accumulate, share)
-        on_device = [part | {"inp": self._images(part["inp"]), "gt": self._tensor(part["gt"])} for part in parts]
+        micro_batches = split(batch, self.updater.update.accumulate, weight)
+        on_device = [
+            micro_batch | {"inp": self._images(micro_batch["inp"]), "gt": self._tensor(micro_batch["gt"])}
+            for micro_batch in micro_batches
+        ]
         self.losses.append(self.method.step(on_device))
 
     def read_losses(self) -> list[float]:

@@ -16,7 +16,7 @@ from liif_torch import distributed
 class Updater:
     """Turns the losses of a step into an update of the parameters.
 
-    Gradients are added up over parts of a batch and over processes and clipped by their common norm (Pascanu et al.,
+    Gradients are added up over micro-batches and over processes and clipped by their common norm (Pascanu et al.,
     2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
     world_size: of processes. scaled: whether gradients are too small for their precision.
     """
@@ -30,7 +30,7 @@ class Updater:
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
 
     def step(self, losses: Iterable[Tensor]) -> Tensor:
-        """One update from the losses of a batch's parts, each weighted by its share of the step; returns their sum."""
+        """One update from the weighted losses of a batch's micro-batches; returns their sum."""
         self.optimizer.zero_grad()  # PyTorch: optimizer.step keeps the gradients
         total = torch.zeros((), device=self.parameters[0].device)
         for loss in losses:

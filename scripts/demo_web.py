@@ -209,7 +209,7 @@ class Page:
             job = self.renderers[framework].whole(self.models[model], visit.source, size, path)
             visit.stop = self.upscaling[request.session_hash] = self.renderers[framework].stop
             while not job.done():
-                progress(job.share, desc=f"LIIF in {framework}")
+                progress(job.progress, desc=f"LIIF in {framework}")
                 time.sleep(0.2)
             notes = job.result()
         except UserError as error:

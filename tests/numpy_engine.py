@@ -37,7 +37,7 @@ class Engine:
     def begin_step(self, random_seed, learning_rate):
         self.rate = np.float32(learning_rate)
 
-    def train_step(self, batch, share=1.0):
+    def train_step(self, batch, weight=1.0):
         time.sleep(self.pause)
         features = self._features(batch["inp"], batch["coord"], batch["cell"])
         error = features @ self.weights - batch["gt"].reshape(-1, 3)

@@ -122,8 +122,8 @@ def load_tree():
     class Stopped(Engine):
         steps = 0
 
-        def train_step(self, batch, share):
-            super().train_step(batch, share)
+        def train_step(self, batch, weight):
+            super().train_step(batch, weight)
             self.steps += 1
             if self.steps == {steps}:
                 os.kill(os.getpid(), signal.{signal})

@@ -364,12 +364,12 @@ def test_a_bare_pickle_is_not_even_opened(tmp_path):
     assert not sentinel.exists()
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
-def test_a_truncated_liif_checkpoint_is_refused(tmp_path, share):
+@pytest.mark.parametrize("fraction", [0, 0.3, 0.9, 0.999])
+def test_a_truncated_liif_checkpoint_is_refused(tmp_path, fraction):
     path = tmp_path / "a.pth"
     torch.save(original({"w": torch.zeros(100, 100)}), path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * fraction)])
     with pytest.raises(UserError, match="cut short"):
         formats.load(path)
 

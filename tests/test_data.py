@@ -449,10 +449,10 @@ def test_processes_together_have_the_batches_of_one(world_size):
     alone = list(Batches(wrapper, 4, 7, 3))
     several = [Batches(wrapper, 4, 7, 3, 0, rank, world_size) for rank in range(world_size)]
     for k, batch in enumerate(alone):
-        shares = [part.shares[k] for part in several]
-        assert sum(shares) == pytest.approx(1, abs=1e-12)
-        parts = [part[k] for part, share in zip(several, shares, strict=True) if share]
+        weights = [part.weights[k] for part in several]
+        assert sum(weights) == pytest.approx(1, abs=1e-12)
+        parts = [part[k] for part, weight in zip(several, weights, strict=True) if weight]
         for name, array in batch.items():
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
-        for part, share in zip(several, shares, strict=True):
-            assert share == (len(part[k]["inp"]) / len(batch["inp"]) if share else 0)
+        for part, weight in zip(several, weights, strict=True):
+            assert weight == (len(part[k]["inp"]) / len(batch["inp"]) if weight else 0)

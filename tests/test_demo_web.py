@@ -128,12 +128,12 @@ def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(ren
     model = world / "small.safetensors"
     whole = renderer.whole(model, visit.source, (31 * 300, 45 * 300), tmp_path / "large.png")
     deadline = time.monotonic() + 60
-    while not whole.share:
+    while not whole.progress:
         assert not whole.done() and time.monotonic() < deadline
         time.sleep(0.05)
     bicubic, liif = renderer.pair(model, visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
     assert bicubic.shape == liif.shape == (124, 180, 3)
-    assert whole.share < 1 and not whole.done()
+    assert whole.progress < 1 and not whole.done()
     renderer.stop()
     with pytest.raises(Stopped):
         whole.result(60)

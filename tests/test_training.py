@@ -33,7 +33,7 @@ class CountingEngine:
     def begin_step(self, random_seed, learning_rate):
         self.rate = learning_rate
 
-    def train_step(self, batch, share):
+    def train_step(self, batch, weight):
         self.steps += 1
         self.unread.append(1 / self.steps)
 
@@ -183,12 +183,12 @@ class TimedEngine(CountingEngine):
         super().__init__()
         self.lasts = lasts
 
-    def train_step(self, batch, share):
+    def train_step(self, batch, weight):
         if self.lasts == 0:
             raise UserError("a broken image")
         self.lasts -= 1
         TimedEngine.clock += 1
-        super().train_step(batch, share)
+        super().train_step(batch, weight)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -234,8 +234,8 @@ class SpoiltEngine(CountingEngine):
         super().__init__()
         self.weights = weights
 
-    def train_step(self, batch, share):
-        super().train_step(batch, share)
+    def train_step(self, batch, weight):
+        super().train_step(batch, weight)
         if self.steps >= 9:
             self.unread[-1] = math.nan
 

@@ -54,27 +54,27 @@ def moved(engine, *batches) -> np.ndarray:
     return np.concatenate([(after[name] - before[name]).ravel() for name in before])
 
 
-def test_parts_have_all_samples_and_their_shares():
+def test_micro_batches_have_all_samples_and_their_weights():
     whole = batch()
-    parts = split(whole, 3, 0.5)
-    assert [len(part["inp"]) for part in parts] == [2, 2, 1]
-    assert [part["share"] for part in parts] == [0.2, 0.2, 0.1]
-    np.testing.assert_array_equal(np.concatenate([part["gt"] for part in parts]), whole["gt"])
+    micro = split(whole, 3, 0.5)
+    assert [len(each["inp"]) for each in micro] == [2, 2, 1]
+    assert [each["weight"] for each in micro] == [0.2, 0.2, 0.1]
+    np.testing.assert_array_equal(np.concatenate([each["gt"] for each in micro]), whole["gt"])
     assert len(split(whole, 9, 1.0)) == 5
 
 
-def test_parts_of_a_batch_give_the_update_of_the_whole(make):
-    whole, parts = make(), make(accumulate=2)
-    np.testing.assert_allclose(moved(parts, batch()), moved(whole, batch()), rtol=0, atol=TOLERANCE)
-    assert parts.read_losses() == pytest.approx(whole.read_losses(), rel=TOLERANCE)
+def test_micro_batches_give_the_update_of_the_whole(make):
+    whole, micro = make(), make(accumulate=2)
+    np.testing.assert_allclose(moved(micro, batch()), moved(whole, batch()), rtol=0, atol=TOLERANCE)
+    assert micro.read_losses() == pytest.approx(whole.read_losses(), rel=TOLERANCE)
 
 
-def test_parts_count_as_one_update_of_adam(make):
+def test_micro_batches_count_as_one_update_of_adam(make):
     """Its bias correction depends on the number of updates; after 3 a wrong one would be off by a third."""
     steps = [batch(seed) for seed in range(3)]
-    whole, parts = make(ADAM), make(ADAM, accumulate=2)
-    expected, found = moved(whole, *steps), moved(parts, *steps)
-    assert whole.state().optimizer["step"] == parts.state().optimizer["step"] == 3
+    whole, micro = make(ADAM), make(ADAM, accumulate=2)
+    expected, found = moved(whole, *steps), moved(micro, *steps)
+    assert whole.state().optimizer["step"] == micro.state().optimizer["step"] == 3
     # Where a gradient is near zero its rounding error decides on the direction of Adam's step; elsewhere:
     assert np.mean(np.abs(found - expected) < 1e-5) > 0.99
 

@@ -101,9 +101,9 @@ class TrainConfig(Evaluation):
     samples; None is 0 on the CPU and up to 8 on a GPU. precision: of convolutions and matrix products; parameters,
     coordinates, loss and updates are float32 in any case.
 
-    accumulate: parts of a batch whose gradients are taken one after the other and added, which takes less memory and
-    gives the same update to rounding. clip_grad: the largest L2 norm of all gradients together. ema: decay of the
-    average of the weights that is validated and tested in their stead. val_images: how many images of the
+    accumulate: micro-batches of a batch whose gradients are taken one after the other and added, which takes less
+    memory and gives the same update to rounding. clip_grad: the largest L2 norm of all gradients together. ema: decay
+    of the average of the weights that is validated and tested in their stead. val_images: how many images of the
     validation set tensorboard shows.
     """
 

@@ -30,8 +30,8 @@ class Batches:
             seed, epoch, len(wrapper), batch_size, shuffle=wrapper.training, start_batch=start_batch
         )
         own = [np.array_split(indices, world_size)[rank] for indices in whole]
-        self.shares = [len(part) / len(indices) for part, indices in zip(own, whole, strict=True)]
-        # A batch of fewer samples than processes: who gets none takes one all the same, of which the share is 0.
+        self.weights = [len(part) / len(indices) for part, indices in zip(own, whole, strict=True)]
+        # A batch of fewer samples than processes: who gets none takes one all the same, of which the weight is 0.
         self.indices = [part if len(part) else indices[:1] for part, indices in zip(own, whole, strict=True)]
 
     def __len__(self) -> int:

@@ -37,9 +37,9 @@ PATIENCE = 5  # seconds that the process has for its end
 
 
 class Job(Future):
-    """What was asked for. share: how much of it is finished, in [0, 1]."""
+    """What was asked for. progress: how much of it is finished, in [0, 1]."""
 
-    share = 0.0
+    progress = 0.0
 
 
 class Renderer:
@@ -104,7 +104,7 @@ class Renderer:
             while True:
                 number, answer = connection.recv()
                 if isinstance(answer, float):
-                    self.jobs[number].share = answer
+                    self.jobs[number].progress = answer
                 elif isinstance(answer, BaseException):
                     self.jobs.pop(number).set_exception(answer)
                 else:

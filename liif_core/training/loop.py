@@ -90,9 +90,9 @@ def train_epoch(run: Run, make_loader, train_set, stop: StopRequest) -> float:
     rates = [schedule.learning_rate(base, progress.epoch + k / steps, plan, config.epoch_max) for k in range(steps)]
     title, hidden = f"epoch {progress.epoch}/{config.epoch_max}", ranks.rank > 0 or None
     with tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=hidden) as bar:
-        for batch, share in zip(checked(make_loader(batches)), batches.shares, strict=True):
+        for batch, weight in zip(checked(make_loader(batches)), batches.weights, strict=True):
             run.engine.begin_step(step_seed(config.seed, progress.step), rates[progress.batch])
-            run.engine.train_step(run.normalisation.batch(batch), share)
+            run.engine.train_step(run.normalisation.batch(batch), weight)
             progress.step += 1
             progress.batch += 1
             run.recent[progress.step] = batch

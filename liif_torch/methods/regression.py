@@ -16,13 +16,13 @@ class Regression:
         self.model = model
         self.updater = updater
 
-    def step(self, parts: list[dict]) -> Tensor:
-        """One update from the parts of a batch; returns the loss.
+    def step(self, micro_batches: list[dict]) -> Tensor:
+        """One update from the micro-batches of a batch; returns the loss.
 
-        A part: inp (B, 3, H, W), gt (B, Q, 3) on the device, coord and cell in numpy, share of the step's samples.
+        A micro-batch: inp (B, 3, H, W), gt (B, Q, 3) on the device, coord and cell in numpy, weight in the step.
         """
-        return self.updater.step(self._loss(part) for part in parts)
+        return self.updater.step(self._loss(micro_batch) for micro_batch in micro_batches)
 
-    def _loss(self, part: dict) -> Tensor:
-        prediction = self.model(part["inp"], part["coord"], part["cell"])
-        return F.l1_loss(prediction, part["gt"]) * part["share"]
+    def _loss(self, micro_batch: dict) -> Tensor:
+        prediction = self.model(micro_batch["inp"], micro_batch["coord"], micro_batch["cell"])
+        return F.l1_loss(prediction, micro_batch["gt"]) * micro_batch["weight"]
