@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 class Unsavable(UserError):
-    """After it the state in memory must not be saved: it is spoilt, or other processes are not at the same step."""
+    """After it the state in memory must not be saved: it may hold NaN, or other processes are not at the same step."""
 
 
 class Stopped(BaseException):

@@ -48,21 +48,21 @@ TEST = {
 }
 
 
-def make_images(place: Path) -> None:
-    """place/1, /2, /4 and /8: the same two images at as many times LOW + 1 by LOW + 4 pixels."""
+def make_images(where: Path) -> None:
+    """where/1, /2, /4 and /8: the same two images at as many times LOW + 1 by LOW + 4 pixels."""
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         low = rng.integers(0, 256, (LOW + 1, LOW + 4, 3), dtype=np.uint8)
         for scale in (1, 2, 4, 8):
-            (place / str(scale)).mkdir(parents=True, exist_ok=True)
+            (where / str(scale)).mkdir(parents=True, exist_ok=True)
             high = rgb8.resize(low, low.shape[0] * scale, low.shape[1] * scale)
-            rgb8.write_image(place / str(scale) / f"{name}.png", high)
+            rgb8.write_image(where / str(scale) / f"{name}.png", high)
     content = json.loads(json.dumps(TEST))
-    content["test_dataset"]["dataset"]["args"] = {"root_path_1": str(place / "1"), "root_path_2": str(place / "2")}
-    (place / "test.yaml").write_text(json.dumps(content))  # JSON is YAML
+    content["test_dataset"]["dataset"]["args"] = {"root_path_1": str(where / "1"), "root_path_2": str(where / "2")}
+    (where / "test.yaml").write_text(json.dumps(content))  # JSON is YAML
 
 
-def overrides(config: schema.TrainConfig, place: Path, steps: int, tiny: bool) -> list[str]:
+def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -> list[str]:
     """--set values that make a run of `steps` steps on the small images out of a config."""
     changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null", "precision=fp32"]
     for part, spec, repeat in (
@@ -77,11 +77,11 @@ def overrides(config: schema.TrainConfig, place: Path, steps: int, tiny: bool) -
         given = spec.wrapper.args
         if spec.dataset.name == "paired-image-folders":
             factor = fixed_scale(config)
-            changes += [f"{data}.root_path_1={place / '1'}", f"{data}.root_path_2={place / str(factor)}"]
+            changes += [f"{data}.root_path_1={where / '1'}", f"{data}.root_path_2={where / str(factor)}"]
         else:
             factor = math.ceil(given.get("scale_max", given.get("scale_min", 1)))
             folder = next(scale for scale in (1, 2, 4, 8) if scale >= factor)
-            changes += [f"{data}.root_path={place / str(folder)}"]
+            changes += [f"{data}.root_path={where / str(folder)}"]
         if "inp_size" in given:
             changes += [f"{wrapper}.inp_size={LOW}"]
         if "size_min" in given:
@@ -110,7 +110,7 @@ def call(command, framework: str, *arguments) -> None:
     try:
         command(framework, lambda: load_tree(framework))
     finally:
-        for number, handler in before.items():  # train's only note the wish to stop
+        for number, handler in before.items():  # train's only note the request to stop
             signal.signal(number, handler)
 
 
@@ -123,29 +123,29 @@ def load_tree(framework: str):
     return load_tree()
 
 
-def try_one(path: Path, framework: str, place: Path, arguments: argparse.Namespace) -> None:
+def try_one(path: Path, framework: str, where: Path, arguments: argparse.Namespace) -> None:
     """Train, test, demo."""
     gpu = ["--gpu", arguments.gpu] if arguments.gpu else []
     name = str(path.relative_to(SHIPPED / "configs").with_suffix("")).replace("/", "-")
-    changes = overrides(configs.load(path, "train"), place, arguments.steps, arguments.tiny)
-    saving = ["--save-dir", place, "--name", f"{name}_{framework}"]
+    changes = overrides(configs.load(path, "train"), where, arguments.steps, arguments.tiny)
+    saving = ["--save-dir", where, "--name", f"{name}_{framework}"]
     call(train.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
-    model = place / f"{name}_{framework}" / "epoch-last.safetensors"
-    call(test.test, framework, "--config", place / "test.yaml", "--model", model, *gpu)
-    output = place / f"{name}_{framework}.png"
-    upscale = ["-i", place / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
+    model = where / f"{name}_{framework}" / "epoch-last.safetensors"
+    call(test.test, framework, "--config", where / "test.yaml", "--model", model, *gpu)
+    output = where / f"{name}_{framework}.png"
+    upscale = ["-i", where / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
     call(demo.demo, framework, *upscale, "--model", model, *gpu)
     model.unlink()  # the big ones take 300 MB each
 
 
-def try_framework(framework: str, paths: list[Path], place: Path, arguments: argparse.Namespace) -> list[jobs.Result]:
+def try_framework(framework: str, paths: list[Path], where: Path, arguments: argparse.Namespace) -> list[jobs.Result]:
     """All configs in this process; what a config does wrong is printed and kept, and the next one has its turn."""
     results = []
     for path in paths:
         started, lines = time.time(), []
         print(f"\n{framework}: {path.relative_to(SHIPPED / 'configs')}", flush=True)
         try:
-            try_one(path, framework, place, arguments)
+            try_one(path, framework, where, arguments)
         except Stopped:
             sys.exit(130)
         except Exception as error:  # whatever it is, it is shown and the exit status says so
@@ -182,7 +182,7 @@ def main() -> int:
         common = ["--steps", str(arguments.steps), "--only", *arguments.only]
         common += (["--tiny"] if arguments.tiny else []) + (["--gpu", arguments.gpu] if arguments.gpu else [])
 
-        def work(framework: str, place) -> jobs.Result:
+        def work(framework: str, device) -> jobs.Result:
             command = [sys.executable, __file__, "--frameworks", framework, *common]
             status, lines = pool.run(command, None, framework)
             return jobs.Result(["all configs", framework, ""], jobs.state_of(status, pool.stopping), lines)

@@ -1,4 +1,4 @@
-"""Damaged image files for tests/fuzz_demo.py: a seed of every format and kind, and ways to spoil it.
+"""Damaged image files for tests/fuzz_demo.py: a seed of every format and kind, and ways to damage it.
 
 All chance comes from the Random that is handed in, so the same one gives the same file.
 """

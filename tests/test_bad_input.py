@@ -202,7 +202,7 @@ def test_a_checkpoint_to_begin_from_that_is_not_there_leaves_no_folder(refused, 
     assert not (tmp_path / "save").exists()
 
 
-def test_a_board_that_is_not_installed_leaves_no_folder(refused, world, monkeypatch, tmp_path):
+def test_wandb_that_is_not_installed_leaves_no_folder(refused, world, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = write_yaml(tmp_path / "config.yaml", train_config(world))
     saving = ["--save-dir", tmp_path / "save", "--wandb", "faces"]

@@ -343,7 +343,7 @@ def test_broken_images_outside_the_split_do_no_harm(broken, tmp_path):
     assert len(image_folder(broken, split_file=str(split), split_key="train")) == 2
 
 
-def test_a_mended_image_is_seen(broken):
+def test_a_fixed_image_is_seen(broken):
     assert len(image_folder(broken, skip_broken=True)) == 4
     made_images.write(broken / "b.png", 9, 13)
     assert len(image_folder(broken, skip_broken=True)) == 5

@@ -63,7 +63,7 @@ def save(path, step: int) -> None:
     native.save(path, content(step))
 
 
-def spoil(path) -> None:
+def damage(path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -80,7 +80,7 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path, capsys):
         order = [paths[0], paths[1], paths[3], paths[2]]
         assert set(damaged) == set(order[:count]) and path == order[count]
         assert capsys.readouterr().out.count("is damaged: its SHA-256") == count
-        spoil(order[count])
+        damage(order[count])
     with pytest.raises(UserError, match="no checkpoint in .* is whole"):
         run_folder.last_checkpoint(tmp_path)
 
@@ -95,7 +95,7 @@ def test_nothing_damaged_takes_the_place_of_another(tmp_path):
 def test_what_is_damaged_is_set_aside_and_not_deleted(tmp_path):
     save(tmp_path / run_folder.LAST, 2)
     save(tmp_path / run_folder.PREVIOUS, 1)
-    spoil(tmp_path / run_folder.LAST)
+    damage(tmp_path / run_folder.LAST)
     bad = (tmp_path / run_folder.LAST).read_bytes()
     _, found, damaged = run_folder.last_checkpoint(tmp_path)
     run_folder.set_aside(damaged)

@@ -85,8 +85,8 @@ for write in (lambda: log.text("x" * 200), lambda: log.record([{{"step": 1, "epo
     assert "Traceback" not in result.stderr
 
 
-class Board:
-    """What wandb is asked for, in the place of wandb."""
+class FakeWandb:
+    """Takes what wandb is given."""
 
     def __init__(self):
         self.records, self.settings, self.finished = [], {}, False
@@ -105,47 +105,47 @@ class Board:
         self.finished = True
 
 
-def test_a_board_hears_what_the_log_hears(tmp_path, monkeypatch):
-    board = Board()
-    monkeypatch.setitem(sys.modules, "wandb", board)
+def test_wandb_gets_what_the_log_gets(tmp_path, monkeypatch):
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     (tmp_path / "config.yaml").write_text("epoch_max: 2")
-    log = RunLog(tmp_path, 0, 1, board="faces")
+    log = RunLog(tmp_path, 0, 1, wandb_project="faces")
     log.record([{"step": 1, "epoch": 1, "loss": 0.5}])
     log.close()
-    assert board.records == lines(tmp_path) and board.finished
-    first = board.settings
+    assert wandb.records == lines(tmp_path) and wandb.finished
+    first = wandb.settings
     assert (first["project"], first["name"], first["config"]) == ("faces", tmp_path.name, {"epoch_max": 2})
-    RunLog(tmp_path, 1, 1, board="faces").close()
-    assert board.settings["id"] == first["id"] and board.settings["resume"] == "allow"  # a resumed run is the same
+    RunLog(tmp_path, 1, 1, wandb_project="faces").close()
+    assert wandb.settings["id"] == first["id"] and wandb.settings["resume"] == "allow"  # a resumed run is the same
     (tmp_path / "wandb-id").unlink()  # a new run, where there was another before
-    RunLog(tmp_path, 1, 1, board="faces").close()
-    assert board.settings["id"] != first["id"]
+    RunLog(tmp_path, 1, 1, wandb_project="faces").close()
+    assert wandb.settings["id"] != first["id"]
 
 
-def test_a_board_that_fails_does_not_end_the_training(tmp_path, monkeypatch, capsys):
-    board = Board()
-    monkeypatch.setitem(sys.modules, "wandb", board)
+def test_wandb_that_fails_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     (tmp_path / "config.yaml").write_text("epoch_max: 2")
-    log = RunLog(tmp_path, 0, 1, board="faces")
+    log = RunLog(tmp_path, 0, 1, wandb_project="faces")
 
     def fail(record):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(board, "log", fail)
+    monkeypatch.setattr(wandb, "log", fail)
     for step in (1, 2):
         log.record([{"step": step, "epoch": 1, "loss": 0.5}])
     log.close()
     assert len(lines(tmp_path)) == 2
     assert capsys.readouterr().out.count("no more for Weights & Biases (no network)") == 1
-    monkeypatch.setattr(board, "init", fail)
+    monkeypatch.setattr(wandb, "init", fail)
     with pytest.raises(UserError, match="--wandb faces: .*WANDB_MODE=offline"):
-        RunLog(tmp_path, 0, 1, board="faces")
+        RunLog(tmp_path, 0, 1, wandb_project="faces")
 
 
-def test_a_board_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
+def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="--wandb needs the package wandb: run"):
-        RunLog(tmp_path, 0, 1, board="faces")
+        RunLog(tmp_path, 0, 1, wandb_project="faces")
 
 
 def test_a_silent_log_writes_nothing(tmp_path, capsys):

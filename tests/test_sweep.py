@@ -21,7 +21,7 @@ from test_runners import THREE, calls, summary
 
 from liif_core.errors import UserError
 from liif_core.experiments import slurm_job
-from liif_core.experiments.slurm import places
+from liif_core.experiments.slurm import gpu_groups
 from liif_core.experiments.slurm_job import Run, launched
 from liif_core.system import devices
 
@@ -164,7 +164,7 @@ def test_a_wrong_argument_is_one_sentence_before_anything_begins(plan, call, tmp
     assert not calls(plan) and not (tmp_path / "save").exists()
 
 
-def test_without_submitit_there_is_a_command_that_mends_it(plan, call, tmp_path, monkeypatch):
+def test_without_submitit_there_is_a_command_that_fixes_it(plan, call, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     status, output = call("sweep", *ONE, "--cluster", "local", "--save-dir", tmp_path / "save")
     assert status == 2 and len(output.splitlines()) == 1
@@ -176,17 +176,17 @@ def test_without_submitit_there_is_a_command_that_mends_it(plan, call, tmp_path,
 def test_local_jobs_share_out_the_gpus(monkeypatch):
     monkeypatch.setattr(devices, "count_gpus", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert places(2, 2) == [(0, 1), (2, 3)] and places(2, 0) == [(), ()]
+    assert gpu_groups(2, 2) == [(0, 1), (2, 3)] and gpu_groups(2, 0) == [(), ()]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,2")
-    assert places(2, 1) == [(5,), (2,)]
+    assert gpu_groups(2, 1) == [(5,), (2,)]
     with pytest.raises(UserError, match="--parallel 3 with --gpus 1: there are 2 GPUs here"):
-        places(3, 1)
+        gpu_groups(3, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-fe81")
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES: expected GPU numbers with commas between, got GPU-fe81"):
-        places(1, 1)
+        gpu_groups(1, 1)
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)  # then --gpus says nothing: all run on the CPU
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert places(2, 1) == [(0,), (1,)]
+    assert gpu_groups(2, 1) == [(0,), (1,)]
 
 
 # Slurm

@@ -227,7 +227,7 @@ def test_training_goes_on_when_tensorboard_dies(run, monkeypatch, capsys):
     assert capsys.readouterr().out.count("no more for tensorboard") == 1
 
 
-class SpoiltEngine(CountingEngine):
+class NanEngine(CountingEngine):
     """From step 9 on the loss is no number, or after step 8 the weights are none."""
 
     def __init__(self, weights=False):
@@ -260,19 +260,19 @@ def assert_batches_kept(folder, config, *steps):
 
 def test_a_loss_that_is_no_number_stops_with_its_batch_before_anything_is_saved(run, world, tmp_path):
     with pytest.raises(UserError, match="the loss of step 9 is nan: the batches .*bad-step-8.npz and bad-step-9.npz"):
-        run(SpoiltEngine(), step_log=5)
+        run(NanEngine(), step_log=5)
     folder = tmp_path / "run"
     assert formats.load(folder / "epoch-last.safetensors").progress["step"] == 8
     assert [record["step"] for record in records(folder) if "loss" in record] == list(range(1, 9))
     assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8, 9)
     # Gone on with, it comes to the same end.
     with pytest.raises(UserError, match="the loss of step 9 is nan"):
-        run(SpoiltEngine(), go_on=True, step_log=5)
+        run(NanEngine(), go_on=True, step_log=5)
 
 
 def test_weights_that_are_no_numbers_are_not_saved(run, world, tmp_path):
     with pytest.raises(UserError, match="after step 8 the weights are no numbers any more.*bad-step-8.npz"):
-        run(SpoiltEngine(weights=True))
+        run(NanEngine(weights=True))
     folder = tmp_path / "run"
     assert formats.load(folder / "epoch-last.safetensors").progress["step"] == STEPS
     assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8)

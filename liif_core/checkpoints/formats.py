@@ -12,9 +12,9 @@ from liif_core.system.places import SHIPPED
 
 def locate(path: str | Path) -> Path:
     """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
-    for place in (Path(path), SHIPPED / path):
-        if os.path.isfile(place):
-            return place
+    for candidate in (Path(path), SHIPPED / path):
+        if os.path.isfile(candidate):
+            return candidate
     raise UserError(
         f"no checkpoint '{path}': expected a .safetensors of this project, a .pth of the original LIIF "
         "or a .pth.tar of LIIF-PyTorch"

@@ -83,11 +83,11 @@ def demo(framework: str, load_tree: Callable) -> None:
     signal.signal(signal.SIGTERM, _stop)
 
     def load() -> tuple[Network, str]:
-        engine, norm, place = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
+        engine, norm, device = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor's own would leave at once
         if engine.device_kind == "cpu":
             memory.limit_memory()
-        return Network(engine, Normalisation(norm), arguments.tile), place
+        return Network(engine, Normalisation(norm), arguments.tile), device
 
     if arguments.zoom is not None:
         make_zoom_video(arguments, load)
@@ -112,7 +112,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
             print(f"error: {error}", file=sys.stderr, flush=True)
             failed += 1
     if tasks:
-        network, place = load()
+        network, device = load()
         started, progress = time.monotonic(), Progress(tasks)
         for task in tasks:
             try:
@@ -122,7 +122,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
                 progress.say(f"error: {reason}", error=True)
                 failed += 1
         progress.bar.close()
-        print(f"{place}, {time.monotonic() - started:.2f} s")
+        print(f"{device}, {time.monotonic() - started:.2f} s")
     if len(pairs) > 1 or skipped:
         print(f"{len(pairs) - skipped - failed} upscaled, {skipped} skipped, {failed} failed")
     if failed:
@@ -145,12 +145,12 @@ def make_zoom_video(arguments: argparse.Namespace, load: Callable[[], tuple[Netw
     if arguments.fps is not None:
         shown = replace(shown, frames_per_second=arguments.fps)
     zoom.check(shown, output, size)
-    network, place = load()
+    network, device = load()
     started = time.monotonic()
     with tqdm(total=len(shown), unit="frame", leave=False, disable=None) as bar:
         zoom.make(network, image, output, shown, bar.update)
     print(one_line(f"{source} {size[0]}x{size[1]}, x{arguments.zoom:g} in {len(shown)} frames -> {output}"))
-    print(f"{place}, {time.monotonic() - started:.2f} s")
+    print(f"{device}, {time.monotonic() - started:.2f} s")
 
 
 def _stop(number, frame):

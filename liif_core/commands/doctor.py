@@ -1,4 +1,4 @@
-"""Examine this machine: `python -m liif_core doctor` says what is missing and the command that mends it.
+"""Examine this machine: `python -m liif_core doctor` says what is missing and the command that fixes it.
 
 Prints a table of what both frameworks need, then imports each of them in a process of its own and runs
 a small convolution there. `--quick` leaves those runs out. Exit status: 0 if all is well, 1 otherwise.
@@ -54,13 +54,13 @@ print(f"RESULT a convolution is right ({device.note})")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table; `mend` is the command or advice that mends it."""
+    """One line of the table; `fix` is the command or advice that fixes it."""
 
     name: str
     found: str
     expected: str = ""
     good: bool = True
-    mend: str = ""
+    fix: str = ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,16 +73,16 @@ def main(arguments: list[str] | None = None) -> int:
         good = report(finding) and good
     for framework in () if quick else ("torch", "jittor"):
         good = report(run(framework)) and good
-    print("\nEverything is in order." if good else "\nSomething is missing: see the lines after 'mend:'.")
+    print("\nEverything is in order." if good else "\nSomething is missing: see the lines after 'fix:'.")
     return 0 if good else 1
 
 
 def report(finding: Finding) -> bool:
-    """Print one line, and one more where something is to be mended; returns `finding.good`."""
+    """Print one line, and one more where something is to be fixed; returns `finding.good`."""
     expected = f"  (expected: {finding.expected})" if finding.expected else ""
     print(f"{'ok     ' if finding.good else 'MISSING'} {finding.name:<22} {finding.found}{expected}", flush=True)
-    if not finding.good and finding.mend:
-        print(f"{'':7} {'':<22} mend: {finding.mend}", flush=True)
+    if not finding.good and finding.fix:
+        print(f"{'':7} {'':<22} fix: {finding.fix}", flush=True)
     return finding.good
 
 
@@ -97,7 +97,7 @@ def examine() -> Iterator[Finding]:
     try:
         home = jittor_setup.jittor_home()
     except UserError as error:
-        yield Finding("Jittor's cache", "unreadable", good=False, mend=str(error))
+        yield Finding("Jittor's cache", "unreadable", good=False, fix=str(error))
         return
     if gpus:
         nvcc, problem = jittor_setup.find_cuda_toolkit(home)
@@ -113,8 +113,8 @@ def examine() -> Iterator[Finding]:
 def _python() -> Finding:
     expected = ".".join(map(str, OLDEST_PYTHON)) + " to " + ".".join(map(str, NEWEST_PYTHON))
     good = OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON
-    mend = f"install into a Python of {expected}" if INSTALLED else "rm -rf .venv && make test PYTHON=python3.11"
-    return Finding("Python", platform.python_version(), expected, good, mend)
+    fix = f"install into a Python of {expected}" if INSTALLED else "rm -rf .venv && make test PYTHON=python3.11"
+    return Finding("Python", platform.python_version(), expected, good, fix)
 
 
 def _packages() -> Iterator[Finding]:
@@ -122,7 +122,7 @@ def _packages() -> Iterator[Finding]:
     try:
         lines = (SHIPPED / "requirements.txt").read_text(encoding="utf-8").splitlines()
     except OSError:
-        yield Finding("requirements.txt", "not found", good=False, mend=f"restore {SHIPPED / 'requirements.txt'}")
+        yield Finding("requirements.txt", "not found", good=False, fix=f"restore {SHIPPED / 'requirements.txt'}")
         return
     here = {"sys_platform": sys.platform, "platform_machine": platform.machine()}
     for line in lines:
@@ -158,15 +158,15 @@ def _attempt(name: str, check: Callable[[], None], success: str) -> Finding:
     try:
         check()
     except UserError as error:
-        return Finding(name, "missing", good=False, mend=str(error))
+        return Finding(name, "missing", good=False, fix=str(error))
     return Finding(name, success)
 
 
 def _writable(cache: Path) -> Finding:
     existing = next((folder for folder in (cache, *cache.parents) if folder.exists()), Path("/"))
     good = os.access(existing, os.W_OK)
-    mend = f"sudo chown -R $USER {existing}   (or: export JITTOR_HOME=a folder of yours)"
-    return Finding("Jittor's cache", str(cache), "writable", good, mend)
+    fix = f"sudo chown -R $USER {existing}   (or: export JITTOR_HOME=a folder of yours)"
+    return Finding("Jittor's cache", str(cache), "writable", good, fix)
 
 
 def run(framework: str) -> Finding:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from liif_core.errors import Stopped, UserError
 from liif_core.system.distributed import read as read_ranks
-from liif_core.system.streams import steady_streams
+from liif_core.system.streams import lasting_streams
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
@@ -23,7 +23,7 @@ SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4
 
 def run(command: Callable, framework: str, load_tree: Callable) -> None:
     """Run a command; a user's error becomes one sentence and exit status 2, a stop 130."""
-    with steady_streams():
+    with lasting_streams():
         try:
             command(framework, load_tree)
         except UserError as error:

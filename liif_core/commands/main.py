@@ -24,7 +24,7 @@ COMMANDS = {
     "download": ("liif_core.commands.download", "main", "fetch the public data sets into load/"),
     "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),
     "report": ("liif_core.commands.report", "main", "lay runs and scores beside the published figures"),
-    "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and what mends it"),
+    "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and how to fix it"),
 }
 WITH_FRAMEWORK = ("demo", "train", "test")
 

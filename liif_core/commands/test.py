@@ -57,17 +57,17 @@ def test(framework: str, load_tree: Callable) -> None:
     test_sets = [sets.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
     origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
     if str(arguments.model) == "bicubic":
-        engine, own_norm, place = None, DataNorm(), "Pillow"
+        engine, own_norm, device = None, DataNorm(), "Pillow"
         origin["framework"] = "pillow"
     else:
         origin["weights"] = provenance.sha256(formats.locate(arguments.model))
         loaded = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
-        engine, own_norm, place = loaded
+        engine, own_norm, device = loaded
         origin["precision"] = engine.precision
     for (name, config), test_set in zip(tests, test_sets, strict=True):
         norm = config.data_norm if "data_norm" in config.model_fields_set else own_norm
         predict = network.Network(engine, Normalisation(norm)) if engine else network.bicubic
-        print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {place}")
+        print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {device}")
         rows = measure(predict, test_set, config)
         if outputs:
             changed = {"set": arguments.set} if arguments.set else {}

@@ -37,7 +37,7 @@ def train(framework: str, load_tree: Callable) -> None:
     ranks = read_ranks(framework)
     if ranks.rank:  # one of several processes speaks for all
         sys.stdout = open(os.devnull, "w")
-    # What the user may have to mend comes before frameworks that compile for minutes.
+    # What the user may have to fix comes before frameworks that compile for minutes.
     resume = arguments.resume is not None
     if arguments.wandb is not None:
         runlog.find_wandb()

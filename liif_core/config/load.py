@@ -24,9 +24,9 @@ RENAMED = {"val_pictures": "val_images"}
 def find(path: str | Path) -> Path:
     """The config file, looked for as given, among what is shipped (in a checkout: from its root), then in configs/."""
     tried = [Path(path), SHIPPED / path, SHIPPED / "configs" / path]
-    for place in tried:
-        if place.is_file():
-            return place
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
     looked = ", ".join(dict.fromkeys(map(str, tried)))
     known = [str(file.relative_to(SHIPPED / "configs")) for file in (SHIPPED / "configs").rglob("*.yaml")]
     close = difflib.get_close_matches(str(path), known, n=1)
@@ -36,9 +36,9 @@ def find(path: str | Path) -> Path:
 
 def locate_data(path: str | Path) -> Path:
     """A data folder or file named in a config, looked for as given, then as `find` does."""
-    for place in (Path(path), SHIPPED / path):
-        if place.exists():
-            return place
+    for candidate in (Path(path), SHIPPED / path):
+        if candidate.exists():
+            return candidate
     listed = places.command("download", "download_data.py")
     raise UserError(f"no folder or file '{path}' here or in {SHIPPED}: see 'Data' in README.md and {listed} --list")
 
@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def _keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
-    """The keys that `model` knows at a place like ("data_norm", "inp")."""
+    """The keys that `model` knows at a path like ("data_norm", "inp")."""
     for part in path:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         options = [annotation, *getattr(annotation, "__args__", ())]
@@ -165,7 +165,7 @@ def load(path: str | Path, kind: Literal["train", "test"], overrides: Sequence[s
     try:
         return model.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UserError(explain(error, lambda place: _keys_at(model, place), where)) from None
+        raise UserError(explain(error, lambda path: _keys_at(model, path), where)) from None
 
 
 def dump(config: TrainConfig) -> str:

@@ -26,15 +26,15 @@ died before. It is for research that is not commercial.
 
 def downsample_face(source: Path, target: Path) -> None:
     """One face at four sizes: 256 from 1024, the others from 256, as the original LIIF makes them."""
-    places = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
-    if all(place.exists() for place in places.values()):
+    targets = {size: target / str(size) / f"{source.stem}.png" for size in (256, 128, 64, 32)}
+    if all(target_file.exists() for target_file in targets.values()):
         return
     large = rgb8.read_image(source)
     if large.shape[:2] != (1024, 1024):
         raise UserError(f"{source} is {large.shape[0]}x{large.shape[1]}: CelebA-HQ's images are 1024x1024")
     middle = rgb8.resize(large, 256, 256)
-    for size, place in places.items():
-        rgb8.write_image(place, middle if size == 256 else rgb8.resize(middle, size, size))
+    for size, target_file in targets.items():
+        rgb8.write_image(target_file, middle if size == 256 else rgb8.resize(middle, size, size))
 
 
 def make_faces(source: Path, target: Path) -> None:

@@ -55,7 +55,7 @@ class Ledger:
         try:
             self.entries = json.loads(self.path.read_text()) if self.path.exists() else {}
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {self.path} ({error}): mend it or remove it") from None
+            raise UserError(f"cannot read {self.path} ({error}): fix it or remove it") from None
 
     def digest(self, url: str) -> str | None:
         """The SHA-256 of the first download."""

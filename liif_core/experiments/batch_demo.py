@@ -138,7 +138,7 @@ def main() -> int:
     finished = Finished(arguments.output)
     lines: list[str] = []
 
-    def work(task: Task, place: str | None) -> jobs.Result:
+    def work(task: Task, device: str | None) -> jobs.Result:
         cells = [task.model.name, task.framework, task.output.name]
         origin = task.origin(digest, height, width)
         if finished.holds(task.output, origin):
@@ -153,11 +153,11 @@ def main() -> int:
         command += [str(task.model.path), "--resolution", f"{height},{width}", "--output", str(task.output)]
         command += ["--overwrite"]
         if arguments.dry_run:
-            print(" ".join([*command, *(["--gpu", place] if place else [])]))
+            print(" ".join([*command, *(["--gpu", device] if device else [])]))
             return jobs.Result(cells, "would make")
         print(f"\n{task.model.name} in {task.framework}", flush=True)
         finished.forget(task.output)
-        status, last_lines = pool.run(command, place, task.output.stem)
+        status, last_lines = pool.run(command, device, task.output.stem)
         if status == 0:
             finished.add(task.output, origin)
         lines.append(f"{task.output.name}: {last_lines[-1] if last_lines else ''} (exit status {status})")

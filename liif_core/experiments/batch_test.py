@@ -127,7 +127,7 @@ def brief(line: str) -> str | None:
     return line if line.startswith(("result:", "error:")) else None
 
 
-def measure(task: Task, pool: jobs.Pool, place: str | None, show: Callable[[str], str | None] | None) -> list[str]:
+def measure(task: Task, pool: jobs.Pool, device: str | None, show: Callable[[str], str | None] | None) -> list[str]:
     """Test a model on what is missing, past the sets that break; returns the last lines of what failed."""
     failures: list[str] = []
     announced: list[str] = []
@@ -138,7 +138,7 @@ def measure(task: Task, pool: jobs.Pool, place: str | None, show: Callable[[str]
     missing = task.missing()
     while missing and not pool.stopping:
         announced.clear()
-        status, lines = pool.run(task.command(missing), place, f"{task.model.name} {task.framework}", show, listen)
+        status, lines = pool.run(task.command(missing), device, f"{task.model.name} {task.framework}", show, listen)
         left = [test for test in missing if task.report(test) is None]
         if status:  # it ended at the first that is left; the others get their turn
             failures += [f"{left[0]}:", *lines[-2:]] if left else lines[-2:]
@@ -203,7 +203,7 @@ def main() -> int:
             print(f"{model.name}: {model.path.name}")
     tasks = [Task(model, framework, tests) for model in models for framework in model.frameworks(arguments.frameworks)]
 
-    def work(task: Task, place: str | None) -> jobs.Result:
+    def work(task: Task, device: str | None) -> jobs.Result:
         missing = task.missing()
         cells = [task.model.name, task.framework, str(len(tests)), str(len(missing))]
         if arguments.brief:
@@ -214,9 +214,9 @@ def main() -> int:
             return jobs.Result(cells, "skipped")
         print(f"\n{task.model.name} in {task.framework}: {len(missing)} of {len(tests)} sets", flush=True)
         if arguments.dry_run:
-            print(" ".join([*task.command(missing), *(["--gpu", place] if place else [])]))
+            print(" ".join([*task.command(missing), *(["--gpu", device] if device else [])]))
             return jobs.Result(cells, "would test")
-        last_lines = measure(task, pool, place, brief if arguments.brief else None)
+        last_lines = measure(task, pool, device, brief if arguments.brief else None)
         cells[3] = str(len(missing) - len(task.missing()))
         complete = not task.missing() and not last_lines
         return jobs.Result(cells, jobs.state_of(0 if complete else 1, pool.stopping), last_lines)

@@ -110,12 +110,12 @@ def main() -> int:
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     todo = tasks(arguments)
 
-    def work(task: Task, place: str | None) -> jobs.Result:
-        command = [*task.command(), *(["--gpu", place] if place else [])]
-        result = begin(task, command, f" on {place}" if place else "", arguments.dry_run)
+    def work(task: Task, device: str | None) -> jobs.Result:
+        command = [*task.command(), *(["--gpu", device] if device else [])]
+        result = begin(task, command, f" on {device}" if device else "", arguments.dry_run)
         if result is not None:
             return result
-        status, last_lines = pool.run(task.command(), place, task.folder.name)
+        status, last_lines = pool.run(task.command(), device, task.folder.name)
         return task.result(jobs.state_of(status, pool.stopping), last_lines)
 
     started = time.time()

@@ -25,7 +25,7 @@ from typing import Any
 
 from liif_core.errors import UserError
 from liif_core.system.places import CODE
-from liif_core.system.streams import steady_streams
+from liif_core.system.streams import lasting_streams
 from liif_core.system.text import duration, print_table
 
 TAIL = 8  # lines of a failed command that are shown again at the end
@@ -46,13 +46,13 @@ def script(framework: str, name: str) -> list[str]:
 
 
 def gpu_list(text: str | None) -> list[str | None]:
-    """The places of --gpu "0,1,2" or "cpu", each once; [None] lets each command choose."""
+    """The devices of --gpu "0,1,2" or "cpu", each once; [None] lets each command choose."""
     if text is None:
         return [None]
-    places: list[str | None] = [place.strip() for place in text.split(",")]
-    if "" in places or len(set(places)) < len(places):
+    devices: list[str | None] = [device.strip() for device in text.split(",")]
+    if "" in devices or len(set(devices)) < len(devices):
         raise UserError(f"--gpu: expected GPU numbers with commas between, each once, or cpu, got '{text}'")
-    return places
+    return devices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,43 +62,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Pool:
-    """Runs work, one piece per place at a time. `places` are values of --gpu, None for the command's own
+    """Runs work, one piece per device at a time. `devices` are values of --gpu, None for the command's own
     choice, or the GPUs of each job of a sweep."""
 
-    def __init__(self, places: Sequence[Any]):
-        self.places = places
+    def __init__(self, devices: Sequence[Any]):
+        self.devices = devices
         self.stopping = False
         self.children: set[subprocess.Popen] = set()
         self.lock = threading.RLock()  # _stop takes it too, and may break into itself
 
     def map(self, work: Callable, items: Iterable) -> list:
-        """[work(item, place) for each item]; what Ctrl-C leaves undone gives None."""
+        """[work(item, device) for each item]; what Ctrl-C leaves undone gives None."""
         free: queue.Queue = queue.Queue()
-        for place in self.places:
-            free.put(place)
+        for device in self.devices:
+            free.put(device)
 
         def take(item):
             if self.stopping:
                 return None
-            place = free.get()
+            device = free.get()
             try:
-                return work(item, place)
+                return work(item, device)
             finally:
-                free.put(place)
+                free.put(device)
 
         numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's wish is to go on
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's request to go on
             numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._stop) for number in numbers}
         try:
-            with ThreadPoolExecutor(len(self.places)) as threads:
+            with ThreadPoolExecutor(len(self.devices)) as threads:
                 return [future.result() for future in [threads.submit(take, item) for item in items]]
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _stop(self, number, frame):
-        # A terminal that goes may send SIGHUP twice, from the kernel and from the shell: that is no second wish.
+        # A terminal that goes may send SIGHUP twice, from the kernel and from the shell: that is no second request.
         again, self.stopping = self.stopping, True
         if again and number == signal.SIGHUP:
             return
@@ -112,7 +112,7 @@ class Pool:
     def run(
         self,
         command: Sequence,
-        place: str | None,
+        device: str | None,
         title: str,
         show: Callable[[str], str | None] | None = None,
         listen: Callable[[str], None] | None = None,
@@ -121,10 +121,10 @@ class Pool:
 
         Alone on a terminal the command gets a terminal too, so that its progress bars stay. Of several at once
         each line bears its title. show(line) gives what to print of a line instead, None for nothing. listen(line)
-        hears every line. What the command leaves running ends with it.
+        gets every line. What the command leaves running ends with it.
         """
-        command = [*map(str, command), *(["--gpu", place] if place is not None else [])]
-        alone = len(self.places) == 1 and show is None
+        command = [*map(str, command), *(["--gpu", device] if device is not None else [])]
+        alone = len(self.devices) == 1 and show is None
         reading, writing = _terminal() if alone and sys.stdout.isatty() else os.pipe()
         with self.lock:
             if self.stopping:
@@ -153,7 +153,7 @@ class Pool:
                     listen(line)
                 shown = line if show is None else show(line)
                 if not alone and shown is not None:
-                    print(shown if len(self.places) == 1 else f"[{title}] {shown}", flush=True)
+                    print(shown if len(self.devices) == 1 else f"[{title}] {shown}", flush=True)
         tail.extend([unfinished] if unfinished.strip() else [])
         clearing.join()
         with self.lock:
@@ -221,7 +221,7 @@ def finish(pool: Pool, header: Sequence[str], results: Sequence[Result | None], 
 
 def exit_with(main: Callable[[], int]) -> None:
     """Leave with main's exit status; a user's error becomes one sentence and exit status 2."""
-    with steady_streams():
+    with lasting_streams():
         try:
             status = main()
         except UserError as error:

@@ -27,7 +27,7 @@ YEAR = 365 * 24 * 60  # minutes: submitit's local jobs must have a limit
 SLURM_ONLY = ("partition", "nodes", "cpus", "memory", "hours")
 
 
-def places(parallel: int, gpus: int) -> list[tuple[int, ...]]:
+def gpu_groups(parallel: int, gpus: int) -> list[tuple[int, ...]]:
     """The GPUs of each of so many local jobs. Raises UserError if there are some, but not enough."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
@@ -170,10 +170,10 @@ def main() -> int:
     if not arguments.dry_run:
         check_tools(arguments, todo)
     local, nodes = arguments.cluster == "local", arguments.nodes or 1
-    pool = jobs.Pool(places(arguments.parallel or 1, arguments.gpus) if local else [None])
+    pool = jobs.Pool(gpu_groups(arguments.parallel or 1, arguments.gpus) if local else [None])
     known = set() if local else queued()
 
-    def work(task: batch_train.Task, place) -> jobs.Result:
+    def work(task: batch_train.Task, device) -> jobs.Result:
         number = job_of(task, known)
         if number is not None:
             print(f"\n{task.folder.name} is queued as {number}")
@@ -188,7 +188,7 @@ def main() -> int:
                 print(", ".join(f"{key} {value}" for key, value in resources.items() if value is not None))
             return result
         run = Run(task.command(), task.framework, arguments.gpus, nodes)
-        return run_here(pool, task, run, place) if local else submit(task, run, resources)
+        return run_here(pool, task, run, device) if local else submit(task, run, resources)
 
     started = time.time()
     return jobs.finish(pool, batch_train.HEADER, pool.map(work, todo), started)

@@ -37,7 +37,7 @@ class Format:
 PNG = Format("pngload", (1, 2, 4, 8, 16), alpha=True, palette=True)
 JPEG = Format("jpegload", (8,), cmyk=True, longest=65_535)
 WEBP = Format("webpload", (8,), alpha=True, grey=False, longest=16_383)
-TIFF = Format("tiffload", (1, 8, 16), alpha=True, cmyk=True, exif=False)  # libvips spoils odd widths of 4 bits
+TIFF = Format("tiffload", (1, 8, 16), alpha=True, cmyk=True, exif=False)  # libvips corrupts odd widths of 4 bits
 AVIF = Format("heifload", (8, 10, 12), alpha=True, grey=False, longest=16_384)
 GIF = Format("gifload", (8,), alpha=True, palette=True, grey=False, fields=False, longest=65_535)
 BMP = Format("", (1, 8), palette=True, fields=False, longest=65_535)  # libvips does not know it

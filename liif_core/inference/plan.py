@@ -214,10 +214,10 @@ def _images(folder: Path, recursive: bool) -> list[Path]:
         raise UserError(f"cannot read {error.filename}: {error.strerror}")
 
     found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    for below, folders, names in os.walk(folder, onerror=refuse):
         # Hidden ones are no images: what a killed process left, or a Mac's notes about files.
         visible = (name for name in names if not name.startswith("."))
-        found += [Path(place, name) for name in visible if Path(name).suffix.lower() in FORMATS]
+        found += [Path(below, name) for name in visible if Path(name).suffix.lower() in FORMATS]
         if not recursive:
             folders.clear()
     return sorted(file for file in found if os.path.isfile(file))
@@ -244,12 +244,12 @@ def _check_names(written: list[tuple[Path, Path]]) -> None:
     sources = {_real(source): source for source, _ in written}
     first: dict[Path, Path] = {}
     for source, result in written:
-        place = _real(result)
-        if place in sources:
-            raise UserError(f"the result of {source} would replace {sources[place]}: give --output or --suffix")
-        if place in first:
-            raise UserError(f"{first[place]} and {source} would both become {result}: rename one of them")
-        first[place] = source
+        target = _real(result)
+        if target in sources:
+            raise UserError(f"the result of {source} would replace {sources[target]}: give --output or --suffix")
+        if target in first:
+            raise UserError(f"{first[target]} and {source} would both become {result}: rename one of them")
+        first[target] = source
 
 
 def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:

@@ -190,7 +190,7 @@ def read_scores(path: Path) -> list[Score]:
     return scores
 
 
-def _score(row: dict[str, str], place: str) -> Score:
+def _score(row: dict[str, str], where: str) -> Score:
     try:
         return Score(
             model=row["model"],
@@ -208,4 +208,4 @@ def _score(row: dict[str, str], place: str) -> Score:
             checkpoint=row.get("checkpoint") or "",
         )
     except (ValueError, TypeError) as error:
-        raise UserError(f"{place}: {error}: expected a file that batch_test_simple.py wrote") from None
+        raise UserError(f"{where}: {error}: expected a file that batch_test_simple.py wrote") from None

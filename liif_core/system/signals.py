@@ -15,7 +15,7 @@ class StopRequest:
 
     def __init__(self):
         self.requested = False
-        hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # nohup's wish
+        hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # nohup asks to go on
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, *hangup):
             signal.signal(number, self._request)
 

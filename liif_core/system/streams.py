@@ -1,4 +1,4 @@
-"""Output that nobody has to read: a closed terminal or a broken pipe does not end the work."""
+"""stdout and stderr that survive a closed terminal or a broken pipe."""
 
 import contextlib
 import errno
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 
-class Steady:
+class LastingStream:
     """A stream to a terminal or pipe whose other end may go: from then on the text is dropped, the work goes on."""
 
     def __init__(self, stream):
@@ -37,7 +37,7 @@ class Steady:
 
 
 @contextlib.contextmanager
-def steady_streams() -> Iterator[None]:
-    """Inside, stdout and stderr are steady."""
-    with contextlib.redirect_stdout(Steady(sys.stdout)), contextlib.redirect_stderr(Steady(sys.stderr)):
+def lasting_streams() -> Iterator[None]:
+    """Inside, stdout and stderr outlive their reader."""
+    with contextlib.redirect_stdout(LastingStream(sys.stdout)), contextlib.redirect_stderr(LastingStream(sys.stderr)):
         yield

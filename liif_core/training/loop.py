@@ -35,19 +35,19 @@ def train(
     folder: Path,
     note: str,
     ranks: Ranks = ALONE,
-    board: str | None = None,
+    wandb_project: str | None = None,
     resume: bool = True,
 ) -> None:
     """Train until config.epoch_max, in a folder that `run_folder.check` let pass.
 
-    make_loader(batches) is the tree's own. board: a project of Weights & Biases that hears what the log hears. resume:
+    make_loader(batches) is the tree's own. wandb_project: where Weights & Biases gets what the log gets. resume:
     whether a run that is found in the folder may be gone on with. Checkpoints in `folder`: epoch-last (every epoch and
     every step_save steps) and the one before it, epoch-best (validation PSNR), epoch-N (every epoch_save epochs). A
     killed run goes on from the last and gives the same bits.
     """
     provenance.commit()  # now, before somebody commits while this runs
     train_set, val_set = data_sets
-    run, stop = begin(engine, config, folder, ranks, board, resume), StopRequest()
+    run, stop = begin(engine, config, folder, ranks, wandb_project, resume), StopRequest()
     with contextlib.closing(run.log):
         step, epoch = run.progress.step, run.progress.epoch
         several = f", {ranks.world_size} processes" if ranks.world_size > 1 else ""
@@ -75,7 +75,7 @@ def train(
                 if not stop.requested or ranks.world_size > 1:
                     raise
                 raise Stopped(run.stopped()) from None
-            if run.progress.epoch <= config.epoch_max and run.all_hear(stop):  # asked in validation
+            if run.progress.epoch <= config.epoch_max and run.stop_requested(stop):  # asked in validation
                 run.wait_for_all()
                 raise Stopped(run.stopped())
 
@@ -103,7 +103,7 @@ def train_epoch(run: Run, make_loader, train_set, stop: StopRequest) -> float:
             progress.seconds = time.monotonic() - began
             if config.step_save and progress.step % config.step_save == 0:
                 run.save("epoch-last")
-            if (ranks.world_size == 1 or progress.step % config.step_log == 0) and run.all_hear(stop):
+            if (ranks.world_size == 1 or progress.step % config.step_log == 0) and run.stop_requested(stop):
                 raise Stopped(run.stopped())
     run.fetch_losses()
     progress.seconds = time.monotonic() - began

@@ -66,7 +66,7 @@ class Run:
         self.recent = {step: batch for step, batch in self.recent.items() if step == self.progress.step}
 
     def _give_up(self, what: str, *steps: int) -> None:
-        """Keep the batches that may have spoilt the weights, and stop before they are saved."""
+        """Keep the batches that may have made the weights NaN, and stop before they are saved."""
         rank = f"-rank-{self.ranks.rank}" if self.ranks.world_size > 1 else ""
         kept = [step for step in steps if step in self.recent]
         for step in kept:
@@ -104,7 +104,7 @@ class Run:
             previous = self.folder / run_folder.PREVIOUS if name == "epoch-last" else None
             native.save(self.folder / f"{name}.safetensors", content, previous)
 
-    def all_hear(self, stop: StopRequest) -> bool:
+    def stop_requested(self, stop: StopRequest) -> bool:
         """Whether one of the processes has been asked to stop; all of them have to call this."""
         return bool(self.engine.total(np.array([float(stop.requested)]))[0])
 
@@ -117,7 +117,7 @@ class Run:
         self.engine.total(np.zeros(1))
 
 
-def begin(engine, config: TrainConfig, folder: Path, ranks: Ranks, board: str | None, resume: bool) -> Run:
+def begin(engine, config: TrainConfig, folder: Path, ranks: Ranks, wandb_project: str | None, resume: bool) -> Run:
     """Open the folder and find out where to begin: the run, ready to go on."""
     if ranks.rank == 0:
         run_folder.open_folder(folder, config, resume)
@@ -128,7 +128,7 @@ def begin(engine, config: TrainConfig, folder: Path, ranks: Ranks, board: str | 
         run_folder.set_aside(damaged)
         if progress.epoch <= config.epoch_max:  # what check_unchanged lets differ counts from here on
             write_atomically(folder / "config.yaml", configs.dump(config).encode())
-    log = RunLog(folder, progress.step, progress.epoch, silent=ranks.rank > 0, board=board)
+    log = RunLog(folder, progress.step, progress.epoch, silent=ranks.rank > 0, wandb_project=wandb_project)
     return Run(engine, config, folder, progress, ranks, log)
 
 

@@ -36,21 +36,21 @@ def read_metrics(path: Path) -> Iterator[tuple[str, dict]]:
 class RunLog:
     """Appends to the logs in `folder`; what lies beyond (`step`, `epoch`) is dropped, for it will come again.
 
-    silent: say nothing, as all processes but one do that train together. board: a project of Weights & Biases.
+    silent: say nothing, as all processes but one do that train together. wandb_project: of Weights & Biases.
     """
 
-    def __init__(self, folder: Path, step: int, epoch: int, silent: bool = False, board: str | None = None):
+    def __init__(self, folder: Path, step: int, epoch: int, silent: bool = False, wandb_project: str | None = None):
         self.folder = folder
         self.silent = silent
         self.metrics = folder / "metrics.jsonl"
         self.tensorboard: Tensorboard | None = None
-        self.board: Any = None
+        self.wandb_run: Any = None
         if silent:
             return
         if self.metrics.exists():
             self._keep_until(step, epoch)
-        if board is not None:
-            self.board = open_board(board, folder)
+        if wandb_project is not None:
+            self.wandb_run = open_wandb(wandb_project, folder)
         self.tensorboard = Tensorboard(folder / "tensorboard", step)
 
     def _keep_until(self, step: int, epoch: int) -> None:
@@ -79,15 +79,15 @@ class RunLog:
                 curve = key not in ("step", "epoch") and isinstance(value, (int, float))
                 if curve and self.tensorboard is not None:
                     self.tensorboard.number(key, value, record["step"])
-            self._tell_board(record)
+            self._log_to_wandb(record)
 
-    def _tell_board(self, record: dict) -> None:
+    def _log_to_wandb(self, record: dict) -> None:
         try:
-            if self.board is not None:
-                self.board.log(record)
+            if self.wandb_run is not None:
+                self.wandb_run.log(record)
         except Exception as error:  # whatever a network does: training matters more
             tqdm.write(f"warning: no more for Weights & Biases ({error}); metrics.jsonl goes on")
-            self.board = None
+            self.wandb_run = None
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
         """An image, uint8 (h, w, 3), in tensorboard."""
@@ -101,7 +101,7 @@ class RunLog:
                 file.write(text)
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.truncate(path, size)  # half a line would spoil what comes after it
+                os.truncate(path, size)  # half a line would corrupt what comes after it
             raise UserError(f"cannot write {path} ({error.strerror}); checkpoints are untouched") from None
 
     def flush(self) -> None:
@@ -116,12 +116,12 @@ class RunLog:
             self.tensorboard.flush()
 
     def close(self) -> None:
-        """Flush, and tell the board that this is the end."""
+        """Flush, and tell Weights & Biases that this is the end."""
         with contextlib.suppress(UserError):  # what ends the run has been said, or everything has been saved
             self.flush()
         with contextlib.suppress(Exception):
-            if self.board is not None:
-                self.board.finish()
+            if self.wandb_run is not None:
+                self.wandb_run.finish()
 
 
 def find_wandb() -> Any:
@@ -133,7 +133,7 @@ def find_wandb() -> Any:
     return wandb
 
 
-def open_board(project: str, folder: Path) -> Any:
+def open_wandb(project: str, folder: Path) -> Any:
     """A run of Weights & Biases, which goes on where a run of this folder stopped."""
     wandb = find_wandb()
     kept = folder / "wandb-id"
@@ -141,9 +141,9 @@ def open_board(project: str, folder: Path) -> Any:
         write_atomically(kept, secrets.token_hex(8).encode())
     identity = kept.read_text(encoding="utf-8")
     settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    place = {"project": project, "name": folder.name, "dir": str(folder)}
+    names = {"project": project, "name": folder.name, "dir": str(folder)}
     try:
-        run = wandb.init(**place, id=identity, resume="allow", config=settings)
+        run = wandb.init(**names, id=identity, resume="allow", config=settings)
         run.define_metric("*", step_metric="step")
     except Exception as error:
         raise UserError(f"--wandb {project}: {error}; WANDB_MODE=offline does without a network") from None
