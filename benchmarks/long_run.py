@@ -35,7 +35,7 @@ from liif_core.data.batching import Batches, checked
 from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
-from liif_core.report.study import FRAMEWORKS
+from liif_core.report.experiments_folder import FRAMEWORKS
 from liif_core.system import devices
 
 CONFIG = "train-bsds400/train_edsr-baseline-liif.yaml"

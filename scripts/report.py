@@ -1,4 +1,4 @@
-"""Studies in, results out:  python scripts/report.py [STUDY ...] [--html page.html] [--plots FOLDER] [--readme]"""
+"""Experiments in, results out:  python scripts/report.py [FOLDER ...] [--html page.html] [--plots FOLDER] [--readme]"""
 
 import sys
 from pathlib import Path

@@ -203,14 +203,15 @@ def test_set_is_laid_over_the_config():
 
 def test_the_papers_runs_are_named_once():
     found = listed.read()
-    study = [experiment.name for experiment in found if experiment.group == "study"]
-    assert len(study) == 10 and len(found) == 17
+    paper = [experiment.name for experiment in found if experiment.group == "paper"]
+    assert len(paper) == 10 and len(found) == 17
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
-        assert [e.name for e in listed.select(recipe, "study")] == study
+        assert [e.name for e in listed.select(recipe, "paper")] == paper
         assert len(listed.select(recipe)) == 13
     assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4
-    assert [e.name for e in listed.select("bsds400-short")] == study
+    assert [e.name for e in listed.select("bsds400-short")] == paper
+    assert listed.select("bsds400", "study") == listed.select("bsds400", "paper")  # its former name
     assert [e.name for e in listed.select("bsds400-further")] == ["edsr-baseline-liif"]
     named = {str(e.config_in(recipe).relative_to(FOLDER)) for recipe in listed.recipes() for e in listed.select(recipe)}
     assert named == set(TRAIN)  # no config is forgotten

@@ -123,7 +123,7 @@ def test_train_saves_here_and_report_shows_it_beside_what_was_published(liif, wo
     missing = liif("train", "--config", "train-bsds400/train_edsr-baseline-liif.yaml")
     assert missing.returncode == 2 and "load/bsds400" in missing.stderr
     nothing = liif("report")
-    assert nothing.returncode == 2 and "no study" in nothing.stderr and not list(tmp_path.iterdir())
+    assert nothing.returncode == 2 and "no experiments folder" in nothing.stderr and not list(tmp_path.iterdir())
     config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=1, step_save=None))
     name = "edsr-baseline-liif_torch"  # as in configs/experiments.txt, with a curve in reference/
     result = liif("train", "--config", config, "--name", name, "--gpu", "cpu")

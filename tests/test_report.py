@@ -1,4 +1,5 @@
-"""The report: a study is read, its tables, plots and page hold what they should, the README's tables are current."""
+"""The report: an experiments folder is read, its tables, plots and page hold what they should, the README's tables are
+current."""
 
 import copy
 import csv
@@ -19,7 +20,7 @@ from small_run import train_config
 from liif_core.commands import report
 from liif_core.errors import UserError
 from liif_core.experiments import batch_test, listed, scores, trained
-from liif_core.report import page, plots, readme, reference, run_tables, score_tables, study, tables
+from liif_core.report import experiments_folder, page, plots, readme, reference, run_tables, score_tables, tables
 from liif_core.system.places import PRETRAINED
 
 EXPERIMENTS = listed.read()
@@ -91,7 +92,7 @@ def made(tmp_path):
             row("rdn-x2_torch", "torch", "set5", 3, 30.0, 0.9, SHA["torch"], experiment="rdn-x2"),
         ],
     )
-    return study.load(folder)
+    return experiments_folder.load(folder)
 
 
 def cells(table, *labels):
@@ -127,7 +128,7 @@ def test_a_run_is_read_up_to_the_line_that_is_being_written(made):
 )
 def test_training_data_are_called_by_their_folder_below_load(given, shown):
     config = {"train_dataset": {"dataset": {"args": given}}}
-    assert study.Run("own", "torch", config, []).data == shown
+    assert experiments_folder.Run("own", "torch", config, []).data == shown
 
 
 def test_our_figures_stand_beside_the_published_and_the_predecessors(made):
@@ -165,12 +166,12 @@ def test_what_has_another_protocol_has_nothing_published_beside_it(made):
 def test_two_scores_of_one_model_on_one_set_are_refused(tmp_path):
     once = row("bicubic", "pillow", "set5", 2, 33.666)
     write_scores(tmp_path / "scores.csv", [once, once])
-    assert len(study.read_scores(tmp_path / "scores.csv")) == 2  # the same twice is no contradiction
+    assert len(experiments_folder.read_scores(tmp_path / "scores.csv")) == 2  # the same twice is no contradiction
     other = once | {"config": "test/set5-2.yaml", "protocol": "div2k-2"}
     write_scores(tmp_path / "scores.csv", [once, other])
     expected = "two scores of bicubic in pillow on set5 x2, by test/test-set5-2.yaml and test/set5-2.yaml: keep one"
     with pytest.raises(UserError, match=expected):
-        study.read_scores(tmp_path / "scores.csv")
+        experiments_folder.read_scores(tmp_path / "scores.csv")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_table_says_which_checkpoint_it_shows(tmp_path):
         (run / "results" / framework / "test-set5-2.json").write_text(json.dumps(written))
         models.append(model)
     batch.write_scores(tmp_path, models)
-    (table,) = topic(study.load(tmp_path), "Methods on the benchmark sets")
+    (table,) = topic(experiments_folder.load(tmp_path), "Methods on the benchmark sets")
     assert "Checkpoint: last; RDN-LIIF (PyTorch): best." in table.notes
 
 
@@ -212,13 +213,13 @@ def test_scores_with_the_former_column_are_read(tmp_path):
     path = tmp_path / "scores.csv"
     write_scores(path, [row("rdn-liif_torch", "torch", "set5", 2, 38.0, weights="a1")])
     path.write_text(path.read_text().replace(",images,", ",pictures,"))
-    assert [score.images for score in study.load(tmp_path).scores] == [5]
+    assert [score.images for score in experiments_folder.load(tmp_path).scores] == [5]
 
 
 def test_scores_from_before_they_named_the_checkpoint_are_read(tmp_path):
     columns = [column for column in scores.COLUMNS if column != "checkpoint"]
     write_scores(tmp_path / "scores.csv", [row("rdn-liif_torch", "torch", "set5", 2, 38.0, weights="a1")], columns)
-    found = study.load(tmp_path)
+    found = experiments_folder.load(tmp_path)
     assert [score.checkpoint for score in found.scores] == [""]
     (table,) = score_tables.other_tables(found, EXPERIMENTS) or topic(found, "Methods on the benchmark sets")
     assert not any(note.startswith("Checkpoint") for note in table.notes)
@@ -258,7 +259,7 @@ def test_the_frameworks_are_compared_on_the_last_validation(tmp_path):
         run = write_run(tmp_path, f"edsr-baseline-liif_{framework}", 4)
     path = run / "metrics.jsonl"
     path.write_text(path.read_text().replace('"val_psnr": 25.0', '"val_psnr": 24.9375'))
-    table = run_tables.framework_table(study.load(tmp_path))
+    table = run_tables.framework_table(experiments_folder.load(tmp_path))
     assert [row[-1] for row in table.rows] == ["0.062", "0.062"] and table.rows[0][1:7] == ["—"] * 6
 
 
@@ -277,7 +278,7 @@ def test_the_run_table_says_how_each_was_trained(made):
 def test_a_run_says_what_it_began_from_and_how_its_learning_rate_fell(tmp_path):
     changes = {"multi_step_lr": None, "cosine_lr": {"lr_min": 1e-6}, "resume": "pretrained/weights.safetensors"}
     write_run(tmp_path, "edsr-baseline-liif_torch", 8, **changes)
-    begun = study.load(tmp_path)
+    begun = experiments_folder.load(tmp_path)
     assert "falling as a cosine to 1e-06, from weights.safetensors." in Page(page.render([begun], EXPERIMENTS)).text
     table = run_tables.run_table(begun)
     assert table.rows[0][table.header.index("epochs")] == "8 of 8, from weights.safetensors"
@@ -296,7 +297,7 @@ def test_a_damaged_line_costs_itself_alone(tmp_path):
         lines = file.read().splitlines(keepends=True)
         file.seek(0)
         file.writelines([*lines[:3], b"\0\xff\xff\n", *lines[4:]])  # the second epoch's
-    assert [record["epoch"] for record in study.load(tmp_path).runs[0].epochs] == [1, 3]
+    assert [record["epoch"] for record in experiments_folder.load(tmp_path).runs[0].epochs] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -309,8 +310,8 @@ def test_a_damaged_line_costs_itself_alone(tmp_path):
 )
 def test_a_schedule_is_told_with_its_defaults(tmp_path, given, said):
     write_run(tmp_path, "edsr-baseline-liif_torch", 1, **given)
-    text = Page(page.render([study.load(tmp_path)], EXPERIMENTS)).text
-    assert said in text and "Not run:" not in text  # one experiment alone is not a study with nine missing
+    text = Page(page.render([experiments_folder.load(tmp_path)], EXPERIMENTS)).text
+    assert said in text and "Not run:" not in text  # one experiment alone is not a folder with nine missing
 
 
 def test_a_single_file_was_trained_nowhere_whatever_it_is_called(made):
@@ -400,13 +401,13 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(made):
     assert seen.open == [] and "<script" not in text and "@import" not in text and "url(http" not in text
     assert all(address.startswith("data:") for address in seen.fetched)
     assert len(re.findall("<svg", text)) == 3
-    assert "<i>" not in text and "own<i>" in seen.text and f"Study {NASTY}" in seen.text
+    assert "<i>" not in text and "own<i>" in seen.text and f"Experiments {NASTY}" in seen.text
     assert all(link[1:] in seen.ids for link in seen.links)
     assert "RDN-LIIF, EDSR-baseline-MetaSR." in seen.text.split("Not run:")[1]
     assert "celebAHQ/128, 1 of 8 epochs" in seen.text
 
 
-def test_the_pages_commands_name_the_study_where_it_lies_and_every_recipe(made):
+def test_the_pages_commands_name_the_folder_where_it_is_and_every_recipe(made):
     here = dataclasses.replace(made, folder=ROOT / "save" / "div2k")
     text = Page(page.render([here, made], EXPERIMENTS)).text
     assert "--save-dir save/div2k\n" in text
@@ -430,7 +431,7 @@ def test_published_figures_are_found_by_the_experiments_names():
     assert reference.published("div2k", "edsr-baseline-x2", 2) == 34.55
     assert reference.published("div2k", "edsr-baseline-x2", 3) is None
     for experiment in EXPERIMENTS:
-        if experiment.group == "study":
+        if experiment.group == "paper":
             assert reference.published("div2k", experiment.name, 4), experiment.name
             assert len(reference.curves()["torch", experiment.curve].epochs) == 200
             assert len(reference.curves()["jittor", experiment.curve].epochs) == 100
@@ -455,7 +456,7 @@ def test_the_tables_of_the_documents_are_what_the_command_writes(name):
 
 
 def test_bicubic_as_measured_is_the_published_on_b100():
-    scores = study.load(readme.RESULTS / readme.DEFAULT).scores
+    scores = experiments_folder.load(readme.RESULTS / readme.DEFAULT).scores
     found = [score for score in scores if (score.model, score.dataset) == ("bicubic", "b100")]
     assert {2, 3, 4} <= {score.scale for score in found}
     for score in found:
@@ -515,9 +516,9 @@ def test_a_document_with_a_wrong_marker_is_refused(kept, text, message):
         readme.rewrite(text, "README.md", kept)
 
 
-def test_what_is_kept_of_a_study_makes_the_same_tables(made, tmp_path):
+def test_what_is_kept_of_a_folder_makes_the_same_tables(made, tmp_path):
     readme.keep(made, tmp_path / "results")
-    again = study.load(tmp_path / "results" / made.name)
+    again = experiments_folder.load(tmp_path / "results" / made.name)
     for table in (
         run_tables.run_table,
         run_tables.framework_table,
@@ -528,27 +529,27 @@ def test_what_is_kept_of_a_study_makes_the_same_tables(made, tmp_path):
     assert sum(path.stat().st_size for path in again.folder.glob("*/*")) < 15_000
 
 
-def test_what_is_no_study_is_refused_with_what_is_expected(tmp_path):
-    with pytest.raises(UserError, match="no folder .*absent: a study is"):
-        study.load(tmp_path / "absent")
-    with pytest.raises(UserError, match="holds no study: .*scores.csv"):
-        study.load(tmp_path)
+def test_what_is_no_experiments_folder_is_refused_with_what_is_expected(tmp_path):
+    with pytest.raises(UserError, match="no folder .*absent: expected one that batch_0.sh filled"):
+        experiments_folder.load(tmp_path / "absent")
+    with pytest.raises(UserError, match="holds no experiments: .*scores.csv"):
+        experiments_folder.load(tmp_path)
     (tmp_path / "scores.csv").write_text("model,psnr\n")
     with pytest.raises(UserError, match="scores.csv: no column experiment, framework"):
-        study.load(tmp_path)
+        experiments_folder.load(tmp_path)
     write_scores(tmp_path / "scores.csv", [row("m", "torch", "set5", 2, "fine")])
     with pytest.raises(UserError, match="scores.csv, line 2: .*'fine'"):
-        study.load(tmp_path)
+        experiments_folder.load(tmp_path)
     (write_run(tmp_path, "liif_torch", 1) / "config.yaml").write_text("epoch_max: 2\nepochs: 3\n")
     with pytest.raises(UserError, match="config.yaml: .*epochs"):
-        study.load(tmp_path)
+        experiments_folder.load(tmp_path)
 
 
 def test_the_command_writes_the_page_and_the_plots(made, tmp_path):
     command = [sys.executable, "scripts/report.py", made.folder, "--html", tmp_path / "new/page.html"]
     done = subprocess.run([*command, "--plots", tmp_path / "plots"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Study" in (tmp_path / "new/page.html").read_text()
+    assert "Experiments" in (tmp_path / "new/page.html").read_text()
     assert {path.name for path in (tmp_path / "plots").rglob("*.png")} == {
         "edsr-baseline-liif.png",
         "own<i>.png",
@@ -576,15 +577,15 @@ def test_without_names_every_folder_with_runs_is_reported(tmp_path, monkeypatch,
     write_scores(save / "scores" / "scores.csv", [row("bicubic", "pillow", "set5", 2, 33.666)])
     (save / "report.html").write_text("of last time")
     monkeypatch.setattr(report, "WORK", tmp_path)
-    assert [one.name for one in report.find_studies([])] == ["scores", "trained"]
+    assert [one.name for one in report.find_folders([])] == ["scores", "trained"]
     assert capsys.readouterr().out.startswith(f"left out: {save}/own/tried is not called EXPERIMENT_torch")
 
 
 def test_ctrl_c_is_not_an_error(tmp_path):
     code = (
-        "import runpy\nfrom liif_core.report import study\n"
+        "import runpy\nfrom liif_core.report import experiments_folder\n"
         "def stop(folder): raise KeyboardInterrupt\n"
-        "study.load = stop\nrunpy.run_path('scripts/report.py', run_name='__main__')"
+        "experiments_folder.load = stop\nrunpy.run_path('scripts/report.py', run_name='__main__')"
     )
     command = [sys.executable, "-c", code, tmp_path, "--html", tmp_path / "page.html"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -186,12 +186,12 @@ def test_a_finished_run_of_another_config_is_not_taken_for_this_one(plan, call, 
 
 def test_gpus_take_the_next_experiment_when_they_are_free(plan, call, tmp_path):
     (plan / "slow").touch()
-    arguments = ["--recipe", "bsds400", "--only", "study", "--framework", "both", "--save-dir", tmp_path / "save"]
+    arguments = ["--recipe", "bsds400", "--only", "paper", "--framework", "both", "--save-dir", tmp_path / "save"]
     status, output = call("batch_train", *arguments, "--gpu", "0,3,5")
     assert status == 0, output
     begun, ended = calls(plan), calls(plan, "end")
     assert sorted(title for title, *_ in begun) == sorted(
-        f"{e.name}_{f}" for e in listed.select("bsds400", "study") for f in ("torch", "jittor")
+        f"{e.name}_{f}" for e in listed.select("bsds400", "paper") for f in ("torch", "jittor")
     )
     assert {gpu for _, gpu, *_ in begun} == {"0", "3", "5"}
     end = {title: moment for title, *_, moment in ended}
@@ -381,7 +381,7 @@ def test_on_a_terminal_a_command_gets_a_terminal_of_the_same_size():
 )
 def test_batch_0_takes_the_framework_of_its_tree(place, script, framework, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
-    result = run(["bash", script, "--recipe", "bsds400", "--only", "study", "--dry-run", "--gpu", "cpu"], place)
+    result = run(["bash", script, "--recipe", "bsds400", "--only", "paper", "--dry-run", "--gpu", "cpu"], place)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(f"liif_{framework}/train.py --config") == 10
     result = run(["bash", script, "--recipe", "celebAHQ", "--framework", "both", "--dry-run"], place)
@@ -392,7 +392,7 @@ def test_batch_0_takes_the_framework_of_its_tree(place, script, framework, monke
 
 
 @pytest.fixture
-def study(tmp_path) -> Path:
+def experiments_folder(tmp_path) -> Path:
     """Two run folders as they look after training, one that never came to a checkpoint, and a folder that is none."""
     for name, checkpoints in {
         "edsr-baseline-liif_torch": ["best", "last"],
@@ -419,15 +419,15 @@ def read_scores(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_all_models_are_tested_once_until_their_weights_change(plan, call, study, tests):
-    arguments = ["--save-dir", study, "--configs", *tests]
+def test_all_models_are_tested_once_until_their_weights_change(plan, call, experiments_folder, tests):
+    arguments = ["--save-dir", experiments_folder, "--configs", *tests]
     status, output = call("batch_test_simple", *arguments)
     assert status == 0, output
     assert "edsr-baseline-liif_torch: epoch-best" in output and "edsr-baseline-liif_jittor: epoch-last" in output
     assert "rdn-liif_torch has no checkpoint yet" in output
     assert len(calls(plan)) == 3  # two models and bicubic, each with all sets in one process
     assert all(configs == ["test-small-2", "test-small-3", "test-small-4"] for _, _, configs, _ in calls(plan))
-    scores = read_scores(study / "scores.csv")
+    scores = read_scores(experiments_folder / "scores.csv")
     assert list(scores[0]) == COLUMNS
     assert [(row["model"], row["experiment"], row["framework"], row["scale"]) for row in scores][::3] == [
         ("bicubic", "bicubic", "pillow", "2"),
@@ -438,12 +438,12 @@ def test_all_models_are_tested_once_until_their_weights_change(plan, call, study
     assert scores[0]["weights"] == "" and len(scores[-1]["weights"]) == 64
 
     assert set(summary(call("batch_test_simple", *arguments)[1]).values()) == {"skipped"}
-    (study / "edsr-baseline-liif_torch" / "epoch-best.safetensors").write_text("trained further")
-    (study / "edsr-baseline-liif_jittor" / "results" / "jittor" / "test-small-3.json").unlink()
+    (experiments_folder / "edsr-baseline-liif_torch" / "epoch-best.safetensors").write_text("trained further")
+    (experiments_folder / "edsr-baseline-liif_jittor" / "results" / "jittor" / "test-small-3.json").unlink()
     (plan / "calls").unlink()
-    changed = study / "bicubic" / "pillow" / "test-small-4.json"
+    changed = experiments_folder / "bicubic" / "pillow" / "test-small-4.json"
     changed.write_text(json.dumps(json.loads(changed.read_text()) | {"set": ["first_k=1"]}))
-    other = study / "edsr-baseline-liif_jittor" / "results" / "jittor" / "test-small-2.json"
+    other = experiments_folder / "edsr-baseline-liif_jittor" / "results" / "jittor" / "test-small-2.json"
     other.write_text(json.dumps(json.loads(other.read_text()) | {"precision": "bf16"}))
     status, output = call("batch_test_simple", *arguments)
     assert sorted((title, configs) for title, _, configs, _ in calls(plan) if title.startswith("edsr")) == [
@@ -453,65 +453,67 @@ def test_all_models_are_tested_once_until_their_weights_change(plan, call, study
     assert [configs for title, _, configs, _ in calls(plan) if not title.startswith("edsr")] == [["test-small-4"]]
 
 
-def test_a_set_that_breaks_does_not_keep_the_others_from_being_measured(plan, call, study, tests):
+def test_a_set_that_breaks_does_not_keep_the_others_from_being_measured(plan, call, experiments_folder, tests):
     (plan / "test-small-3.breaks").touch()
-    status, output = call("batch_test_simple", "--save-dir", study, "--configs", *tests, "/nowhere/test-x-2.yaml")
+    status, output = call(
+        "batch_test_simple", "--save-dir", experiments_folder, "--configs", *tests, "/nowhere/test-x-2.yaml"
+    )
     assert status == 2 and "no config '/nowhere/test-x-2.yaml'" in output
-    status, output = call("batch_test_simple", "--save-dir", study, "--configs", *tests)
+    status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", *tests)
     assert status == 1 and set(summary(output).values()) == {"failed"}
     assert "test-small-3.yaml is broken" in output
-    assert sorted({row["scale"] for row in read_scores(study / "scores.csv")}) == ["2", "4"]
-    results = study / "edsr-baseline-liif_torch" / "results" / "torch"
+    assert sorted({row["scale"] for row in read_scores(experiments_folder / "scores.csv")}) == ["2", "4"]
+    results = experiments_folder / "edsr-baseline-liif_torch" / "results" / "torch"
     assert sorted(path.stem for path in results.iterdir()) == ["test-small-2", "test-small-4"]
 
 
 def test_sets_that_break_one_after_the_other_are_all_passed_and_a_model_that_does_not_load_is_tried_once(
-    plan, call, study, tests, world, tmp_path
+    plan, call, experiments_folder, tests, world, tmp_path
 ):
     tests = [*tests, *(write_yaml(tmp_path / f"test-small-{scale}.yaml", test_config(world)) for scale in (6, 8))]
     for scale in (3, 4, 6):
         (plan / f"test-small-{scale}.breaks").touch()
     (plan / "edsr-baseline-liif_jittor.fails").touch()
-    status, output = call("batch_test_simple", "--save-dir", study, "--configs", *tests)
+    status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", *tests)
     assert status == 1 and set(summary(output).values()) == {"failed"}
-    assert {(row["model"], row["scale"]) for row in read_scores(study / "scores.csv")} == {
+    assert {(row["model"], row["scale"]) for row in read_scores(experiments_folder / "scores.csv")} == {
         (model, scale) for model in ("edsr-baseline-liif_torch", "bicubic") for scale in ("2", "8")
     }
     assert [title for title, *_ in calls(plan)].count("edsr-baseline-liif_jittor") == 1
 
 
-def test_weights_that_change_while_they_are_tested_are_tested_once_and_named(plan, call, study, tests):
+def test_weights_that_change_while_they_are_tested_are_tested_once_and_named(plan, call, experiments_folder, tests):
     (plan / "edsr-baseline-liif_torch.trains").touch()
-    status, output = call("batch_test_simple", "--save-dir", study, "--configs", *tests)
+    status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", *tests)
     assert status == 1 and "epoch-best.safetensors became another file meanwhile" in output
     assert summary(output)["edsr-baseline-liif_torch"] == "failed"
     assert [title for title, *_ in calls(plan)].count("edsr-baseline-liif_torch") == 1
-    assert "edsr-baseline-liif_torch" not in {row["model"] for row in read_scores(study / "scores.csv")}
+    assert "edsr-baseline-liif_torch" not in {row["model"] for row in read_scores(experiments_folder / "scores.csv")}
 
 
-def test_brief_shows_an_infinite_psnr(plan, call, study, tests):
-    arguments = ["--save-dir", study, "--configs", tests[0], "--brief"]
+def test_brief_shows_an_infinite_psnr(plan, call, experiments_folder, tests):
+    arguments = ["--save-dir", experiments_folder, "--configs", tests[0], "--brief"]
     call("batch_test_simple", *arguments)
-    report = study / "bicubic" / "pillow" / "test-small-2.json"
+    report = experiments_folder / "bicubic" / "pillow" / "test-small-2.json"
     report.write_text(json.dumps(json.loads(report.read_text()) | {"psnr": None}))
     status, output = call("batch_test_simple", *arguments)
     assert status == 0 and "small x2\nresult: inf\n" in output and output.count("result: 30.0000") == 2
 
 
 @pytest.mark.parametrize("content", ['{"psnr": 30.0, "wei', "[1]"])
-def test_a_damaged_report_is_named_and_the_others_are_gathered(plan, call, study, tests, content):
-    damaged = study / "bicubic" / "pillow" / "test-old-2.json"
+def test_a_damaged_report_is_named_and_the_others_are_gathered(plan, call, experiments_folder, tests, content):
+    damaged = experiments_folder / "bicubic" / "pillow" / "test-old-2.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text(content)
-    arguments = ["--save-dir", study, "--configs", tests[0]]
+    arguments = ["--save-dir", experiments_folder, "--configs", tests[0]]
     status, output = call("batch_test_simple", *arguments)
     assert status == 1 and output.count(f"error: {damaged}") == 1 and "Traceback" not in output
-    assert len(read_scores(study / "scores.csv")) == 3
+    assert len(read_scores(experiments_folder / "scores.csv")) == 3
     damaged.rename(damaged.with_name("test-small-2.json"))  # of a set that is asked for: it is measured again
     assert call("batch_test_simple", *arguments)[0] == 0
 
 
-def test_a_dry_run_makes_no_cache(plan, call, study, tmp_path, world):
+def test_a_dry_run_makes_no_cache(plan, call, experiments_folder, tmp_path, world):
     content = test_config(world)
     for number, scale in enumerate(("LR", "HR"), start=1):
         folder = tmp_path / "sets" / scale
@@ -519,16 +521,18 @@ def test_a_dry_run_makes_no_cache(plan, call, study, tmp_path, world):
         shutil.copytree(world / scale, folder)
         content["test_dataset"]["dataset"]["args"] |= {f"root_path_{number}": str(folder), "cache": "bin"}
     config = write_yaml(tmp_path / "test-cached-2.yaml", content)
-    status, output = call("batch_test_simple", "--save-dir", study, "--configs", config, "--dry-run")
+    status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", config, "--dry-run")
     assert status == 0, output
     assert sorted(path.name for path in (tmp_path / "sets").iterdir()) == ["HR", "LR"]
 
 
-def test_data_that_is_not_there_is_left_out_or_a_failure_if_it_was_asked_for(plan, call, study, tests, tmp_path, world):
+def test_data_that_is_not_there_is_left_out_or_a_failure_if_it_was_asked_for(
+    plan, call, experiments_folder, tests, tmp_path, world
+):
     content = test_config(world)
     content["test_dataset"]["dataset"]["args"]["root_path_1"] = "/nowhere"
     absent = write_yaml(tmp_path / "test-absent-2.yaml", content)
-    status, output = call("batch_test_simple", "--save-dir", study, "--configs", tests[0], absent)
+    status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", tests[0], absent)
     assert status == 1 and summary(output)[str(absent)] == "failed" and "no folder or file '/nowhere'" in output
     assert summary(output)["bicubic"] == "done"
 
@@ -539,22 +543,24 @@ def test_data_that_is_not_there_is_left_out_or_a_failure_if_it_was_asked_for(pla
     assert set(good) < everything or (ROOT / "load" / "celebAHQ").exists()
 
 
-def test_frameworks_are_the_own_one_or_both(study):
-    [jittor, torch] = trained.runs(study)
+def test_frameworks_are_the_own_one_or_both(experiments_folder):
+    [jittor, torch] = trained.runs(experiments_folder)
     assert torch.frameworks("own") == ["torch"] and jittor.frameworks("own") == ["jittor"]
     assert torch.frameworks("both") == jittor.frameworks("both") == ["torch", "jittor"]
     assert torch.frameworks("jittor") == ["jittor"]
-    file = trained.single(str(study / "edsr-baseline-liif_torch" / "epoch-last.safetensors"), study)
+    file = trained.single(
+        str(experiments_folder / "edsr-baseline-liif_torch" / "epoch-last.safetensors"), experiments_folder
+    )
     assert file.frameworks("own") == ["torch", "jittor"] and file.name == "edsr-baseline-liif_torch_epoch-last"
     assert file.experiment == "edsr-baseline-liif"
-    assert trained.bicubic(study).frameworks("both") == ["pillow"]
+    assert trained.bicubic(experiments_folder).frameworks("both") == ["pillow"]
     with pytest.raises(UserError, match="two models are called 'bicubic'"):
-        trained.collect(study, ["bicubic"], study)
+        trained.collect(experiments_folder, ["bicubic"], experiments_folder)
     with pytest.raises(UserError, match="which models. give --save-dir FOLDER"):
-        trained.collect(None, [], study)
+        trained.collect(None, [], experiments_folder)
 
 
-def test_single_files_gather_in_one_table(plan, call, study, tests, tmp_path):
+def test_single_files_gather_in_one_table(plan, call, experiments_folder, tests, tmp_path):
     output_folder = tmp_path / "scores"
     (tmp_path / "rdn-liif_mine.safetensors").write_text("weights")
     common = ["--configs", tests[0], "--output", output_folder]
@@ -588,8 +594,8 @@ def test_liifs_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
 # batch_demo.py
 
 
-def test_one_image_through_all_models(plan, call, study, world, tmp_path):
-    arguments = ["-i", world / "input.png", "-s", "2", "--save-dir", study, "--output", tmp_path / "demo"]
+def test_one_image_through_all_models(plan, call, experiments_folder, world, tmp_path):
+    arguments = ["-i", world / "input.png", "-s", "2", "--save-dir", experiments_folder, "--output", tmp_path / "demo"]
     (plan / "edsr-baseline-liif_jittor.fails").touch()
     status, output = call("batch_demo", *arguments)
     assert status == 1, output
@@ -651,15 +657,26 @@ def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
             f"{wrapper}.inp_size=12",
             f"{wrapper}.sample_q=32",
         ]
-    study = tmp_path / "study"
+    experiments_folder = tmp_path / "experiments_folder"
     names = "edsr-baseline-liif,edsr-baseline-liif-u"
-    command = ["bash", "batch_0.sh", "--recipe", "bsds400", "--only", names, "--gpu", "cpu", "--save-dir", str(study)]
+    command = [
+        "bash",
+        "batch_0.sh",
+        "--recipe",
+        "bsds400",
+        "--only",
+        names,
+        "--gpu",
+        "cpu",
+        "--save-dir",
+        str(experiments_folder),
+    ]
     result = run([*command, "--set", *changes])
     assert result.returncode == 0, result.stdout + result.stderr
     assert list(summary(result.stdout).values()) == ["done", "done"] and "epoch 1/1, train: loss=" in result.stdout
-    before = contents(study)
+    before = contents(experiments_folder)
     result = run([*command, "--set", *changes])
-    assert list(summary(result.stdout).values()) == ["skipped", "skipped"] and contents(study) == before
+    assert list(summary(result.stdout).values()) == ["skipped", "skipped"] and contents(experiments_folder) == before
 
     config = write_yaml(tmp_path / "test-small-2.yaml", test_config(world))
     result = run(
@@ -667,7 +684,7 @@ def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
             sys.executable,
             "scripts/batch_test_simple.py",
             "--save-dir",
-            str(study),
+            str(experiments_folder),
             "--configs",
             str(config),
             "--gpu",
@@ -675,7 +692,7 @@ def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
         ]
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    scores = read_scores(study / "scores.csv")
+    scores = read_scores(experiments_folder / "scores.csv")
     assert [row["experiment"] for row in scores] == ["bicubic", "edsr-baseline-liif-u", "edsr-baseline-liif"]
     assert all(row["dataset"] == "small" and 5 < float(row["psnr"]) < 60 and row["images"] == "2" for row in scores)
 
@@ -686,7 +703,7 @@ def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
         "-s",
         "2",
         "--save-dir",
-        str(study),
+        str(experiments_folder),
         "--gpu",
         "cpu",
     ]

@@ -1,8 +1,8 @@
-"""The command of scripts/report.py: studies in, results out.
+"""The command of scripts/report.py: experiments in, results out.
 
-A study is a folder that batch_0.sh and batch_test_simple.py filled. --keep copies what the reports of the studies are
-made of into results/, --readme writes the tables of the documents from there. Without them, or with --html or --plots,
-the page and the plots are made of the studies.
+An experiments folder is what batch_0.sh and batch_test_simple.py filled. --keep copies what reports are made of into
+results/, --readme writes the tables of the documents from there. Without them, or with --html or --plots, the page and
+the plots are made of the folders.
 """
 
 import argparse
@@ -10,24 +10,26 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import readme, study
+from liif_core.report import experiments_folder, readme
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import INSTALLED, WORK
 
 
-def find_studies(folders: list[Path]) -> list[study.Study]:
-    """The named studies, or all below save/."""
-    found = folders or study.below(WORK / "save")
+def find_folders(folders: list[Path]) -> list[experiments_folder.ExperimentsFolder]:
+    """The named folders, or all below save/."""
+    found = folders or experiments_folder.below(WORK / "save")
     if not found:
-        raise UserError("no study: name one like save/bsds400, or run batch_0.sh and scripts/batch_test_simple.py")
-    return [study.load(folder) for folder in found]
+        raise UserError(
+            "no experiments folder: name one like save/bsds400, or run batch_0.sh and scripts/batch_test_simple.py"
+        )
+    return [experiments_folder.load(folder) for folder in found]
 
 
-def write_plots(studies: list[study.Study], folder: Path) -> None:
-    """One PNG for each experiment of each study, and the summary."""
+def write_plots(sources: list[experiments_folder.ExperimentsFolder], folder: Path) -> None:
+    """One PNG for each experiment of each folder, and the summary."""
     from liif_core.report import page, plots
 
-    for one in studies:
+    for one in sources:
         groups = page.by_experiment(one, listed.read())
         figures = {f"{name}.png": plots.experiment_figure(*found) for name, found in groups.items()}
         if groups:
@@ -41,8 +43,10 @@ def write_plots(studies: list[study.Study], folder: Path) -> None:
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Tables and plots of studies, and the tables of the documents.")
-    parser.add_argument("study", nargs="*", type=Path, help="folders like save/bsds400 (default: all below save/)")
+    parser = argparse.ArgumentParser(description="Tables and plots of experiments, and the tables of the documents.")
+    parser.add_argument(
+        "folders", nargs="*", type=Path, help="experiments folders like save/bsds400 (default: all below save/)"
+    )
     parser.add_argument("--html", type=Path, help="the page to write (default: save/report.html)")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write the plots there too, as PNG")
     parser.add_argument("--keep", action="store_true", help="copy scores, configs and curves into results/")
@@ -50,10 +54,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if INSTALLED and (arguments.keep or arguments.readme):
         raise UserError("--keep, --readme: results/ is not part of what pip installs; run this in the repository")
-    only_readme = arguments.readme and not (arguments.study or arguments.keep or arguments.html or arguments.plots)
-    studies = [] if only_readme else find_studies(arguments.study)
+    only_readme = arguments.readme and not (arguments.folders or arguments.keep or arguments.html or arguments.plots)
+    sources = [] if only_readme else find_folders(arguments.folders)
     if arguments.keep:
-        for one in studies:
+        for one in sources:
             readme.keep(one, readme.RESULTS)
     if arguments.readme:
         readme.write()
@@ -63,8 +67,8 @@ def main() -> int:
     check_writable(output)
     from liif_core.report import page  # matplotlib takes a second, which --readme does not need
 
-    write_atomically(output, page.render(studies, listed.read()).encode())
-    print(f"{output}: {', '.join(one.name for one in studies)}, {output.stat().st_size / 1e6:.1f} MB")
+    write_atomically(output, page.render(sources, listed.read()).encode())
+    print(f"{output}: {', '.join(one.name for one in sources)}, {output.stat().st_size / 1e6:.1f} MB")
     if arguments.plots:
-        write_plots(studies, arguments.plots)
+        write_plots(sources, arguments.plots)
     return 0

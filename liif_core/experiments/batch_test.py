@@ -151,7 +151,8 @@ def measure(task: Task, pool: jobs.Pool, device: str | None, show: Callable[[str
 
 
 def write_scores(folder: Path, models: list[trained.Model]) -> int:
-    """Gather in scores.csv what lies below a study or --output; of `models` only what these weights reached.
+    """Gather in scores.csv what is below an experiments folder or --output; of `models` only what these weights
+    reached.
 
     Returns how many files are damaged; each of them is named.
     """

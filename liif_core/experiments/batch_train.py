@@ -1,6 +1,6 @@
 """Train the paper's experiments one after the other; batch_0.sh calls this.
 
-    bash batch_0.sh --recipe bsds400 --only study --gpu 0
+    bash batch_0.sh --recipe bsds400 --only paper --gpu 0
     bash batch_0.sh --recipe div2k-100 --framework both --gpu 0,1 --dry-run
 
 What is finished is skipped, what was stopped goes on, a failure does not end the others. Each experiment gets

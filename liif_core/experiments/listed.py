@@ -14,7 +14,7 @@ FILE = SHIPPED / "configs" / "experiments.txt"
 class Experiment:
     """One line of the file.
 
-    config: below configs/train-<recipe>/. group: study, more or faces. curve: the experiment in
+    config: below configs/train-<recipe>/. group: paper, more or faces. curve: the experiment in
     reference/curves.csv with which it is compared, None without one.
     """
 
@@ -60,6 +60,7 @@ def select(recipe: str, only: str | None = None) -> list[Experiment]:
     if only is None:
         return held
     chosen = [word.strip() for word in only.split(",") if word.strip()]
+    chosen = ["paper" if word == "study" else word for word in chosen]  # the group's name before
     known = {word for experiment in held for word in (experiment.name, experiment.group)}
     if not chosen:
         raise UserError(f"--only '{only}' names nothing: recipe {recipe}: known: {', '.join(sorted(known))}")

@@ -1,6 +1,6 @@
 """Train the paper's experiments as jobs: on a Slurm cluster, or on this machine to try it.
 
-    python scripts/sweep.py --recipe div2k-100 --framework both --only study --cluster slurm --partition gpu --dry-run
+    python scripts/sweep.py --recipe div2k-100 --framework both --only paper --cluster slurm --partition gpu --dry-run
     python scripts/sweep.py --recipe bsds400 --cluster local --parallel 2
 
 Each experiment is one job, with the run folder that batch_0.sh gives it. --cluster slurm submits what is neither

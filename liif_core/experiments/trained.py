@@ -1,4 +1,5 @@
-"""The models that the batch scripts test and show: those of a study's run folders, single files, and bicubic."""
+"""The models that the batch scripts test and show: those of an experiments folder's run folders, single files, and
+bicubic."""
 
 import functools
 import re
@@ -91,7 +92,8 @@ def bicubic(output: Path) -> Model:
 
 
 def collect(save_dir: Path | None, files: Sequence[str], output: Path) -> list[Model]:
-    """All runs of a study with bicubic, and single files. Raises UserError if there are none or names come twice."""
+    """All runs of an experiments folder with bicubic, and single files. Raises UserError if there are none or names
+    come twice."""
     models = [*runs(save_dir), bicubic(save_dir)] if save_dir else []
     models += [single(text, output) for text in files]
     if not models:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from liif_core.experiments.listed import Experiment, recipes
 from liif_core.report import plots, run_tables, score_tables
-from liif_core.report.study import FRAMEWORKS, Run, Study
+from liif_core.report.experiments_folder import FRAMEWORKS, ExperimentsFolder, Run
 from liif_core.report.tables import Cell, Table, code, short
 from liif_core.system import devices, provenance
 from liif_core.system.places import WORK
@@ -64,11 +64,11 @@ runs on other images it is left out. Where it stands, the epochs are on a logari
 long ones can be seen together.</p>"""
 
 
-def render(studies: list[Study], experiments: list[Experiment]) -> str:
-    """The page of some studies."""
-    sections = [_study(study, experiments) for study in studies]
+def render(sources: list[ExperimentsFolder], experiments: list[Experiment]) -> str:
+    """The page of some experiments folders."""
+    sections = [_section(source, experiments) for source in sources]
     today = datetime.date.today()
-    names = ", ".join(f'<a href="#{escape(_anchor(study))}">{escape(study.name)}</a>' for study in studies)
+    names = ", ".join(f'<a href="#{escape(_anchor(source))}">{escape(source.name)}</a>' for source in sources)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>LIIF in PyTorch and Jittor: what was measured</title><style>{STYLE}</style></head><body>
@@ -76,54 +76,54 @@ def render(studies: list[Study], experiments: list[Experiment]) -> str:
 <p>LIIF upscales an image by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project holds it twice, in
 PyTorch and in Jittor, over one core that decides what is sampled and how it is scored. Below stand the experiments of
 the paper in both frameworks beside the published figures, as a program laid them side by side.</p>
-<p>Studies: {names}. Then: <a href="#protocol">how it was measured</a>, <a href="#commands">how to make it
+<p>Experiments: {names}. Then: <a href="#protocol">how it was measured</a>, <a href="#commands">how to make it
 again</a>, <a href="#environment">environment</a>.</p>
 {"".join(sections)}
 <h2 id="protocol">How it was measured</h2>{PROTOCOLS}
-<h2 id="commands">How to make it again</h2>{_commands(studies)}
+<h2 id="commands">How to make it again</h2>{_commands(sources)}
 <h2 id="environment">Environment</h2>{_environment(today)}
 </body></html>
 """
 
 
-def _anchor(study: Study) -> str:
-    return "study-" + re.sub(r"[^\w.-]", "-", study.name)
+def _anchor(source: ExperimentsFolder) -> str:
+    return "experiments-" + re.sub(r"[^\w.-]", "-", source.name)
 
 
-def _study(study: Study, experiments: list[Experiment]) -> str:
-    parts = [f'<h2 id="{escape(_anchor(study))}">Study {escape(study.name)}</h2>']
-    groups = by_experiment(study, experiments)
+def _section(source: ExperimentsFolder, experiments: list[Experiment]) -> str:
+    parts = [f'<h2 id="{escape(_anchor(source))}">Experiments {escape(source.name)}</h2>']
+    groups = by_experiment(source, experiments)
     if groups:
-        parts += [_figures_intro(study), _summary(groups) if len(groups) > 1 else "", _missing(study, experiments)]
+        parts += [_figures_intro(source), _summary(groups) if len(groups) > 1 else "", _missing(source, experiments)]
     for topic in score_tables.TOPICS:
-        tables = score_tables.topic_tables(study, topic, experiments)
+        tables = score_tables.topic_tables(source, topic, experiments)
         if tables:
             parts.append(f"<h3>{escape(topic.title)}</h3><p>{escape(topic.text)}</p>")
             parts += [table_html(table) for table in tables]
-    others = score_tables.other_tables(study, experiments)
+    others = score_tables.other_tables(source, experiments)
     if others:
         parts += ["<h3>More that was measured</h3>", *(table_html(table) for table in others)]
-    frameworks = run_tables.framework_table(study)
+    frameworks = run_tables.framework_table(source)
     if frameworks:
         parts.append("<h3>How far PyTorch and Jittor are apart</h3>" + table_html(frameworks, heading=False))
     if groups:
         parts.append("<h3>Curves of every experiment</h3>")
-        parts += [_experiment(*item) for item in tqdm(groups.items(), desc=f"plots of {study.name}", disable=None)]
-        parts.append("<h3>Runs</h3>" + table_html(run_tables.run_table(study), heading=False))
+        parts += [_experiment(*item) for item in tqdm(groups.items(), desc=f"plots of {source.name}", disable=None)]
+        parts.append("<h3>Runs</h3>" + table_html(run_tables.run_table(source), heading=False))
     return "\n".join(parts)
 
 
-def by_experiment(study: Study, experiments: list[Experiment]) -> dict[str, tuple[list[Run], str | None]]:
+def by_experiment(source: ExperimentsFolder, experiments: list[Experiment]) -> dict[str, tuple[list[Run], str | None]]:
     """The runs of each experiment and its curve's name: the known ones in their order, then all others."""
     curves = {experiment.name: experiment.curve for experiment in experiments}
-    names = [name for name in curves if any(run.experiment == name for run in study.runs)]
-    names += [name for name in dict.fromkeys(run.experiment for run in study.runs) if name not in curves]
-    return {name: ([run for run in study.runs if run.experiment == name], curves.get(name)) for name in names}
+    names = [name for name in curves if any(run.experiment == name for run in source.runs)]
+    names += [name for name in dict.fromkeys(run.experiment for run in source.runs) if name not in curves]
+    return {name: ([run for run in source.runs if run.experiment == name], curves.get(name)) for name in names}
 
 
-def _figures_intro(study: Study) -> str:
-    data = ", ".join(escape(name) for name in sorted({run.data for run in study.runs}))
-    return CURVES.format(data=data) + (PREDECESSOR if any(run.on_div2k for run in study.runs) else "")
+def _figures_intro(source: ExperimentsFolder) -> str:
+    data = ", ".join(escape(name) for name in sorted({run.data for run in source.runs}))
+    return CURVES.format(data=data) + (PREDECESSOR if any(run.on_div2k for run in source.runs) else "")
 
 
 def _summary(groups: dict[str, tuple[list[Run], str | None]]) -> str:
@@ -131,11 +131,11 @@ def _summary(groups: dict[str, tuple[list[Run], str | None]]) -> str:
     return _figure(plots.svg(plots.summary_figure(groups)), caption)
 
 
-def _missing(study: Study, experiments: list[Experiment]) -> str:
-    """Of the group `study`, unless the runs are of another kind, or of one experiment alone."""
-    have = {(run.experiment, run.framework) for run in study.runs}
-    known = [experiment.name for experiment in experiments if experiment.group == "study"]
-    if len({run.experiment for run in study.runs}) == 1 or not any(run.experiment in known for run in study.runs):
+def _missing(source: ExperimentsFolder, experiments: list[Experiment]) -> str:
+    """Of the group `paper`, unless the runs are of another kind, or of one experiment alone."""
+    have = {(run.experiment, run.framework) for run in source.runs}
+    known = [experiment.name for experiment in experiments if experiment.group == "paper"]
+    if len({run.experiment for run in source.runs}) == 1 or not any(run.experiment in known for run in source.runs):
         return ""
     missing = []
     for name in known:
@@ -199,11 +199,11 @@ def _coded(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def _commands(studies: list[Study]) -> str:
+def _commands(sources: list[ExperimentsFolder]) -> str:
     lines = []
-    folders = [shlex.quote(str(_place(study.folder))) for study in studies]
-    for study, folder in zip(studies, folders, strict=True):
-        if study.runs:
+    folders = [shlex.quote(str(_place(source.folder))) for source in sources]
+    for source, folder in zip(sources, folders, strict=True):
+        if source.runs:
             lines.append(f"bash batch_0.sh --framework both --recipe RECIPE --save-dir {folder}")
             lines.append(f"python scripts/batch_test_simple.py --save-dir {folder} --frameworks both")
         else:

@@ -1,7 +1,7 @@
-"""What the repository keeps of its studies in results/, and the tables made from it in the documents.
+"""What the repository keeps of its experiments in results/, and the tables made from it in the documents.
 
-A table stands between `<!-- table: NAME STUDY -->` and `<!-- end -->`, each on a line of its own. The names are the
-keys of TABLES, the study is a folder of results/; without one it is DEFAULT.
+A table stands between `<!-- table: NAME FOLDER -->` and `<!-- end -->`, each on a line of its own. The names are the
+keys of TABLES, the folder is one of results/; without one it is DEFAULT.
 """
 
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import run_tables, score_tables, study, tables
-from liif_core.report.study import Study
+from liif_core.report import experiments_folder, run_tables, score_tables, tables
+from liif_core.report.experiments_folder import ExperimentsFolder
 from liif_core.report.tables import Table
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import CODE
@@ -21,7 +21,7 @@ RESULTS = CODE / "results"
 DEFAULT = "pretrained"
 DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "en"}
 
-TABLES: dict[str, Callable[[Study, str], list[Table]]] = {
+TABLES: dict[str, Callable[[ExperimentsFolder, str], list[Table]]] = {
     "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],
     "pretrained": lambda kept, language: [tables.pretrained_table(kept.scores, language)],
     "scores": lambda kept, _: score_tables.all_tables(kept, listed.read()),
@@ -33,7 +33,7 @@ TABLES: dict[str, Callable[[Study, str], list[Table]]] = {
 def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
     """The document `name` with every marked table written anew.
 
-    Raises UserError for a marker that is unknown or left open, and for a study that is not there.
+    Raises UserError for a marker that is unknown or left open, and for a folder that is not there.
     """
     begins = re.findall(r"<!-- table: (.*?) -->", text)
     unknown = [begin for begin in begins if begin.split()[0] not in TABLES]
@@ -48,7 +48,7 @@ def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
 
 def _made(marker: str, language: str, results: Path) -> str:
     kind, _, name = marker.partition(" ")
-    made = TABLES[kind](study.load(results / (name or DEFAULT)), language)
+    made = TABLES[kind](experiments_folder.load(results / (name or DEFAULT)), language)
     titles = [f"**{table.title}**\n\n" if len(made) > 1 else "" for table in made]
     return "\n\n".join(title + tables.markdown(table) for title, table in zip(titles, made, strict=True))
 
@@ -65,8 +65,8 @@ def write() -> None:
         print(f"{name}: {'as before' if after == before else 'tables written anew'}")
 
 
-def keep(one: Study, results: Path) -> None:
-    """Copy what a report of a study is made of into results/<its name>: scores, configs, the epochs of the logs, and
+def keep(one: ExperimentsFolder, results: Path) -> None:
+    """Copy what a report is made of into results/<its name>: scores, configs, the epochs of the logs, and
     its curves as one image. Weights and the losses of single steps stay behind.
     """
     from liif_core.report import page, plots  # matplotlib takes a second

@@ -1,17 +1,17 @@
-"""The tables of a study's runs: how each was trained, and how far the two frameworks agree."""
+"""The tables of the runs of an experiments folder: how each was trained, and how far the two frameworks agree."""
 
+from liif_core.report.experiments_folder import FRAMEWORKS, ExperimentsFolder, Score
 from liif_core.report.score_tables import title
-from liif_core.report.study import FRAMEWORKS, Score, Study
 from liif_core.report.tables import NOTHING, Cell, Table, code, decibel, largest, short, signed, tiny
 
 
-def run_table(study: Study) -> Table:
+def run_table(source: ExperimentsFolder) -> Table:
     """How every run was trained and what its validation said."""
     header = (
         "experiment,framework,data,epochs,steps,batch,learning rate,seed,last loss,best PSNR,best epoch,time,commit"
     )
     rows: list[list[Cell | str]] = []
-    for run in study.runs:
+    for run in source.runs:
         config, last = run.config, run.epochs[-1] if run.epochs else {}
         best = max(run.validated(), key=lambda record: record["val_psnr"], default=None)
         seconds = [record["seconds"] for record in run.epochs if "seconds" in record]
@@ -35,21 +35,21 @@ def run_table(study: Study) -> Table:
     return Table("Runs", [names[i] for i in kept], [[row[i] for i in kept] for row in rows], 2, notes)
 
 
-def framework_table(study: Study) -> Table | None:
+def framework_table(source: ExperimentsFolder) -> Table | None:
     """How far PyTorch and Jittor are apart, with the same weights and when each trained its own; None without pairs."""
     header = ["experiment", "tests, same weights", "ΔPSNR", "ΔSSIM", "tests, own training", "ΔPSNR", "mean ΔPSNR"]
     header += ["ΔPSNR of validation"]
-    networks = [score for score in study.scores if score.weights and score.psnr is not None]
+    networks = [score for score in source.scores if score.weights and score.psnr is not None]
     rows: list[list[Cell | str]] = []
     every_same: list[tuple[Score, Score]] = []
     every_own: list[tuple[Score, Score]] = []
     every_end: list[float] = []
-    names = [run.experiment for run in study.runs] + [score.experiment for score in networks]
+    names = [run.experiment for run in source.runs] + [score.experiment for score in networks]
     for experiment in dict.fromkeys(names):
         here = [score for score in networks if score.experiment == experiment]
         same = _pairs(here, lambda score: score.weights)
         own = _pairs([score for score in here if score.trained_in == score.framework], lambda score: "")
-        end = _last_gap(study, experiment)
+        end = _last_gap(source, experiment)
         if same or own or end:
             rows.append([title(experiment), *_gaps(same, own, end)])
             every_same += same
@@ -66,9 +66,9 @@ def framework_table(study: Study) -> Table | None:
     return Table("PyTorch and Jittor", header, rows, notes=[note])
 
 
-def _last_gap(study: Study, experiment: str) -> list[float]:
+def _last_gap(source: ExperimentsFolder, experiment: str) -> list[float]:
     """By how much validation PSNR differs after the last epoch, of two runs that have come as far; else empty."""
-    ends = {run.framework: run.validated() for run in study.runs if run.experiment == experiment}
+    ends = {run.framework: run.validated() for run in source.runs if run.experiment == experiment}
     if len(ends) < len(FRAMEWORKS) or not all(ends.values()):
         return []
     first, second = ends["torch"][-1], ends["jittor"][-1]

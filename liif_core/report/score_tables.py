@@ -1,11 +1,11 @@
-"""The tables of a study: the paper's experiments, the runs, and how far the two frameworks agree."""
+"""The tables of an experiments folder: the paper's experiments, the runs, and how far the two frameworks agree."""
 
 import re
 from dataclasses import dataclass
 
 from liif_core.experiments.listed import Experiment
 from liif_core.report import reference
-from liif_core.report.study import FRAMEWORKS, Run, Score, Study
+from liif_core.report.experiments_folder import FRAMEWORKS, ExperimentsFolder, Run, Score
 from liif_core.report.tables import (
     BENCHMARKS,
     NOTHING,
@@ -78,47 +78,49 @@ def set_title(test_set: str) -> str:
     return BENCHMARKS.get(test_set, test_set)
 
 
-def chosen_sets(study: Study, topic: Topic) -> list[str]:
+def chosen_sets(source: ExperimentsFolder, topic: Topic) -> list[str]:
     """The topic's test sets that were measured, or else those that stand in for them."""
-    measured = {score.dataset for score in study.scores if score.scale is not None}
+    measured = {score.dataset for score in source.scores if score.scale is not None}
     return [name for name in topic.test_sets if name in measured] or [n for n in topic.instead if n in measured]
 
 
-def topic_tables(study: Study, topic: Topic, experiments: list[Experiment]) -> list[Table]:
+def topic_tables(source: ExperimentsFolder, topic: Topic, experiments: list[Experiment]) -> list[Table]:
     """One table for each test set of the topic that was measured; none without any."""
-    return [_score_table(study, topic.methods, test_set, experiments) for test_set in chosen_sets(study, topic)]
+    return [_score_table(source, topic.methods, test_set, experiments) for test_set in chosen_sets(source, topic)]
 
 
-def other_tables(study: Study, experiments: list[Experiment]) -> list[Table]:
+def other_tables(source: ExperimentsFolder, experiments: list[Experiment]) -> list[Table]:
     """Whatever was measured and stands in none of the topics' tables, one table for each test set."""
-    shown = {(test_set, name) for topic in TOPICS for test_set in chosen_sets(study, topic) for name in topic.methods}
+    shown = {(test_set, name) for topic in TOPICS for test_set in chosen_sets(source, topic) for name in topic.methods}
     rest: dict[str, list[str]] = {}
-    for score in study.scores:
+    for score in source.scores:
         name = reference.method(score.experiment)
         names = rest.setdefault(score.dataset, ["bicubic"])
         if (score.dataset, name) not in shown and name not in names:
             names.append(name)
-    return [_score_table(study, tuple(n), test_set, experiments) for test_set, n in rest.items() if len(n) > 1]
+    return [_score_table(source, tuple(n), test_set, experiments) for test_set, n in rest.items() if len(n) > 1]
 
 
-def all_tables(study: Study, experiments: list[Experiment]) -> list[Table]:
+def all_tables(source: ExperimentsFolder, experiments: list[Experiment]) -> list[Table]:
     """Everything that was measured, one table for each test set."""
     methods = [reference.method(name) for name in ("bicubic", *(experiment.name for experiment in experiments))]
-    methods += [reference.method(score.experiment) for score in study.scores]
+    methods += [reference.method(score.experiment) for score in source.scores]
     found = {
-        score.dataset: {reference.method(s.experiment) for s in study.scores if s.dataset == score.dataset}
-        for score in study.scores
+        score.dataset: {reference.method(s.experiment) for s in source.scores if s.dataset == score.dataset}
+        for score in source.scores
     }
     return [
         _score_table(
-            study, tuple(name for name in dict.fromkeys(methods) if name in found[test_set]), test_set, experiments
+            source, tuple(name for name in dict.fromkeys(methods) if name in found[test_set]), test_set, experiments
         )
         for test_set in sorted(found, key=[*BENCHMARKS, *found].index)
     ]
 
 
-def _score_table(study: Study, methods: tuple[str, ...], test_set: str, experiments: list[Experiment]) -> Table:
-    own = [s for s in study.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
+def _score_table(
+    source: ExperimentsFolder, methods: tuple[str, ...], test_set: str, experiments: list[Experiment]
+) -> Table:
+    own = [s for s in source.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
     own = [s for s in own if reference.method(s.experiment) in methods]
     scales: list[int | None] = [*sorted({s.scale for s in own if s.scale is not None})] or [None]
     # What was measured under another protocol has nothing published beside it.
@@ -142,7 +144,7 @@ def _score_table(study: Study, methods: tuple[str, ...], test_set: str, experime
         if not models or (absent and name != "bicubic"):
             missing.append(title(name) + (f" in {absent[0]}" if models else ""))
         rows += [[title(name) if i == 0 else "", *row] for i, row in enumerate(beside + ours)]
-    return Table(set_title(test_set), header, rows, labels=2, notes=_score_notes(study, own, missing))
+    return Table(set_title(test_set), header, rows, labels=2, notes=_score_notes(source, own, missing))
 
 
 def _order(item: tuple[tuple[str, str], list[Score]]) -> tuple[str, int]:
@@ -192,7 +194,7 @@ def _own_row(place: tuple[str, str], scores: list[Score], scales: list[int | Non
     return [where, *cells, code(scores[0].weights[:8]) if scores[0].weights else ""]
 
 
-def _score_notes(study: Study, own: list[Score], missing: list[str]) -> list[str]:
+def _score_notes(source: ExperimentsFolder, own: list[Score], missing: list[str]) -> list[str]:
     images = " or ".join(map(str, sorted({score.images for score in own})))
     small = "its difference to the published one and SSIM" if any(score.gap is not None for score in own) else "SSIM"
     notes = [
@@ -208,7 +210,7 @@ def _score_notes(study: Study, own: list[Score], missing: list[str]) -> list[str
         notes.append(f"Checkpoint: {_most(kinds)}.")
     models = {score.experiment for score in own}
     trained: dict[str, list[str]] = {}
-    for run in study.runs:
+    for run in source.runs:
         if run.experiment in models:
             trained.setdefault(_trained_on(run), []).append(f"{title(run.experiment)} ({FRAMEWORKS[run.framework]})")
     if trained:

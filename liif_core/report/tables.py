@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from liif_core.report import reference
-from liif_core.report.study import FRAMEWORKS, Score
+from liif_core.report.experiments_folder import FRAMEWORKS, Score
 from liif_core.system.places import PRETRAINED
 
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "b100": "B100", "urban100": "Urban100", "div2k-valid": "DIV2K"}

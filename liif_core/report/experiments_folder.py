@@ -1,4 +1,4 @@
-"""A study on the disk: run folders with their logs and configs, and scores.csv with what they reached."""
+"""An experiments folder: run folders with their logs and configs, and scores.csv with what they reached."""
 
 import csv
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Study:
+class ExperimentsFolder:
     """What one folder holds. Runs stand in the order of configs/experiments.txt, PyTorch's first, others last."""
 
     folder: Path
@@ -111,10 +111,11 @@ class Study:
         return self.folder.resolve().name
 
 
-def load(folder: Path) -> Study:
-    """Read a study. Raises UserError for a folder that is none, and for a file in it that cannot be read."""
+def load(folder: Path) -> ExperimentsFolder:
+    """Read an experiments folder. Raises UserError for a folder that is none, and for a file in it that cannot be
+    read."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: a study is what batch_0.sh leaves, for example save/bsds400")
+        raise UserError(f"no folder {folder}: expected one that batch_0.sh filled, for example save/bsds400")
     order = [experiment.name for experiment in listed.read()]
     _name_what_is_left_out(folder)
     runs = [_run(path) for path in folder.glob("*") if _is_run(path)]
@@ -128,9 +129,9 @@ def load(folder: Path) -> Study:
     scores = read_scores(folder / "scores.csv") if (folder / "scores.csv").exists() else []
     if not runs and not scores:
         raise UserError(
-            f"{folder} holds no study: run folders called EXPERIMENT_torch or EXPERIMENT_jittor, or a scores.csv"
+            f"{folder} holds no experiments: run folders called EXPERIMENT_torch or EXPERIMENT_jittor, or a scores.csv"
         )
-    return Study(folder, runs, scores)
+    return ExperimentsFolder(folder, runs, scores)
 
 
 def below(folder: Path) -> list[Path]:
