@@ -115,7 +115,7 @@ def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, world, 
     assert whole[:50] == pytest.approx(losses(several[1])[: len(whole)][:50], rel=TOLERANCE)
 
 
-def test_a_loss_that_is_no_number_ends_all_of_them(several, tmp_path):
+def test_a_loss_that_is_nan_ends_all_of_them(several, tmp_path):
     changes = {"clip_grad": None, "optimizer": {"name": "sgd", "args": {"lr": 1e30}}, "step_save": 2, "step_log": 3}
     config = write_yaml(tmp_path / "config.yaml", yaml_of(several[1]) | changes)
     arguments = ["liif_torch/train.py", "--config", config, "--name", "run", "--save-dir", tmp_path, "--gpu", "cpu"]

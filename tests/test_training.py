@@ -228,7 +228,7 @@ def test_training_goes_on_when_tensorboard_dies(run, monkeypatch, capsys):
 
 
 class NanEngine(CountingEngine):
-    """From step 9 on the loss is no number, or after step 8 the weights are none."""
+    """From step 9 on the loss is NaN, or after step 8 the weights are."""
 
     def __init__(self, weights=False):
         super().__init__()
@@ -258,7 +258,7 @@ def assert_batches_kept(folder, config, *steps):
                 np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_loss_that_is_no_number_stops_with_its_batch_before_anything_is_saved(run, world, tmp_path):
+def test_a_loss_that_is_nan_stops_with_its_batch_before_anything_is_saved(run, world, tmp_path):
     with pytest.raises(UserError, match="the loss of step 9 is nan: the batches .*bad-step-8.npz and bad-step-9.npz"):
         run(NanEngine(), step_log=5)
     folder = tmp_path / "run"
@@ -270,8 +270,8 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_before_anything_is_saved(
         run(NanEngine(), go_on=True, step_log=5)
 
 
-def test_weights_that_are_no_numbers_are_not_saved(run, world, tmp_path):
-    with pytest.raises(UserError, match="after step 8 the weights are no numbers any more.*bad-step-8.npz"):
+def test_weights_that_are_nan_are_not_saved(run, world, tmp_path):
+    with pytest.raises(UserError, match="after step 8 the weights are NaN or infinite.*bad-step-8.npz"):
         run(NanEngine(weights=True))
     folder = tmp_path / "run"
     assert formats.load(folder / "epoch-last.safetensors").progress["step"] == STEPS
@@ -295,7 +295,7 @@ def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tm
     assert last[0] == last[1]
 
 
-def test_a_stop_in_validation_is_heard_before_another_step(run, monkeypatch, tmp_path):
+def test_a_stop_in_validation_is_noticed_before_another_step(run, monkeypatch, tmp_path):
     validate = evaluate.validate
 
     def interrupted(*arguments):

@@ -49,7 +49,7 @@ class Run:
         self.losses: list[float] = []  # that are known and not in the log yet, should it not take them
 
     def fetch_losses(self) -> None:
-        """Get the losses of the last steps from the device and log them. Raises Unsavable for one that is no number."""
+        """Get the losses of the last steps from the device and log them. Raises Unsavable for NaN or infinity."""
         losses = self.losses = self.losses + self.engine.read_losses()
         first = self.progress.step - len(losses) + 1
         finite = [math.isfinite(loss) for loss in losses]
@@ -83,13 +83,13 @@ class Run:
         )
 
     def save(self, *names: str) -> None:
-        """Write the state under names like "epoch-last". Raises Unsavable for weights that are no numbers."""
+        """Write the state under names like "epoch-last". Raises Unsavable for NaN or infinite weights."""
         self.fetch_losses()
         state = self.engine.state()
         arrays = (array for part in (state.parameters, state.optimizer, state.average) for array in part.values())
         if not all(np.isfinite(array).all() for array in arrays):
             step = self.progress.step
-            self._give_up(f"after step {step} the weights are no numbers any more", step)
+            self._give_up(f"after step {step} the weights are NaN or infinite", step)
         if self.ranks.rank:
             return
         content = Checkpoint(
