@@ -340,9 +340,9 @@ def test_the_predecessors_curves_are_left_out_where_the_images_are_others(made):
     assert {run.data for run in those} == {"bsds400"}
     for axes in plots.experiment_figure(those, "edsr_liif_baseline").axes:
         assert {text.get_text() for text in axes.texts} == {"PyTorch", "Jittor"} and len(axes.lines) == 2
-    assert "predecessor's. It trained" not in page.render([made], EXPERIMENTS)
+    assert "predecessor's, LIIF-Jittor" not in page.render([made], EXPERIMENTS)
     other = dataclasses.replace(made, runs=[div2k(run) for run in those])
-    assert "predecessor's. It trained" in page.render([other], EXPERIMENTS)
+    assert "predecessor's, LIIF-Jittor" in page.render([other], EXPERIMENTS)
 
 
 def test_a_plot_without_a_validation_or_a_predecessor_is_drawn(made):

@@ -58,10 +58,10 @@ downsampled images with height and width swapped, so its Jittor scores at x6 and
 <code>reference/README.md</code>.</p>"""
 
 CURVES = """<p>The runs were trained on {data}, and validated as each run's config says.</p>"""
-PREDECESSOR = """<p>Dashed lines are the predecessor's. It trained on DIV2K, 16 crops a step, with a learning rate that
-never fell, and validated on crops of DIV2K that were cut anew each time: compare the shapes, not the heights. Beside
-runs on other images it is left out. Where it stands, the epochs are on a logarithmic axis, so that short runs and
-long ones can be seen together.</p>"""
+PREDECESSOR = """<p>Dashed lines are the predecessor's, LIIF-Jittor by WindATree and EmoLorry. It trained on DIV2K, 16
+crops a step, with a learning rate that never fell, and validated on crops of DIV2K that were cut anew each time:
+compare the shapes, not the heights. It is left out where runs used other images. Where it is shown, the epochs are on
+a logarithmic axis, so that short and long runs can be seen together.</p>"""
 
 
 def render(sources: list[ExperimentsFolder], experiments: list[Experiment]) -> str:
