@@ -17,7 +17,7 @@ from liif_core.geometry import coords
 
 @dataclass
 class State:
-    """Everything an engine must get back to go on as if nothing had happened.
+    """Everything needed to resume exactly.
 
     parameters: by LIIF's names ("encoder.head.0.weight"). optimizer: moments under
     "exp_avg.<parameter>" and so on, and the number of updates under "step"; the same in both trees.
@@ -55,7 +55,7 @@ def split(batch: dict[str, np.ndarray], count: int, weight: float) -> list[dict]
     size = len(batch["inp"])
     micro_batches = []
     for indices in np.array_split(np.arange(size), min(count, size)):
-        rows = slice(indices[0], indices[-1] + 1)  # a view, which keeps the channels where they lie in memory
+        rows = slice(indices[0], indices[-1] + 1)  # a view, which keeps the memory layout
         micro_batches.append(
             {key: array[rows] for key, array in batch.items()} | {"weight": weight * len(indices) / size}
         )

@@ -244,7 +244,7 @@ def _sides(size: tuple[int, int]) -> str:
 
 
 def _shown(error: UserError, file: Path | None = None) -> gr.Error:
-    """The sentence in the page; a file by its name, since where it lies means nothing to the visitor."""
+    """The sentence in the page; a file by its name, since its folder means nothing to the visitor."""
     text = str(error).replace(one_line(str(file)), one_line(file.name)) if file else str(error)
     return gr.Error(text, print_exception=False)
 

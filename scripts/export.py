@@ -1,7 +1,7 @@
 """A model as two graphs that need nothing of this repository: `python scripts/export.py --output FOLDER`.
 
 FOLDER/encoder.onnx turns an image into a feature map, once; FOLDER/decoder.onnx gives the colours at any queries.
-Height, width and the number of queries are free. What goes in and comes out, and the normalisation, stand in the
+Height, width and the number of queries are free. What goes in and comes out, and the normalisation, are in the
 metadata of both. docs/export.md has the details, examples/upscale_onnx.py uses them without PyTorch. With --format
 torch-export the files end in .pt2 and torch.export.load reads them.
 """
@@ -126,7 +126,7 @@ def as_onnx(part: Part, properties: dict[str, str]) -> bytes:
 
 
 def as_torch_export(part: Part, properties: dict[str, str]) -> bytes:
-    """The file's content; the metadata lie in it as metadata.json."""
+    """The file's content; the metadata are in it as metadata.json."""
     import torch
 
     buffer = io.BytesIO()
@@ -190,7 +190,7 @@ def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
 
 
 class Comparison(NamedTuple):
-    """Sizes (H, W) and (h, w), how far at most a graph's values lie from those of the engine, seconds of both."""
+    """Sizes (H, W) and (h, w), the largest difference of a graph's values from those of the engine, seconds of both."""
 
     size: tuple[int, int]
     output: tuple[int, int]

@@ -162,7 +162,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=["train-*"], metavar="PATTERN", help='like "train-div2k/*rdn*"')
     parser.add_argument("--frameworks", nargs="+", choices=packages.FRAMEWORKS, default=list(packages.FRAMEWORKS))
     parser.add_argument("--steps", type=int, default=2, help="training steps (default: 2)")
-    parser.add_argument("--tiny", action="store_true", help="narrow models, for a machine in a hurry")
+    parser.add_argument("--tiny", action="store_true", help="narrow models, for a quick check")
     parser.add_argument("--gpu", help="GPU number, or cpu")
     arguments = parser.parse_args()
     if arguments.steps < 1:

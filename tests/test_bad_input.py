@@ -320,7 +320,7 @@ def test_set_without_sense(refused, world, tmp_path):
         (["--scale", "inf"], "--scale: expected a factor above 0 like 3.7, got inf"),
         (["--scale", "1e308"], r"--scale: expected a factor above 0 like 3.7, got 1e\+308"),
         (["--scale", "1e5"], "output size 1300000x1900000: at most"),
-        ([], "how large. give --scale FACTOR, --resolution H,W, --width W or --height H"),
+        ([], "no output size: give --scale FACTOR, --resolution H,W, --width W or --height H"),
     ],
 )
 def test_a_size_that_is_none_is_one_sentence(refused, world, tmp_path, size, message):

@@ -43,7 +43,7 @@ def test_the_commit_and_whether_files_have_changed_since(project):
 
 def test_outside_git_there_is_none(project):
     assert commit() is None
-    git(project.parent, "init")  # a repository in which the project merely lies
+    git(project.parent, "init")  # a repository that merely contains the project
     (project.parent / "b").write_text("")
     git(project.parent, "add", "b")
     git(project.parent, "commit", "-m", "b")

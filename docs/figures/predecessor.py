@@ -47,7 +47,7 @@ def curves(last: int = 100) -> dict[tuple[str, str], list[float]]:
 
 
 def best_against_last(values: list[float]) -> float:
-    """By how many dB the best epoch stands above the last."""
+    """By how many dB the best epoch is above the last."""
     return max(values) - values[-1]
 
 

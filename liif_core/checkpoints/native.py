@@ -1,6 +1,6 @@
 """Checkpoints: safetensors with the model's spec in the metadata, readable by both trees.
 
-The weights to predict with stand under LIIF's names ("encoder.head.0.weight"). What a run needs to go on rides
+The weights to predict with are stored under LIIF's names ("encoder.head.0.weight"). What a run needs to go on rides
 along: the optimizer's moments under "optimizer.<moment>.<parameter>" and, where the weights are a moving average, the
 parameters themselves under "raw.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress, and a
 SHA-256 of everything, because safetensors would not notice a flipped bit.

@@ -56,8 +56,10 @@ def main() -> int:
     parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
     parser.add_argument("--to", type=Path, default=WORK / "load", help="the folder to fill (default: load/)")
     parser.add_argument("--from", type=Path, dest="source", help="CelebA-HQ's images of 1024x1024, fetched by hand")
-    parser.add_argument("--list", action="store_true", help="say what there is, from where, and what is here already")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--list", action="store_true", help="list what can be downloaded, from where, and what is already here"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done")
     parser.add_argument("--keep", action="store_true", help="keep the archives in load/.downloads")
     arguments = parser.parse_args()
     chosen = arguments.data_sets

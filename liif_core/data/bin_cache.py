@@ -1,7 +1,7 @@
 """`cache: bin`: the decoded images of a folder in one memory-mapped file of bytes, with an index.
 
     pixels-*.bin     uint8 R, G, B of all images, row after row, one after the other
-    index.json       which file that is, what it was made from, and where each image lies in it
+    index.json       which file that is, what it was made from, and each image's offset in it
 
 The index is renamed into place when the pixels are on the disk. So there is a whole cache or none, and readers of
 an old one keep it while a new one is made. A lock lets a second process wait instead of doing the work again.
@@ -133,7 +133,7 @@ def _alone(cache: Path) -> Iterator[None]:
 
 
 def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
-    """Write the pixels of all images, one in memory at a time; returns where they lie and what is broken."""
+    """Write the pixels of all images, one in memory at a time; returns their offsets and what is broken."""
     images: dict[str, tuple[int, int, int]] = {}
     broken: dict[str, str] = {}
     offset = 0

@@ -14,7 +14,7 @@ from liif_core.images import rgb8
 from liif_core.system import places
 
 COMMAND = places.command("download", "download_data.py")
-FACES = f"""CelebA-HQ has to be fetched by hand: it lies on Google Drive, which asks for a browser, and links to it have
+FACES = f"""CelebA-HQ has to be fetched by hand: it is on Google Drive, which asks for a browser, and links to it have
 died before. It is for research that is not commercial.
   1. Get data1024x1024.zip (30,000 images) by the link under 'celebAHQ' in the README of github.com/yinboc/liif,
      and unpack it.

@@ -80,7 +80,7 @@ def single(text: str, output: Path) -> Model:
 
 
 def by_name(name: str, output: Path) -> Model:
-    """A single file by its name alone; the experiment is what stands before the first underscore, if it is one."""
+    """A single file by its name alone; the experiment is what comes before the first underscore, if it is one."""
     start = name.split("_")[0]
     known = start == BICUBIC or start in (experiment.name for experiment in listed.read())
     return Model(name, start if known else "", None, None, output / name)

@@ -85,7 +85,7 @@ class ImageData:
 
     @property
     def step(self) -> int:
-        """How far two neighbouring levels of the file lie apart in `pixels`: 17 for 4 bits, 64 for 10."""
+        """The distance of two neighbouring levels of the file in `pixels`: 17 for 4 bits, 64 for 10."""
         return 255 // levels(self.depth) if self.depth <= 8 else 1 << (16 - self.depth)
 
     @property
@@ -106,7 +106,7 @@ class ImageData:
 
 
 def levels(depth: int) -> int:
-    """How many levels lie above black."""
+    """The number of levels above black."""
     return (1 << depth) - 1
 
 
@@ -176,6 +176,6 @@ def to_vips(image: ImageData, pixels: np.ndarray) -> pyvips.Image:
     made = made.copy(interpretation="cmyk" if image.cmyk else kind, xres=image.resolution[0], yres=image.resolution[1])
     for name, (kind_of_value, value) in image.fields.items():
         made.set_type(kind_of_value, name, value)
-    if "exif-data" in image.fields:  # which would go on saying that it lies
+    if "exif-data" in image.fields:  # which would still say that it is rotated
         made.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return made

@@ -85,7 +85,7 @@ def read(path: Path) -> ImageData:
 
 
 def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[str]]:
-    """FIELDS of an upright image, with their types, and what of them is lost; they say no more that it lies."""
+    """FIELDS of an upright image, with their types, and what of them is lost; they no longer say that it is rotated."""
     try:
         every, lost = image.get_fields(), []
     except UnicodeDecodeError:  # pyvips wants names in UTF-8; PNG has them in Latin-1
@@ -141,7 +141,7 @@ def _suffix(image: pyvips.Image) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    # The last is the reason; before it stands what libvips had to say since its last error, of other files too.
+    # The last is the reason; before it comes what libvips said since its last error, of other files too.
     lines = [line.strip() for line in str(error).splitlines()[1:] if re.search("[A-Za-z]", line)]
     reason = re.sub(r"^Vips\w+: ", "", lines[-1]) if lines else f"accepted are {SUFFIXES}"
     if isinstance(error, MemoryError) or "out of memory" in reason:

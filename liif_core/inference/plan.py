@@ -61,7 +61,7 @@ def check_size_arguments(arguments: argparse.Namespace) -> None:
         if not 0 < arguments.scale < math.inf:
             raise UserError(f"--scale: expected a factor above 0 like 3.7, got {arguments.scale}")
     elif arguments.width is None and arguments.height is None:
-        raise UserError("how large? give --scale FACTOR, --resolution H,W, --width W or --height H")
+        raise UserError("no output size: give --scale FACTOR, --resolution H,W, --width W or --height H")
     for name in ("width", "height"):
         side = getattr(arguments, name)
         if side is not None and not 0 < side < 10**9:
@@ -103,14 +103,12 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", "-o", type=Path, help=f"a file for one image, else a folder (default: NAME{SUFFIX}.EXT here)"
     )
-    parser.add_argument(
-        "--suffix", help=f"what results have after their names (default: {SUFFIX}, in --output nothing)"
-    )
+    parser.add_argument("--suffix", help=f"suffix appended to output names (default: {SUFFIX}, in --output nothing)")
     endings = ["auto", *(ending[1:] for ending in FORMATS)]
     parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the image)")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace results that are there already")
-    existing.add_argument("--skip-existing", action="store_true", help="leave results that are there already")
+    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
+    existing.add_argument("--skip-existing", action="store_true", help="skip existing results")
 
 
 def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
@@ -121,7 +119,7 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     """
     inputs = [*arguments.images, *arguments.input]
     if not inputs:
-        raise UserError("which image? name a file or a folder, like --input image.png")
+        raise UserError("no input: name an image or a folder, like --input image.png")
     check_size_arguments(arguments)
     if not {"/", "\0"}.isdisjoint(arguments.suffix or ""):
         raise UserError(f"--suffix '{arguments.suffix}': it is part of a name, and / is not; --output names a folder")

@@ -23,7 +23,7 @@ BORDER = 3  # pixels: bicubic reads two on each side, and a box may begin within
 
 @dataclass(frozen=True)
 class View:
-    """A part of the upscaled image. box: where it lies in the image, in pixels; height, width: its own pixels."""
+    """A part of the upscaled image. box: its position in the image, in pixels; height, width: its own pixels."""
 
     box: tiling.Box
     height: int

@@ -124,7 +124,7 @@ class Renderer:
 
 class Service:
     """The process's side: answers until the other side closes. Answers are a float while it works, then a result or
-    an error of the user's; with any other error the process ends, and its traceback stands in the terminal."""
+    an error of the user's; with any other error the process ends, and its traceback is in the terminal."""
 
     def __init__(self, connection: Connection, framework: str, gpu: str | None):
         self.connection, self.framework, self.gpu = connection, framework, gpu

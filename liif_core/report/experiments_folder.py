@@ -99,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True)
 class ExperimentsFolder:
-    """What one folder holds. Runs stand in the order of configs/experiments.txt, PyTorch's first, others last."""
+    """What one folder holds. Runs are in the order of configs/experiments.txt, PyTorch's first, others last."""
 
     folder: Path
     runs: list[Run]

@@ -51,7 +51,7 @@ images. Predictions are clamped to [0, 1] and not rounded; bicubic output is alr
 low-resolution images of the set; from x6 on the original is cut to a multiple of the factor and downsampled with
 Pillow's bicubic.</p>
 <p>A small figure with a sign is the difference to the published PSNR above it; the other small one is SSIM. The
-published networks were trained on DIV2K for 1000 epochs; the tables say what ours were trained on. A dash stands where
+published networks were trained on DIV2K for 1000 epochs; the tables say what ours were trained on. A dash means that
 nothing was measured or published. <em>Weights</em> are the first digits of the file's SHA-256.</p>
 <p>The predecessor's scores were measured at epoch 100 in PyTorch and at the best epoch in Jittor. Its Jittor code
 downsampled images with height and width swapped, so its Jittor scores at x6 and above are too low. The sources are in
@@ -73,9 +73,9 @@ def render(sources: list[ExperimentsFolder], experiments: list[Experiment]) -> s
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>LIIF in PyTorch and Jittor: what was measured</title><style>{STYLE}</style></head><body>
 <h1>LIIF in PyTorch and Jittor: what was measured</h1>
-<p>LIIF upscales an image by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project holds it twice, in
-PyTorch and in Jittor, over one core that decides what is sampled and how it is scored. Below stand the experiments of
-the paper in both frameworks beside the published figures, as a program laid them side by side.</p>
+<p>LIIF upscales an image by any factor (Chen, Liu, Wang, CVPR 2021, arXiv 2012.09161). This project implements it
+twice, in PyTorch and in Jittor, over one core that decides what is sampled and how it is scored. Below are the
+experiments of the paper in both frameworks, compared with the published figures.</p>
 <p>Experiments: {names}. Then: <a href="#protocol">how it was measured</a>, <a href="#commands">how to make it
 again</a>, <a href="#environment">environment</a>.</p>
 {"".join(sections)}
@@ -240,4 +240,4 @@ def _environment(today: datetime.date) -> str:
     rows.append(["commit", code(short(provenance.commit() or ""))])
     table = table_html(Table("", ["what", "version"], rows, labels=2), heading=False)
     when = f"{today.day} {today:%B %Y}"
-    return f"<p>Where this page was made, on {when}. The commit of a run stands beside the run.</p>{table}"
+    return f"<p>Where this page was made, on {when}. The commit of a run is shown beside the run.</p>{table}"

@@ -73,7 +73,7 @@ class Line:
 def lines(runs: list[Run], curve: str | None) -> list[Line]:
     """The predecessor's lines, drawn first, then those of the runs of one experiment.
 
-    The predecessor's stand beside runs on DIV2K alone, for other images have other losses and PSNR.
+    The predecessor's are shown beside runs on DIV2K alone, for other images have other losses and PSNR.
     """
     found = []
     for framework, name in FRAMEWORKS.items():
@@ -103,7 +103,7 @@ def experiment_figure(runs: list[Run], curve: str | None) -> Figure:
             _draw(axes, drawn, what, _last_epoch(drawn))
             axes.set_ylabel(unit)
             axes.set_xlabel("epoch")
-            figure.draw_without_rendering()  # the scale must stand before labels are placed on it
+            figure.draw_without_rendering()  # the scale must be fixed before labels are placed on it
             _label_ends(axes, drawn, what)
     return figure
 
@@ -154,7 +154,7 @@ def _draw(axes: Axes, drawn: list[Line], what: str, last: int) -> None:
         axes.set_xlim(1 - last / 50, last * 1.02)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         return
-    # Logarithmic, since the predecessor's hundreds of epochs may stand beside a few.
+    # Logarithmic, since the predecessor's hundreds of epochs may be beside a few.
     axes.set_xscale("log")
     axes.set_xlim(0.9, last * 1.05)
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= last]))

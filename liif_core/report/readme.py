@@ -1,6 +1,6 @@
 """What the repository keeps of its experiments in results/, and the tables made from it in the documents.
 
-A table stands between `<!-- table: NAME FOLDER -->` and `<!-- end -->`, each on a line of its own. The names are the
+A table is between `<!-- table: NAME FOLDER -->` and `<!-- end -->`, each on a line of its own. The names are the
 keys of TABLES, the folder is one of results/; without one it is DEFAULT.
 """
 

@@ -1,4 +1,4 @@
-"""What others published, read from reference/; the sources stand in reference/README.md."""
+"""What others published, read from reference/; the sources are in reference/README.md."""
 
 import csv
 import functools

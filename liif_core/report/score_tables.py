@@ -90,7 +90,7 @@ def topic_tables(source: ExperimentsFolder, topic: Topic, experiments: list[Expe
 
 
 def other_tables(source: ExperimentsFolder, experiments: list[Experiment]) -> list[Table]:
-    """Whatever was measured and stands in none of the topics' tables, one table for each test set."""
+    """Whatever was measured and is in none of the topics' tables, one table for each test set."""
     shown = {(test_set, name) for topic in TOPICS for test_set in chosen_sets(source, topic) for name in topic.methods}
     rest: dict[str, list[str]] = {}
     for score in source.scores:

@@ -83,7 +83,7 @@ def signed(value: float | None) -> str:
 
 
 def tiny(value: float | None) -> str:
-    """A difference that should be nothing: two digits, wherever they stand."""
+    """A difference that should be nothing: with two significant digits."""
     return NOTHING if value is None else f"{value:.1e}" if 0 < value < 0.001 else f"{value:.3f}" if value else "0"
 
 

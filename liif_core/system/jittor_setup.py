@@ -180,7 +180,7 @@ def onednn_is_needed() -> bool:
 
 
 def onednn_is_linked(home: Path) -> bool:
-    """Whether a complete oneDNN, ours or the user's own, stands where Jittor looks for it."""
+    """Whether a complete oneDNN, ours or the user's own, is where Jittor looks for it."""
     folder = onednn_folder(home)
     return _has_headers(folder / "include") and _has_libraries(folder / "lib")
 
@@ -216,7 +216,7 @@ def find_onednn() -> tuple[Path, Path] | None:
 def link_onednn(home: Path) -> None:
     """Make oneDNN 2.6 from its pip packages visible to Jittor by links in `home`'s cache.
 
-    A complete oneDNN that stands there already is left alone; links into an environment that has
+    A complete oneDNN that is there already is left alone; links into an environment that has
     moved or gone are renewed. Errors: UserError when the packages are missing or the cache cannot be written.
     """
     if not onednn_is_needed() or onednn_is_linked(home):

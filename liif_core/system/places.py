@@ -1,4 +1,4 @@
-"""Where the project's files lie: from a checkout all in its root, installed by pip in three places."""
+"""Where the project's files are: from a checkout all in its root, installed by pip in three places."""
 
 from pathlib import Path
 

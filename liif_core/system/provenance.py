@@ -20,7 +20,7 @@ def commit() -> str | None:
     if INSTALLED:
         return None
     command = ["git", "-C", str(CODE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    # The ceiling keeps git from taking the commit of another repository in which the project merely lies.
+    # The ceiling keeps git from taking the commit of another repository that merely contains the project.
     settings = {"GIT_CEILING_DIRECTORIES": str(CODE.parent), "GIT_OPTIONAL_LOCKS": "0"}
     try:
         result = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings)

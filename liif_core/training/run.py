@@ -46,7 +46,7 @@ class Run:
         self.normalisation = Normalisation(config.data_norm)
         self.started = time.monotonic()
         self.recent: dict[int, dict] = {}  # by step: the batches whose losses are not known yet, and the one before
-        self.losses: list[float] = []  # that are known and not in the log yet, should it not take them
+        self.losses: list[float] = []  # read from the device, not yet written to the log
 
     def fetch_losses(self) -> None:
         """Get the losses of the last steps from the device and log them. Raises Unsavable for NaN or infinity."""

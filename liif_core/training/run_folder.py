@@ -104,7 +104,7 @@ def open_folder(folder: Path, config: TrainConfig, resume: bool = True) -> None:
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[Path]] | None:
-    """The checkpoint that is whole and furthest along, where it lies, and which are damaged; None without any.
+    """The checkpoint that is whole and furthest along, its path, and which are damaged; None without any.
 
     Warns of the damaged ones. Raises UserError if there are checkpoints, but none is whole.
     """

@@ -34,7 +34,7 @@ def read_metrics(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 class RunLog:
-    """Appends to the logs in `folder`; what lies beyond (`step`, `epoch`) is dropped, for it will come again.
+    """Appends to the logs in `folder`; what comes after (`step`, `epoch`) is dropped, for it will come again.
 
     silent: say nothing, as all processes but one do that train together. wandb_project: of Weights & Biases.
     """
