@@ -21,7 +21,7 @@ RECIPES = sorted(FOLDER.glob("recipes/*.yaml"))
 SIX = ("edsr-baseline-liif", "edsr-baseline-metasr", "edsr-baseline-x2", "rdn-liif", "rdn-metasr", "rdn-x2")
 
 
-def test_no_config_lies_where_no_test_looks():
+def test_configs_are_where_a_test_looks():
     found = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml")}
     assert found == {*TRAIN, *TEST, *(str(path.relative_to(FOLDER)) for path in RECIPES)}
 

@@ -43,7 +43,7 @@ def save_small(path, encoder="edsr-baseline", norm=None, **more) -> Engine:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_there_and_back_is_the_same_file(tmp_path, monkeypatch, encoder):
+def test_conversion_there_and_back_gives_the_same_file(tmp_path, monkeypatch, encoder):
     save_small(tmp_path / "a.safetensors", encoder, NORM)
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
     convert(monkeypatch, tmp_path / "b.pth", tmp_path / "c.safetensors")

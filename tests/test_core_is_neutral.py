@@ -33,7 +33,7 @@ def imported():
     return {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
 
 
-def test_there_are_modules_to_look_at():
+def test_core_has_modules_to_look_at():
     assert {"liif_core", "liif_core.training.loop", "liif_core.data.wrappers", "liif_core.commands.entry"} <= set(
         MODULES
     )

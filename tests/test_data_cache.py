@@ -70,7 +70,7 @@ def test_in_memory_holds_three_bytes_a_pixel(folder):
     assert all(image.base is None or image.base.nbytes == image.nbytes for image in held)
 
 
-def test_it_is_made_once_for_all_configs_of_a_folder(folder, tmp_path, builds):
+def test_cache_is_made_once_for_all_configs_of_a_folder(folder, tmp_path, builds):
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["b.png", "10.jpg"], "val": ["a.png"]}))
     image_folder(folder)
@@ -129,7 +129,7 @@ def test_a_damaged_cache_is_made_anew(folder, damage, builds):
         np.testing.assert_array_equal(cached[position], read[position])
 
 
-def test_what_a_killed_process_left_is_not_used_and_goes(folder, builds):
+def test_leftovers_of_a_killed_process_are_not_used_and_go(folder, builds):
     beside(folder).mkdir()
     left = [beside(folder) / f"{name}.bin" for name in ("pixels-killed", "making-killed", "making-under-way")]
     for path in left:

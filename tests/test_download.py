@@ -401,7 +401,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_asked_for(server, t
     assert site.log == []
 
 
-def test_what_a_killed_process_unpacked_goes_and_what_another_unpacks_stays(server, tmp_path):
+def test_files_unpacked_by_a_killed_process_go_and_those_of_another_stay(server, tmp_path):
     content = zipped(GOOD)
     one = archive(server("set.zip", Site(content)), content=content)
     for name in ("unpacking-set.zip-abc", "unpacking-other.zip-abc"):

@@ -270,7 +270,7 @@ def test_jittor_home_comes_from_the_variable_or_from_config_json(tmp_path):
 
 
 @needs_onednn
-def test_what_jittor_lacks_is_named_with_its_remedy(tmp_path):
+def test_missing_parts_of_jittor_are_named_with_their_remedy(tmp_path):
     numpy_2 = "devices.jittor_setup.importlib.metadata.version = lambda name: '2.1.3'"
     no_header = "jittor_setup.sysconfig.get_path = lambda name: '/nowhere'"
     cases = [

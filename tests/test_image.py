@@ -147,7 +147,7 @@ def test_the_table_knows_all_formats_and_kinds():
 
 
 @pytest.mark.parametrize(("row", "kind", "cell"), [cell for cell in CELLS if cell[2] != "-"])
-def test_what_a_format_holds_goes_in_and_comes_out(tmp_path, row, kind, cell):
+def test_formats_give_back_what_they_hold(tmp_path, row, kind, cell):
     ending = ENDINGS[row]
     source, output, twice = (tmp_path / f"{name}{ending}" for name in ("in", "out", "twice"))
     expected = save(source, kind)
@@ -201,7 +201,7 @@ LOST = {
 
 
 @pytest.mark.parametrize(("row", "kind"), [(row, kind) for row, kind, cell in CELLS if cell == "-"])
-def test_what_a_format_does_not_hold_is_said(tmp_path, row, kind):
+def test_formats_say_what_they_do_not_hold(tmp_path, row, kind):
     """From a format that holds it."""
     origin = {"CMYK": ".tif", "alpha": ".png", "several": ".gif"}.get(kind, ".png")
     source, output = tmp_path / f"in{origin}", tmp_path / f"out{ENDINGS[row]}"
@@ -227,7 +227,7 @@ def test_what_a_format_does_not_hold_is_said(tmp_path, row, kind):
         ("alpha", ".gif", "GIF has no half-transparent pixels"),
     ],
 )
-def test_what_changes_on_the_way_is_said(tmp_path, kind, ending, note):
+def test_notes_say_what_changes_on_the_way(tmp_path, kind, ending, note):
     save(tmp_path / "in.png", kind)
     assert note in through(tmp_path / "in.png", tmp_path / f"out{ending}").notes
 
@@ -545,7 +545,7 @@ def test_an_image_too_large_for_the_memory_is_not_called_damaged(tmp_path, endin
     assert (result.stdout, result.stderr) == (f"not enough memory to read {path}\n", "")
 
 
-def test_what_follows_a_profile_does_not_keep_a_png_from_being_written(tmp_path):
+def test_png_files_are_written_whatever_follows_their_profile(tmp_path):
     PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", icc_profile=SRGB * 3)
     through(tmp_path / "in.jpg", tmp_path / "out.png")
     assert PIL.Image.open(tmp_path / "out.png").info["icc_profile"] == SRGB

@@ -133,7 +133,7 @@ def test_jittor_narrows_numpys_types(jt):
     assert (index.dtype, position.dtype, weight.dtype) == (np.int32, np.float32, np.float32)
 
 
-def test_what_jittor_does_not_have(jt):
+def test_jittor_has_no_addmm_and_no_transpose_property(jt):
     assert not hasattr(jt, "addmm") and not hasattr(jt.Var, "T")
     assert hasattr(torch, "addmm") and hasattr(torch.Tensor, "T")
 

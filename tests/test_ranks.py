@@ -74,7 +74,7 @@ def test_two_processes_have_the_bits_of_one_that_takes_the_batch_in_two_parts(se
             np.testing.assert_array_equal(getattr(found, kind)[name], array, err_msg=f"{kind} {name}")
 
 
-def test_they_validate_and_keep_what_one_does(several):
+def test_processes_validate_and_keep_what_one_does(several):
     scores = {
         count: [record["val_psnr"] for record in records(folder) if "val_psnr" in record]
         for count, folder in several.items()

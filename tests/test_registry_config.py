@@ -197,7 +197,7 @@ def test_a_config_for_the_other_command_is_recognised(write):
         ("hello", "holds str"),
     ],
 )
-def test_what_is_no_mapping_is_refused(write, text, message):
+def test_configs_that_are_no_mapping_are_refused(write, text, message):
     with pytest.raises(UserError, match=message):
         load.load(write(text), "train")
 
@@ -295,7 +295,7 @@ def test_a_wrong_spec_is_one_sentence(spec, message):
     assert "\n" not in str(caught.value)
 
 
-def test_what_the_program_gives_is_not_the_users_to_set():
+def test_arguments_that_the_program_gives_are_not_the_users_to_set():
     # "owner" comes from the code; in a config it is as unknown as any other key, and not silently overruled.
     with pytest.raises(UserError, match="unknown key 'owner'"):
         THINGS.make({"name": "wheel", "args": {"spokes": 3, "owner": "you"}}, owner="me")

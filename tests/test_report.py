@@ -151,7 +151,7 @@ def test_our_figures_stand_beside_the_published_and_the_predecessors(made):
     assert "Checkpoint: best." in table.notes
 
 
-def test_what_has_another_protocol_has_nothing_published_beside_it(made):
+def test_scores_of_another_protocol_have_nothing_published_beside_them(made):
     """Set5's published figures are of luma."""
     rgb = dataclasses.replace(made, scores=[dataclasses.replace(s, protocol=f"div2k-{s.scale}") for s in made.scores])
     (table,) = topic(rgb, "Methods on the benchmark sets")
@@ -516,7 +516,7 @@ def test_a_document_with_a_wrong_marker_is_refused(kept, text, message):
         readme.rewrite(text, "README.md", kept)
 
 
-def test_what_is_kept_of_a_folder_makes_the_same_tables(made, tmp_path):
+def test_kept_folders_make_the_same_tables(made, tmp_path):
     readme.keep(made, tmp_path / "results")
     again = experiments_folder.load(tmp_path / "results" / made.name)
     for table in (
@@ -529,7 +529,7 @@ def test_what_is_kept_of_a_folder_makes_the_same_tables(made, tmp_path):
     assert sum(path.stat().st_size for path in again.folder.glob("*/*")) < 15_000
 
 
-def test_what_is_no_experiments_folder_is_refused_with_what_is_expected(tmp_path):
+def test_folders_without_experiments_are_refused_with_what_is_expected(tmp_path):
     with pytest.raises(UserError, match="no folder .*absent: expected one that batch_0.sh filled"):
         experiments_folder.load(tmp_path / "absent")
     with pytest.raises(UserError, match="holds no experiments: .*scores.csv"):

@@ -92,7 +92,7 @@ def test_nothing_damaged_takes_the_place_of_another(tmp_path):
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
-def test_what_is_damaged_is_set_aside_and_not_deleted(tmp_path):
+def test_damaged_checkpoints_are_set_aside_and_not_deleted(tmp_path):
     save(tmp_path / run_folder.LAST, 2)
     save(tmp_path / run_folder.PREVIOUS, 1)
     damage(tmp_path / run_folder.LAST)

@@ -34,7 +34,7 @@ def test_a_new_log_goes_on_where_the_old_one_ends(tmp_path):
     assert (tmp_path / "log.txt").read_text() == "epoch 2/2\n"
 
 
-def test_what_lies_beyond_the_checkpoint_is_dropped(tmp_path):
+def test_log_lines_beyond_the_checkpoint_are_dropped(tmp_path):
     # Step 3 of epoch 2 is done: epoch 1 is whole, the record of epoch 2 and step 4 will come again.
     write_two_epochs(tmp_path)
     RunLog(tmp_path, 3, 2).close()

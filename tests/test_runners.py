@@ -267,7 +267,7 @@ def test_a_stop_lets_every_child_save_and_begins_nothing_new(plan, tmp_path, num
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_what_reads_the_output_may_go_and_the_children_still_save(plan, tmp_path, terminal):
+def test_readers_of_the_output_may_go_and_the_children_still_save(plan, tmp_path, terminal):
     """As when ssh drops: nobody reads, and SIGHUP comes from the kernel and from the shell."""
     title = "edsr-baseline-liif_torch"
     (plan / f"{title}.waits").touch()
@@ -313,7 +313,7 @@ def test_nohup_is_obeyed(plan, tmp_path):
     assert process.returncode == 130 and len(calls(plan, "saved")) == 1
 
 
-def test_what_a_killed_command_leaves_does_not_hold_the_batch():
+def test_leftovers_of_a_killed_command_do_not_hold_the_batch():
     """As when the kernel kills a training for its memory and the workers of its loader live on."""
     asked = "import os, subprocess; child = subprocess.Popen(['sleep', '50']); print(child.pid, flush=True); "
     code = "from liif_core.experiments import jobs; "

@@ -212,7 +212,7 @@ def test_a_job_is_asked_for_as_the_arguments_say(slurm, call, tmp_path):
     assert re.search(r"^srun .* --cpus-per-task=8 .*-m submitit.core._submit", script, flags=re.M)
 
 
-def test_what_is_left_open_is_left_to_slurm(slurm, call, tmp_path):
+def test_arguments_left_open_are_left_to_slurm(slurm, call, tmp_path):
     call("sweep", *ONE, "--cluster", "slurm", "--gpus", "0", "--save-dir", tmp_path / "save")
     script = (tmp_path / "save" / "jobs" / TITLE / "77_submission.sh").read_text()
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script, flags=re.M))
@@ -233,7 +233,7 @@ def test_a_second_call_submits_what_is_neither_finished_nor_queued(slurm, call, 
     assert status == 0 and states == ["skipped", "queued as 78", "submitted as 80"]
 
 
-def test_what_sbatch_refuses_is_a_failure_with_its_words(slurm, call, tmp_path):
+def test_jobs_that_sbatch_refuses_are_failures_with_its_words(slurm, call, tmp_path):
     (slurm / "bin" / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: gpu' >&2; exit 1\n")
     arguments = ["--recipe", "bsds400", "--only", THREE, "--cluster", "slurm", "--save-dir", tmp_path / "save"]
     status, output = call("sweep", *arguments)
@@ -439,7 +439,7 @@ def test_a_real_training_saves_at_the_signal_and_its_job_goes_on(world, tmp_path
     assert "stopped at step 8, saved in" in log.read_text()
 
 
-def test_what_a_training_leaves_ends_with_it():
+def test_processes_that_a_training_leaves_end_with_it():
     """As the workers of its loader, when it has been killed for its memory."""
     leaving = "import os, subprocess; print('left', subprocess.Popen(['sleep', '50']).pid, flush=True); "
     leaving += "os.kill(os.getpid(), 9)"

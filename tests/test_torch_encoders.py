@@ -79,7 +79,7 @@ def test_rcan_weighs_its_channels():
     [("rdn", {"G0": 4, "RDNconfig": "A"}), ("rcan", {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 16})],
 )
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_they_upscale_by_their_factor(encoder, args, scale):
+def test_encoders_upscale_by_their_factor(encoder, args, scale):
     model = models.make({"name": encoder, "args": {**args, "scale": scale}})
     assert model(torch.zeros(1, 3, 5, 9)).shape == (1, 3, 5 * scale, 9 * scale)
 

@@ -128,7 +128,7 @@ def test_a_folder_in_which_nothing_was_kept_can_begin_again(run, tmp_path):
     assert (run(go_on=True) / "epoch-last.safetensors").exists()
 
 
-def test_what_a_killed_save_left_behind_is_swept(run):
+def test_leftovers_of_a_killed_save_are_swept(run):
     folder = run()
     (folder / ".writing-abc.safetensors").write_bytes(b"half")
     run(go_on=True, epoch_max=EPOCHS + 1)
@@ -278,7 +278,7 @@ def test_weights_that_are_nan_are_not_saved(run, world, tmp_path):
     assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8)
 
 
-def test_what_happens_in_validation_does_not_cost_the_epoch(run, monkeypatch, tmp_path):
+def test_errors_in_validation_do_not_cost_the_epoch(run, monkeypatch, tmp_path):
     undisturbed = run(name="undisturbed", step_save=None)
 
     def broken(*arguments):

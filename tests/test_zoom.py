@@ -125,7 +125,7 @@ def test_a_frame_is_bicubic_and_the_network_under_captions(network):
     assert found[:CAPTION, :32].min() < 128 and found[:CAPTION, 32 + GAP :].min() < 128
 
 
-def test_what_is_downsampled_is_downsampled_alike():
+def test_downsampling_is_the_same_in_both_halves():
     bicubic, upscaled = halves(zoom.frame(None, IMAGE, (0, 0, 30.1, 45), SMALL.size))
     np.testing.assert_array_equal(bicubic, upscaled)
 
@@ -248,7 +248,7 @@ def test_an_mp4_that_the_disk_cannot_hold_is_no_mp4(tmp_path, monkeypatch, frame
         ("zoom.gif", {"frames_per_second": 0}, "0 frames per second: .gif takes 1 to 50"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, name, changes, message):
+def test_zoom_videos_that_cannot_be_are_refused_in_a_sentence(tmp_path, name, changes, message):
     video = ZoomVideo(**{"size": SMALL.size, "zoom": 6} | changes)
     with pytest.raises(UserError, match=message) as found:
         zoom.make(None, IMAGE, tmp_path / name, video, lambda _: None)
