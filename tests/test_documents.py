@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,29 @@ def test_images_are_small_and_all_are_shown():
     for image in (ROOT / "docs" / "images").iterdir():
         assert image.stat().st_size <= LARGEST_IMAGE, image.name
     assert shown == set(re.findall(r"\(images/([\w.-]+)\)", text("docs/liif.md")))
+
+
+# What the project once called things. The field's names are image, upscale, video, fix, expected, downsample and
+# LIIF's.
+FORMER = re.compile(r"picture|enlarg|(?<![a-z])(film|mend)|wanted|shr[aiu]nk|upstream", re.IGNORECASE)
+# Arguments that stay as people type them, files named after them, former names that are still read, foreign names.
+ALLOWED = re.compile(
+    r"--upstream|arguments\.upstream|\"upstream\"|compare_upstream|(from|import) upstream|benchmarks/upstream\.py"
+    r"|\"--pictures\"|val_pictures|['\"`,]pictures?['\"`,]|was called a picture|shrink=0\.75"
+)
+
+
+def test_former_words_do_not_come_back():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no checkout of git")
+    found = []
+    for name in listed.stdout.split():
+        if not name.endswith((".py", ".md", ".yaml", ".sh")) or (ROOT / name).samefile(__file__):
+            continue
+        if name.startswith("results/") and name.endswith(".yaml"):  # configs of runs, as they were written
+            continue
+        for number, line in enumerate([name, *text(name).splitlines()]):
+            if FORMER.search(ALLOWED.sub("", line)):
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)
