@@ -426,7 +426,7 @@ def test_a_real_training_saves_at_the_signal_and_its_job_goes_on(world, tmp_path
     config = write_yaml(tmp_path / "config.yaml", train_config(world))
     script = tmp_path / "train.py"
     script.write_text(WARNED.format(root=str(ROOT), flag=str(tmp_path / "warned")))
-    change = f"experiments.Experiment.config_in = lambda self, recipe: Path({str(config)!r})\n"
+    change = f"listed.Experiment.config_in = lambda self, recipe: Path({str(config)!r})\n"
     change += f"jobs.script = lambda framework, name: [sys.executable, {str(script)!r}]"
     process = start(change, *ONE, "--save-dir", tmp_path / "save", place=tmp_path)
     output = process.communicate(timeout=PATIENCE)[0]
