@@ -1,6 +1,7 @@
 """The keys of the configs, their types and defaults.
 
-The keys are LIIF's, so its files run unmodified; docs/configs.md says which are ours.
+The keys are LIIF's, so its files run unmodified; "Ours" marks the others. The docstring below a key is what
+docs/configs.md says about it: `python scripts/report.py --readme` writes it there.
 """
 
 import re
@@ -13,7 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 class Strict(pydantic.BaseModel):
     """A block of a config that knows its keys."""
 
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Spec(Strict):
@@ -67,15 +68,17 @@ class CosineLR(Strict):
 
 
 class Evaluation(Strict):
-    """Keys that training's validation and `test.py` share.
-
-    eval_type: "div2k-S" or "benchmark-S" (see liif_core.evaluation.psnr_ssim), None for plain RGB PSNR.
-    eval_bsize is accepted for LIIF's sake: memory is bounded without it.
-    """
+    """Keys that training's validation and `test.py` share."""
 
     data_norm: DataNorm = DataNorm()
+    """`inp` and `gt`, each `{sub, div}` with one number or one for each of R, G, B: the network sees
+    (value - sub) / div. In a test config it wins over the checkpoint's."""
     eval_type: str | None = None
+    """Protocol, `div2k-S` or `benchmark-S` with S the scale; without it PSNR of RGB, no border. In a training config
+    validation is measured as a test is, on what the wrapper of `val_dataset` gives: whole images if it has no
+    `inp_size`, at one factor if `scale_min` equals `scale_max`."""
     eval_bsize: PositiveInt | None = None
+    """Accepted for LIIF's sake: memory is bounded without it."""
 
     @pydantic.field_validator("eval_type")
     @classmethod
@@ -90,43 +93,57 @@ class TestConfig(Evaluation):
     """What test.py reads."""
 
     test_dataset: Data
+    """In a test config: data set, wrapper (`{name, args}` each) and `batch_size`."""
 
 
 class TrainConfig(Evaluation):
-    """What train.py reads.
-
-    epoch_val and epoch_save: validate and keep `epoch-N` every so many epochs. step_save: write
-    `epoch-last` every so many steps too, so that a killed run loses no more. step_log: fetch the
-    losses from the device and log them every so many steps. num_workers: processes that load
-    samples; None is 0 on the CPU and up to 8 on a GPU. precision: of convolutions and matrix products; parameters,
-    coordinates, loss and updates are float32 in any case.
-
-    accumulate: micro-batches of a batch whose gradients are taken one after the other and added, which takes less
-    memory and gives the same update to rounding. clip_grad: the largest L2 norm of all gradients together. ema: decay
-    of the average of the weights that is validated and tested in their stead. val_images: how many images of the
-    validation set tensorboard shows.
-    """
+    """What train.py reads."""
 
     train_dataset: Data
+    """Data set, wrapper (`{name, args}` each) and `batch_size`."""
     val_dataset: Data | None = None
+    """The same for validation; without it nothing is validated."""
     model: Spec
+    """See [Models](#models)."""
     method: Spec = Spec(name="regression")
+    """Ours. What one training step does, see [Methods](#methods)."""
     optimizer: Spec
+    """See [Optimisers](#optimisers)."""
     epoch_max: PositiveInt
+    """How many epochs to train."""
     multi_step_lr: MultiStepLR | None = None
+    """The learning rate is multiplied by `gamma` after each of the `milestones`, in epochs."""
     cosine_lr: CosineLR | None = None
+    """Ours, instead of `multi_step_lr`. Half a cosine, step by step, from `lr` down to `lr_min` (default 0) at the end
+    of the last epoch."""
     accumulate: PositiveInt = 1
+    """Ours. Micro-batches into which a batch is cut, whose gradients are taken one after the other and added: less
+    memory, and the same update to rounding."""
     clip_grad: PositiveFloat | None = None
+    """Ours. The largest L2 norm of all gradients together."""
     ema: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
+    """Ours. Decay, like 0.999, of a moving average of the weights; the average is validated, kept and tested."""
     resume: str | None = None
+    """A checkpoint to start a new run from, at the epoch after its own, or at the beginning of the epoch that it was
+    in the middle of. Bare weights start at epoch 1."""
     epoch_val: PositiveInt | None = None
+    """Validate every so many epochs."""
     epoch_save: PositiveInt | None = None
+    """Keep `epoch-N` every so many epochs."""
     step_save: PositiveInt | None = None
+    """Ours. Write `epoch-last` every so many steps as well, so that a killed run loses no more than these."""
     step_log: PositiveInt = 20
+    """Ours. Fetch the losses from the device and log them every so many steps; their batches are kept until then."""
     seed: NonNegativeInt = 0
+    """Ours. Decides the initial weights and all samples."""
     num_workers: NonNegativeInt | None = None
+    """Ours. Processes that load samples; null is none on the CPU and up to 8 on a GPU."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Ours. Of convolutions and matrix products, where the device has it; fp16 scales its gradients. Parameters,
+    coordinates, loss and updates are float32 in any case."""
     val_images: NonNegativeInt = 2
+    """Ours (`val_pictures` is read too). How many images of the validation set TensorBoard shows, beside bicubic and
+    the original, some 60 KB each at every validation."""
 
     @pydantic.model_validator(mode="after")
     def one_schedule(self) -> "TrainConfig":

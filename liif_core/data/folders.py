@@ -167,7 +167,8 @@ class PairedImageFolders:
     """Low-resolution images of one folder beside the high-resolution ones of another.
 
     Names pair up in order and are equal apart from a scale suffix (baby.png, babyx4.png).
-    The other arguments are those of `image-folder` and hold for both folders.
+    The other arguments are those of `image-folder` and hold for both folders; with skip_broken
+    a broken image takes its partner along.
     """
 
     images_per_item = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import experiments_folder, run_tables, score_tables, tables
+from liif_core.report import config_reference, experiments_folder, run_tables, score_tables, tables
 from liif_core.report.experiments_folder import ExperimentsFolder
 from liif_core.report.tables import Table
 from liif_core.system.files import check_writable, write_atomically
@@ -19,7 +19,7 @@ from liif_core.system.places import CODE
 
 RESULTS = CODE / "results"
 DEFAULT = "pretrained"
-DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "en"}
+DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "en", "docs/configs.md": "en"}
 
 TABLES: dict[str, Callable[[ExperimentsFolder, str], list[Table]]] = {
     "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],
@@ -28,6 +28,14 @@ TABLES: dict[str, Callable[[ExperimentsFolder, str], list[Table]]] = {
     "runs": lambda kept, _: [run_tables.run_table(kept)],
     "frameworks": lambda kept, _: list(filter(None, [run_tables.framework_table(kept)])),
 }
+
+
+def _from_code(name: str) -> Callable[[ExperimentsFolder, str], list[Table]]:
+    """A table of docs/configs.md, which shows the code and no experiments."""
+    return lambda kept, language: [config_reference.table(name)]
+
+
+TABLES |= {name: _from_code(name) for name in ("keys", *config_reference.NAMES)}
 
 
 def rewrite(text: str, name: str, results: Path = RESULTS) -> str:

@@ -1,0 +1,44 @@
+"""The tables of docs/configs.md: what a config may say, from the code that reads it."""
+
+import importlib
+
+from liif_core.config import describe
+from liif_core.config.schema import TestConfig, TrainConfig
+from liif_core.data import sets
+from liif_core.registry import Registry
+from liif_core.report.tables import Cell, Table, code
+
+NAMES = ("models", "datasets", "wrappers", "optimizers", "methods")
+
+
+def registries(framework: str) -> dict[str, Registry]:
+    """All that a spec may name, by NAMES. Imports the framework: the device must be chosen before."""
+    models, methods, optim = (
+        importlib.import_module(f"liif_{framework}.{module}") for module in ("models.build", "methods.build", "optim")
+    )
+    found = (models.models, sets.DATASETS, sets.WRAPPERS, optim.optimizers, methods.methods)
+    return dict(zip(NAMES, found, strict=True))
+
+
+def table(name: str) -> Table:
+    """The table `name` of docs/configs.md: "keys", or one of NAMES."""
+    return _keys() if name == "keys" else _names(registries("torch")[name])  # the trees agree: tests/test_mirror.py
+
+
+def _keys() -> Table:
+    """The keys of training configs, and those that test configs have besides."""
+    found = {key.name: key for schema in (TrainConfig, TestConfig) for key in describe.keys(schema)}
+    rows: list[list[Cell | str]] = [
+        [code(key.name), key.type, "needed" if key.default is None else code(key.default), key.text]
+        for key in found.values()
+    ]
+    return Table("keys", ["key", "value", "default", "meaning"], rows, labels=4)
+
+
+def _names(registry: Registry) -> Table:
+    """The names of a registry, their arguments and docstrings."""
+    rows: list[list[Cell | str]] = []
+    for entry in describe.entries(registry):
+        name = code(entry.name) + (f", {entry.kind}" if entry.kind != registry.kind else "")
+        rows.append([name, ", ".join(code(str(argument)) for argument in entry.arguments), entry.text])
+    return Table(registry.kind, ["name", "arguments", "meaning"], rows, labels=3)
