@@ -24,7 +24,11 @@ from liif_core.system import devices, memory
 from liif_core.system.places import PRETRAINED
 from liif_core.training.initial import initial_parameters
 
-AS_IT_IS, PAGES_KEPT, PLAIN = "LIIF's code as it is", "LIIF's code, pages kept", "plain formulation (tests/plain.py)"
+AS_IT_IS, PAGES_KEPT, PLAIN = (
+    "LIIF's code as it is",
+    "LIIF's code, pages kept",
+    "plain formulation (tests/helpers/equations.py)",
+)
 BASELINES = [AS_IT_IS, PAGES_KEPT, PLAIN, "PyTorch"]  # what the others are held against
 WARM_UP_ROWS = 4
 
@@ -224,9 +228,10 @@ class Plain(Ours):
     """The equations as they are printed, on the CPU."""
 
     def upscale(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        import plain
         import torch
+
+        from helpers import equations
 
         with torch.no_grad():
             feat = self.engine.model.encoder(torch.from_numpy(image))
-            return plain.decode_image(self.engine.model, feat, height, width).numpy()
+            return equations.decode_image(self.engine.model, feat, height, width).numpy()

@@ -1,8 +1,8 @@
 """How fast is an image upscaled?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
 
 The same weights and image for all, encoder and decoder together: LIIF's code where --upstream names a clone,
-otherwise the plain formulation of tests/plain.py, and ours in both frameworks. --runs 1 is enough for what takes
-minutes: candidates are warmed up on a few rows of the image, and only Jittor, which compiles, on all of them.
+otherwise the plain formulation of tests/helpers/equations.py, and ours in both frameworks. --runs 1 is enough for what
+takes minutes: candidates are warmed up on a few rows of the image, and only Jittor, which compiles, on all of them.
 """
 
 from argparse import Namespace

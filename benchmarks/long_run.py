@@ -23,9 +23,9 @@ from typing import Any
 
 import candidates
 import common
-import made_images
 import numpy as np
 
+from helpers import made_images
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load

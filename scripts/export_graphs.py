@@ -3,7 +3,7 @@
 Encoder: inp (1, 3, H, W) -> feat (1, C, H, W). Decoder: feat, coord (1, Q, 2), cell (1, 2) -> rgb (1, Q, 3). H, W and
 Q are free. The repository looks coordinates up in numpy (liif_core/geometry/coords.py); a graph that travels alone has
 to do it itself, with the same float32 formulas in the same order, so that it reads the same feature vectors
-(tests/test_export.py holds the two against each other, ties included).
+(tests/trees/test_export.py holds the two against each other, ties included).
 """
 
 import torch

@@ -4,27 +4,27 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-
-# The repository root, so that plain `pytest` finds the packages too, without an installation.
-sys.path.insert(0, str(ROOT))
 # OpenMP's threads wait asleep: spinning, they take the core from whatever else runs on the machine. Read at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import made_images
-from small_run import FRAMEWORKS, load_tree, process, train_config, write_yaml
-
+from helpers import made_images
+from helpers.small_run import FRAMEWORKS, load_tree, outcome, process, train_config, write_yaml
 from liif_core.commands import demo, entry, test, train
 from liif_core.images import rgb8
 
 COMMANDS = {"train": train.train, "test": test.test, "demo": demo.demo}
+
+
+@pytest.fixture(autouse=True)
+def children_may_die():
+    """Jittor: where a test before has imported it, its handler would end this process when a child is killed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", params=FRAMEWORKS)
@@ -55,18 +55,6 @@ def trained(framework, world, tmp_path_factory) -> Path:
     assert result.returncode == 0, result.stderr
     assert "1/3, train: loss=" in result.stdout and "val: psnr=" in result.stdout
     return place / "run_a"
-
-
-def outcome(action: Callable[[], object], capsys) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command that is called in this process."""
-    capsys.readouterr()
-    try:
-        action()
-        status = 0
-    except SystemExit as leaving:
-        status = leaving.code
-    output = capsys.readouterr()
-    return status, output.out, output.err
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from small_run import run
+
+from helpers import ROOT
+from helpers.small_run import run
 
 sys.path.append(str(ROOT / "benchmarks"))
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from small_run import run
+from helpers.small_run import run
 
 
 def table(name: str, *arguments: str) -> list[list[str]]:

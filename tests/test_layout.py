@@ -8,7 +8,8 @@ import graphlib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+from helpers import ROOT
 
 # From what people type down to the ground: a module imports from its own entry and from those below it.
 CORE = (

@@ -22,7 +22,7 @@ def registries(framework: str) -> dict[str, Registry]:
 
 def table(name: str) -> Table:
     """The table `name` of docs/configs.md: "keys", or one of NAMES."""
-    return _keys() if name == "keys" else _names(registries("torch")[name])  # the trees agree: tests/test_mirror.py
+    return _keys() if name == "keys" else _names(registries("torch")[name])  # the trees agree: test_mirror.py
 
 
 def _keys() -> Table:

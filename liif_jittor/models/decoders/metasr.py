@@ -8,8 +8,8 @@ F(q) (9 C) are the features around the feature pixel in which q's own pixel begi
 Letters: B batch, Q queries, C feature channels, K width of the hidden layer, H W low-resolution, h w output.
 
 W(q) has 9 C x 3 numbers per query. It is never built: F(q) A is a 3x3 convolution over the feature map, computed once
-per low-resolution pixel, and the hidden vector (K) of the query is multiplied with that. tests/plain.py has the
-equations as they are printed.
+per low-resolution pixel, and the hidden vector (K) of the query is multiplied with that. The
+equations as they are printed are in tests/helpers/equations.py.
 """
 
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ h w output, S neighbours (4, or 1 without local ensemble).
 The first layer of f is linear, so it is taken apart: its columns for the features, unfolded 3x3
 (equation 3), are a 3x3 convolution K over the feature map, computed once per low-resolution pixel; its
 columns for relative coordinate and cell stay with the query. On a regular grid they separate too: one
-vector per output row and one per output column. tests/plain.py has the equations as they are printed.
+vector per output row and one per output column. tests/helpers/equations.py has the equations as they are printed.
 """
 
 from collections.abc import Iterator

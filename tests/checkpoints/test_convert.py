@@ -1,0 +1,277 @@
+"""Checkpoints of others in both directions: LIIF's .pth is written as the original LIIF wants it, LIIF-PyTorch's
+.pth.tar is read. Neither's code is here: the structures are, as their files show them."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import ROOT
+from helpers.small_run import load_script, run
+from liif_core.checkpoints import formats, liif, liif_pytorch, native
+from liif_core.checkpoints.native import Checkpoint
+from liif_core.errors import UserError
+from liif_torch.engine import Engine
+
+SCRIPT = str(ROOT / "scripts" / "convert_checkpoint.py")
+NORM = {"inp": {"sub": [0.4, 0.5, 0.6], "div": [1.0]}, "gt": {"sub": [0.0], "div": [1.0]}}
+IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 12]}}
+ENCODERS = {
+    "edsr-baseline": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True},
+    "edsr": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True, "rgb_range": 255},
+    "rcan": {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "no_upsampling": True},
+    "rdn": {"G0": 8, "RDNconfig": "A", "no_upsampling": True},
+}
+
+
+def convert(monkeypatch, *paths) -> None:
+    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", *map(str, paths)])
+    load_script("convert_checkpoint").main()
+
+
+def small_model(encoder: str) -> dict:
+    return {"name": "liif", "args": {"encoder_spec": {"name": encoder, "args": ENCODERS[encoder]}, "imnet_spec": IMNET}}
+
+
+def save_small(path, encoder="edsr-baseline", norm=None, **more) -> Engine:
+    engine = Engine(small_model(encoder))
+    engine.seed(1)
+    native.save(path, Checkpoint(small_model(encoder), engine.state(), norm or liif.DATA_NORM, **more))
+    return engine
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_conversion_there_and_back_gives_the_same_file(tmp_path, monkeypatch, encoder):
+    save_small(tmp_path / "a.safetensors", encoder, NORM)
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
+    convert(monkeypatch, tmp_path / "b.pth", tmp_path / "c.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
+
+
+def test_a_pth_has_all_that_liif_looks_for(tmp_path, monkeypatch):
+    engine = save_small(tmp_path / "a.safetensors")
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
+    content = torch.load(tmp_path / "b.pth")  # PyTorch's own restricted reader
+    assert content["epoch"] == 0  # train_liif.py goes on with the next
+    model = content["model"]
+    assert {key: model[key] for key in ("name", "args")} == small_model("edsr-baseline")
+    parameters = engine.state().parameters
+    shift = {f"encoder.{name}_mean.{kind}" for name in ("sub", "add") for kind in ("weight", "bias")}
+    assert set(model["sd"]) == set(parameters) | shift
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(model["sd"][name].numpy(), array)
+    start = content["optimizer"]
+    assert (start["name"], start["args"]) == ("adam", {"lr": 1e-4})
+    again = torch.optim.Adam(list(model["sd"].values()), lr=1)
+    again.load_state_dict(start["sd"])  # raises for another number of parameters
+    assert again.param_groups[0]["lr"] == 1e-4
+
+
+@pytest.mark.parametrize(("encoder", "rgb_range"), [("edsr-baseline", 1), ("edsr", 255), ("rcan", 1)])
+def test_the_mean_shift_has_liifs_values(encoder, rgb_range):
+    state = liif.model_content(small_model(encoder), {})["sd"]
+    mean = torch.tensor([0.4488, 0.4371, 0.4040]) * rgb_range
+    for name, sign in (("sub_mean", -1), ("add_mean", 1)):
+        assert state[f"encoder.{name}.weight"].shape == (3, 3, 1, 1)
+        np.testing.assert_array_equal(state[f"encoder.{name}.weight"][..., 0, 0], np.eye(3))
+        np.testing.assert_array_equal(state[f"encoder.{name}.bias"], sign * mean)
+    assert len(state) == 4
+
+
+def test_rdn_has_no_mean_shift():
+    assert liif.model_content(small_model("rdn"), {})["sd"] == {}
+
+
+def test_specs_get_the_args_that_liif_does_not_do_without():
+    spec = {"name": "liif", "args": {"encoder_spec": {"name": "rdn"}, "imnet_spec": None}}
+    assert liif.model_content(spec, {})["args"] == {
+        "encoder_spec": {"name": "rdn", "args": {}},
+        "imnet_spec": None,
+    }
+
+
+def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, monkeypatch):
+    sgd = {"name": "sgd", "args": {"lr": 0.1, "momentum": 0.9}}
+    save_small(tmp_path / "run.safetensors", optimizer=sgd, progress={"epoch": 7, "step": 60})
+    convert(monkeypatch, tmp_path / "run.safetensors", tmp_path / "bare.safetensors")
+    bare = formats.load(tmp_path / "bare.safetensors")
+    assert (bare.optimizer, bare.progress, bare.state.optimizer) == (None, {}, {})
+    convert(monkeypatch, tmp_path / "run.safetensors", tmp_path / "bare.pth")
+    start = torch.load(tmp_path / "bare.pth")["optimizer"]
+    assert (start["name"], start["args"], start["sd"]["state"]) == ("sgd", sgd["args"], {})
+
+
+def test_half_is_half_the_size_and_nearly_the_same_image(tmp_path, monkeypatch):
+    engine = save_small(tmp_path / "a.safetensors")
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--half")
+    for name, array in formats.load(tmp_path / "b.safetensors").state.parameters.items():
+        np.testing.assert_array_equal(array, engine.state().parameters[name].astype(np.float16))
+    with pytest.raises(UserError, match="--half is for .safetensors"):
+        convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth", "--half")
+
+
+def test_of_a_run_with_an_average_the_average_is_taken(tmp_path, monkeypatch):
+    engine = save_small(tmp_path / "a.safetensors")
+    content = formats.load(tmp_path / "a.safetensors")
+    content.state.average = {name: array / 2 for name, array in content.state.parameters.items()}
+    native.save(tmp_path / "a.safetensors", content)
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    found = formats.load(tmp_path / "b.safetensors").state
+    assert not found.average and not found.optimizer
+    for name, array in engine.state().parameters.items():
+        np.testing.assert_array_equal(found.parameters[name], array / 2)
+
+
+def test_another_normalisation_is_said(tmp_path, monkeypatch, capsys):
+    save_small(tmp_path / "half.safetensors")
+    save_small(tmp_path / "other.safetensors", norm=NORM)
+    convert(monkeypatch, tmp_path / "half.safetensors", tmp_path / "half.pth")
+    assert "assumes" not in capsys.readouterr().out
+    convert(monkeypatch, tmp_path / "other.safetensors", tmp_path / "other.pth")
+    assert "LIIF's demo.py assumes 0.5 / 0.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["b.pt", "b.pth.tar", "b"])
+def test_another_ending_is_refused(tmp_path, monkeypatch, name):
+    save_small(tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"a \.safetensors file, or a \.pth for the original LIIF"):
+        convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / name)
+
+
+def test_the_command_ends_with_one_sentence(tmp_path):
+    result = run([sys.executable, SCRIPT, str(tmp_path / "nowhere.pth"), str(tmp_path / "b.pth")])
+    assert result.returncode == 2 and result.stderr.startswith("error: no checkpoint")
+    assert len(result.stderr.splitlines()) == 1
+
+
+# LIIF-PyTorch's files: what its train.py saves, of its model's parameters, made by hand.
+
+
+def their_parameters(blocks=2, channels=8, hidden=(16, 12)) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"encoder.conv1": (channels, 3, 3, 3)}
+    for block in range(blocks):
+        shapes |= {f"encoder.trunk.{block}.rcb.{layer}": (channels, channels, 3, 3) for layer in (0, 2)}
+    shapes["encoder.conv2"] = (channels, channels, 3, 3)
+    widths = [9 * channels + 4, *hidden, 3]
+    for layer, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        shapes[f"mlp.layers.{2 * layer}"] = (after, before)
+    found = {}
+    for name, shape in shapes.items():
+        found[f"{name}.weight"] = torch.randn(shape, generator=generator) * 0.1
+        found[f"{name}.bias"] = torch.randn(shape[:1], generator=generator) * 0.1
+    return found
+
+
+def their_file(path, state_dict, steps=2) -> torch.optim.Adam:
+    parameters = [torch.nn.Parameter(value.clone()) for value in state_dict.values()]
+    optimizer = torch.optim.Adam(parameters, 1e-4, (0.9, 0.99))
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 400], 0.5)
+    for _ in range(steps):
+        sum(parameter.square().sum() for parameter in parameters).backward()
+        optimizer.step()
+        scheduler.step()
+    content = {
+        "epoch": 2,
+        "best_psnr": 30.5,
+        "best_ssim": 0.9,
+        "state_dict": dict(state_dict),
+        "ema_state_dict": {"n_averaged": torch.tensor(2)} | {f"module.{n}": value for n, value in state_dict.items()},
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),  # with a collections.Counter
+    }
+    torch.save(content, path)
+    return optimizer
+
+
+def their_encoder(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """EDSR as LIIF-PyTorch names its parameters: residuals times 0.1."""
+
+    def conv(name: str, value: torch.Tensor) -> torch.Tensor:
+        return torch.conv2d(value, parameters[f"{name}.weight"], parameters[f"{name}.bias"], padding=1)
+
+    first = value = conv("encoder.conv1", x)
+    for block in range(2):
+        inner = conv(f"encoder.trunk.{block}.rcb.0", value).relu()
+        value = value + 0.1 * conv(f"encoder.trunk.{block}.rcb.2", inner)
+    return conv("encoder.conv2", value) + first
+
+
+def test_liif_pytorchs_checkpoints_are_read_as_they_are(tmp_path):
+    theirs = their_parameters()
+    optimizer = their_file(tmp_path / "epoch_2.pth.tar", theirs)
+    found = formats.load(tmp_path / "epoch_2.pth.tar")
+    assert found.data_norm == {"inp": {"sub": [0.0], "div": [1.0]}, "gt": {"sub": [0.0], "div": [1.0]}}
+    assert found.optimizer == {
+        "name": "adam",
+        "args": {"lr": 1e-4, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0},
+    }
+    assert (found.progress["epoch"], found.progress["step"]) == (3, 2)
+    engine = Engine(found.model)
+    native.restore(engine, found.state, "theirs")
+    x = torch.rand(1, 3, 7, 11)
+    with torch.no_grad():
+        torch.testing.assert_close(engine.model.encoder(x), their_encoder(theirs, x))
+    for layer in (0, 2, 4):
+        np.testing.assert_array_equal(
+            found.state.parameters[f"imnet.layers.{layer}.weight"], theirs[f"mlp.layers.{layer}.weight"]
+        )
+    moments = optimizer.state[optimizer.param_groups[0]["params"][0]]
+    np.testing.assert_array_equal(found.state.optimizer["exp_avg.encoder.head.0.weight"], moments["exp_avg"])
+
+
+def test_liif_pytorchs_checkpoints_are_converted(tmp_path, monkeypatch):
+    their_file(tmp_path / "best.pth.tar", their_parameters())
+    for name in ("a.safetensors", "b.pth"):
+        convert(monkeypatch, tmp_path / "best.pth.tar", tmp_path / name)
+    first, second = (formats.load(tmp_path / name) for name in ("a.safetensors", "b.pth"))
+    assert first.model == second.model and first.data_norm == second.data_norm == liif_pytorch.DATA_NORM
+    for name, array in first.state.parameters.items():
+        np.testing.assert_array_equal(array, second.state.parameters[name])
+
+
+def test_bare_weights_of_liif_pytorch_start_at_the_first_epoch(tmp_path):
+    torch.save({"state_dict": their_parameters()}, tmp_path / "a.pth.tar")
+    found = formats.load(tmp_path / "a.pth.tar")
+    assert (found.optimizer, found.state.optimizer, found.progress["epoch"]) == (None, {}, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv_block1.0.weight": torch.zeros(1)}, "it has conv_block1.0.weight"),
+        ({"module.encoder.conv1.weight": torch.zeros(1)}, "it has module.encoder.conv1.weight"),
+        ({"encoder.conv2.weight": None}, "it has no encoder.conv2.weight"),
+        ({"mlp.layers.0.weight": None}, "it has no mlp.layers.0.weight"),
+        ({"encoder.conv1.weight": torch.zeros(8, 1, 3, 3)}, "it makes 3 channels of 1"),
+        ({"mlp.layers.4.weight": torch.zeros(1, 12)}, "it makes 1 channels of 3"),
+    ],
+)
+def test_another_state_dict_is_refused_in_one_sentence(tmp_path, change, message):
+    state = their_parameters() | change
+    torch.save(
+        {"state_dict": {name: value for name, value in state.items() if value is not None}}, tmp_path / "a.pth.tar"
+    )
+    with pytest.raises(UserError, match=f"not of LIIF-PyTorch's model: {message}"):
+        formats.load(tmp_path / "a.pth.tar")
+
+
+def test_code_in_a_pth_tar_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "sentinel"), "w")
+
+    torch.save({"state_dict": their_parameters(), "note": Evil()}, tmp_path / "a.pth.tar")
+    with pytest.raises(UserError, match="is refused: it contains the name"):
+        formats.load(tmp_path / "a.pth.tar")
+    assert not (tmp_path / "sentinel").exists()
+
+
+def test_a_damaged_optimizer_is_one_sentence(tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"state_dict": their_parameters(), "optimizer": {"param_groups": []}}, buffer)
+    (tmp_path / "a.pth.tar").write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match="is damaged"):
+        formats.load(tmp_path / "a.pth.tar")

@@ -1,0 +1,397 @@
+"""What the commands say to bad input: one sentence, exit status 2, nothing lost."""
+
+import os
+import pickle
+import re
+import shutil
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from PIL import Image
+
+from helpers import made_images
+from helpers.small_run import contents, model_spec, test_config, train_config, write_yaml
+from liif_core.commands import entry, train
+from liif_core.system import devices
+
+# Bad configs and data
+
+
+def with_train_folder(world, folder, **wrapper) -> dict:
+    content = train_config(world)
+    content["train_dataset"]["dataset"]["args"] = {"root_path": str(folder)}
+    content["train_dataset"]["wrapper"]["args"] |= wrapper
+    return content
+
+
+def broken(kind: str, world: Path, place: Path) -> dict | str:
+    """A training config with one thing wrong; what it needs is made in `place`."""
+    good = train_config(world)
+    if kind == "unknown key":
+        good["epoch_maxx"] = 3
+    elif kind == "unknown model":
+        good["model"]["name"] = "lif"
+    elif kind == "unknown encoder":
+        good["model"]["args"]["encoder_spec"]["name"] = "edsr-baselin"
+    elif kind == "unknown argument":
+        good["optimizer"]["args"]["beta"] = 0.9
+    elif kind == "no learning rate":
+        good["optimizer"]["args"] = {}
+    elif kind == "negative learning rate":
+        good["optimizer"]["args"]["lr"] = -1
+    elif kind == "nesterov alone":
+        good["optimizer"] = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
+    elif kind == "features for images":
+        del good["model"]["args"]["imnet_spec"]
+    elif kind == "encoder for model":
+        good["model"] = good["model"]["args"]["encoder_spec"]
+    elif kind == "wrong type":
+        good["epoch_max"] = "many"
+    elif kind == "wrong type inside":
+        good["model"]["args"]["imnet_spec"]["args"]["hidden_list"] = "wide"
+    elif kind == "syntax":
+        return "model: [1, 2\nepoch_max: 3\n"
+    elif kind == "empty":
+        return ""
+    elif kind == "a test config":
+        return test_config(world)
+    elif kind == "missing folder":
+        return with_train_folder(world, place / "nowhere")
+    elif kind == "no images":
+        (place / "none").mkdir()
+        return with_train_folder(world, place / "none")
+    elif kind == "a file for a folder":
+        return with_train_folder(world, world / "input.png")
+    elif kind == "too small":
+        return with_train_folder(world, made_images.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
+    elif kind in ("truncated image", "no image"):
+        folder = made_images.folder(place / "p", {"a.png": (30, 30), "z.png": (30, 30)})
+        whole = (folder / "z.png").read_bytes()
+        (folder / "z.png").write_bytes(whole[: len(whole) // 2] if kind == "truncated image" else b"text")
+        return with_train_folder(world, folder)
+    return good
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("unknown key", "unknown key 'epoch_maxx': did you mean 'epoch_max'"),
+        ("unknown model", "unknown model 'lif': did you mean 'liif'"),
+        ("unknown encoder", "unknown model 'edsr-baselin': did you mean 'edsr-baseline'"),
+        ("unknown argument", "optimizer 'adam': unknown key 'beta': did you mean 'betas'"),
+        ("no learning rate", "optimizer 'adam': key 'lr' is missing"),
+        ("negative learning rate", "optimizer 'adam': 'lr' is -1"),
+        ("nesterov alone", "nesterov needs a momentum above 0"),
+        ("features for images", "without imnet_spec the encoder must end in 3 channels, not 8"),
+        ("encoder for model", "'edsr-baseline' gives features, not images"),
+        ("wrong type", "'epoch_max' is 'many'"),
+        ("wrong type inside", "model 'mlp': 'hidden_list' is 'wide'"),
+        ("syntax", "line 2: not valid YAML"),
+        ("empty", "a config is a mapping of keys to values"),
+        ("a test config", "'test_dataset': it is not a config for train.py"),
+        ("missing folder", "no folder or file '.*nowhere'"),
+        ("no images", "no images in .*none: put image files"),
+        ("a file for a folder", "input.png is not a folder"),
+        ("too small", "'tiny' is 20x60, smaller than the 24x24 crop"),
+        ("truncated image", "z.png as an image .truncated"),
+        ("no image", "z.png is not a readable image.*skip_broken: true"),
+    ],
+)
+def test_a_broken_config_or_folder_is_one_sentence(refused, world, tmp_path, kind, message):
+    config = write_yaml(tmp_path / "config.yaml", broken(kind, world, tmp_path))
+    refused(message, "train", "--config", config, "--name", "run", "--save-dir", tmp_path / "save")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_broken_images_can_be_left_out(say, world, tmp_path):
+    content = broken("truncated image", world, tmp_path)
+    content["train_dataset"]["dataset"]["args"] |= {"skip_broken": True, "repeat": 2}
+    config = write_yaml(tmp_path / "config.yaml", content | {"epoch_max": 1})
+    status, out, err = say("train", "--config", config, "--name", "run", "--save-dir", tmp_path)
+    assert status == 0, err
+    assert "z.png" in out + err and "train: 2 samples" in out
+
+
+def test_a_missing_config_is_one_sentence(refused):
+    refused(
+        "no config 'test-set5-4.yaml': did you mean 'test/test-set5-4.yaml'", "test", "--config", "test-set5-4.yaml"
+    )
+    refused("no config 'nowhere.yaml': looked for the YAML file", "train", "--config", "nowhere.yaml")
+    refused(
+        "no config 'nowhere.yaml': looked for the YAML file", "test", "--config", "nowhere.yaml", "--model", "bicubic"
+    )
+
+
+def test_a_train_config_for_test_is_recognised(refused, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    refused("'train_dataset': it is not a config for test.py", "test", "--config", config, "--model", "bicubic")
+
+
+def test_folders_that_do_not_pair_up_are_one_sentence(refused, world, tmp_path):
+    shutil.copytree(world / "LR", tmp_path / "LR")
+    (tmp_path / "LR" / "bx2.png").unlink()
+    content = test_config(world)
+    content["test_dataset"]["dataset"]["args"]["root_path_1"] = str(tmp_path / "LR")
+    config = write_yaml(tmp_path / "config.yaml", content)
+    refused("do not pair up: no partner for b.png", "test", "--config", config, "--model", "bicubic")
+
+
+# Bad checkpoints
+
+
+class Evil:
+    """Pickles to a call that makes a file."""
+
+    def __init__(self, sentinel):
+        self.sentinel = str(sentinel)
+
+    def __reduce__(self):
+        return open, (self.sentinel, "w")
+
+
+@pytest.mark.parametrize("command", ["test", "demo", "train"])
+@pytest.mark.parametrize("kind", ["truncated", "code", "code in an archive", "missing", "no checkpoint"])
+def test_a_bad_checkpoint_is_one_sentence(refused, world, trained, tmp_path, command, kind):
+    sentinel = tmp_path / "sentinel"
+    path = tmp_path / ("model.pth" if kind.startswith("code") else "model.safetensors")
+    if kind == "truncated":
+        whole = (trained / "epoch-last.safetensors").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        message = "not a whole safetensors file .cut short or damaged"
+    elif kind == "code":
+        path.write_bytes(pickle.dumps(Evil(sentinel)))
+        message = "not a .pth archive"
+    elif kind == "code in an archive":
+        torch.save({"model": {"name": "liif", "args": {}, "sd": {"w": Evil(sentinel)}}}, path)
+        message = "refused: it contains the name"
+    elif kind == "no checkpoint":
+        safetensors.numpy.save_file({"w": np.zeros(3, np.float32)}, path)
+        message = "not a checkpoint of this project"
+    else:
+        message = "no checkpoint '.*model.safetensors'"
+    if command == "train":
+        config = write_yaml(tmp_path / "config.yaml", train_config(world, resume=str(path)))
+        arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path]
+    elif command == "test":
+        arguments = ["--config", write_yaml(tmp_path / "config.yaml", test_config(world)), "--model", path]
+    else:
+        arguments = ["--input", world / "input.png", "--scale", 2, "--output", tmp_path / "out.png", "--model", path]
+    refused(message, command, *arguments)
+    assert not sentinel.exists()
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_checkpoint_of_another_architecture_names_what_differs(refused, world, trained, tmp_path):
+    source = trained / "epoch-last.safetensors"
+    before = contents(trained)
+    config = write_yaml(tmp_path / "config.yaml", train_config(world, model=model_spec(9), resume=str(source)))
+    message = refused("holds another model", "train", "--config", config, "--name", "run", "--save-dir", tmp_path)
+    assert "encoder.body.0.body.0.weight (8x8x3x3 in the file, 9x9x3x3 in the model)" in message
+    assert contents(trained) == before
+
+
+def test_a_checkpoint_to_begin_from_that_is_not_there_leaves_no_folder(refused, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world, resume="nowhere.safetensors"))
+    refused("no checkpoint 'nowhere.safetensors'", "train", "--config", config, "--save-dir", tmp_path / "save")
+    assert not (tmp_path / "save").exists()
+
+
+def test_wandb_that_is_not_installed_leaves_no_folder(refused, world, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    saving = ["--save-dir", tmp_path / "save", "--wandb", "faces"]
+    refused("--wandb needs the package wandb: run", "train", "--config", config, *saving)
+    assert not (tmp_path / "save").exists()
+
+
+def test_damaged_checkpoints_are_neither_used_nor_replaced(refused, world, trained, tmp_path):
+    """One of them is got over: tests/robustness/test_kill_runs.py."""
+    shutil.copytree(trained, tmp_path / "run")
+    for path in (tmp_path / "run").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-9])
+    (tmp_path / "run" / "run.lock").touch()
+    before = contents(tmp_path / "run")
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    refused(
+        "no checkpoint in .* is whole", "train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume"
+    )
+    after = contents(tmp_path / "run")
+    assert {name: content for name, content in after.items() if name != "run.lock"} == {
+        name: content for name, content in before.items() if name != "run.lock"
+    }
+
+
+# Bad places and devices
+
+
+def test_a_gpu_that_is_not_there(refused, world, monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    refused("--gpu 7: this machine has no GPU at all; --gpu cpu", "train", "--config", config, gpu="7")
+    refused("--gpu 'one' is not understood", "train", "--config", config, gpu="one")
+
+
+def places_that_cannot_be_written(tmp_path) -> list[Path]:
+    (tmp_path / "file").write_text("")
+    closed = tmp_path / "closed"
+    closed.mkdir(exist_ok=True)
+    closed.chmod(0o500)
+    # Permissions do not hold root back; a path below a file holds back everybody.
+    return [tmp_path / "file"] + ([] if os.geteuid() == 0 else [closed])
+
+
+def test_a_run_folder_that_cannot_be_made(refused, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    for place in places_that_cannot_be_written(tmp_path):
+        refused("cannot write the run folder", "train", "--config", config, "--name", "run", "--save-dir", place)
+    arguments = ["--config", config, "--name", "file", "--save-dir", tmp_path]
+    refused("run folder .*file", "train", *arguments)
+    refused("run folder .*file", "train", *arguments, "--resume")
+
+
+def test_an_output_that_cannot_be_written(refused, world, tmp_path):
+    arguments = ["--input", world / "input.png", "--scale", 2, "--output"]
+    for place in places_that_cannot_be_written(tmp_path):
+        refused("cannot write", "demo", *arguments, place / "out.png")
+    (tmp_path / "folder" / "input.png").mkdir(parents=True)
+    refused("it is a folder; name a file", "demo", *arguments, tmp_path / "folder")
+    refused("cannot tell an image format from 'out.xyz'", "demo", *arguments, tmp_path / "out.xyz")
+
+
+def test_scores_that_cannot_be_written(refused, world, tmp_path):
+    configs = [tmp_path / "a" / "test.yaml", tmp_path / "b" / "test.yaml"]
+    for config in configs:
+        config.parent.mkdir()
+        write_yaml(config, test_config(world))
+    (tmp_path / "scores.json").write_text("")
+    bicubic = ["--model", "bicubic", "--json"]
+    refused("cannot write .*scores.json", "test", "--config", configs[0], *bicubic, tmp_path / "scores.json")
+    refused("two configs of one name would write the same file", "test", "--config", *configs, *bicubic, tmp_path / "c")
+
+
+def test_set_without_sense(refused, world, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    arguments = ["train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--set"]
+    refused(
+        "--set: expected KEY=VALUE like epoch_max=2 or train_dataset.batch_size=4, got 'epoch_max'",
+        *arguments,
+        "epoch_max",
+    )
+    refused("with --set epoch_maxx=3: unknown key 'epoch_maxx'", *arguments, "epoch_maxx=3")
+    refused(
+        "'image-folder': unknown key 'frist_k': did you mean 'first_k'",
+        *arguments,
+        "train_dataset.dataset.args.frist_k=3",
+    )
+    refused(
+        "'test_dataset.batch_size' is 'many'",
+        "test",
+        "--config",
+        write_yaml(tmp_path / "test.yaml", test_config(world)),
+        "--model",
+        "bicubic",
+        "--set",
+        "test_dataset.batch_size=many",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+# Bad sizes and images for demo.py
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (["--resolution", "0,5"], "output size 0x5: height and width must be at least 1 pixel"),
+        (["--resolution", "abc"], "--resolution: expected two whole numbers height,width like 320,480, got 'abc'"),
+        (["--resolution", "3"], "expected two whole numbers"),
+        (["--resolution=-3,5"], "expected two whole numbers"),
+        (["--resolution", "3.5,4"], "expected two whole numbers"),
+        (["--resolution", "100000,100000"], "output size 100000x100000: at most 700,000,000 pixels"),
+        (["--scale", "nan"], "--scale: expected a factor above 0 like 3.7, got nan"),
+        (["--scale", "-1"], "--scale: expected a factor above 0 like 3.7, got -1.0"),
+        (["--scale", "0"], "--scale: expected a factor above 0 like 3.7, got 0.0"),
+        (["--scale", "inf"], "--scale: expected a factor above 0 like 3.7, got inf"),
+        (["--scale", "1e308"], r"--scale: expected a factor above 0 like 3.7, got 1e\+308"),
+        (["--scale", "1e5"], "output size 1300000x1900000: at most"),
+        ([], "no output size: give --scale FACTOR, --resolution H,W, --width W or --height H"),
+    ],
+)
+def test_a_size_that_is_none_is_one_sentence(refused, world, tmp_path, size, message):
+    refused(message, "demo", "--input", world / "input.png", "--output", tmp_path / "out.png", *size)
+    assert not (tmp_path / "out.png").exists()
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def write_bomb(path: Path) -> None:
+    """A PNG of a few bytes that claims 100000 x 100000 pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no such image: .*input.png"),
+        ("text", "cannot read .*input.png as an image"),
+        ("no bytes", "cannot read .*input.png as an image"),
+        ("truncated", "cannot read .*input.png as an image .truncated"),
+        ("bomb", "input.png claims 100000x100000 pixels: at most 700,000,000 pixels are accepted"),
+        ("folder", "no images in .*input.png: looked for .png"),
+    ],
+)
+def test_an_input_that_is_no_image_is_one_sentence(refused, world, tmp_path, kind, message):
+    path = tmp_path / "input.png"
+    if kind == "text":
+        path.write_text("a text")
+    elif kind == "no bytes":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        whole = (world / "input.png").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "bomb":
+        write_bomb(path)
+    elif kind == "folder":
+        path.mkdir()
+    refused(message, "demo", "--input", path, "--scale", 2, "--output", tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_the_bomb_is_one(tmp_path):
+    write_bomb(tmp_path / "bomb.png")
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "bomb.png")
+
+
+def test_data_and_folder_are_looked_at_before_the_framework_is_imported(
+    world, framework, tmp_path, monkeypatch, capsys
+):
+    """Jittor may compile for minutes; a missing folder is said at once."""
+
+    def no_import():
+        raise AssertionError("the framework is imported")
+
+    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note.txt").write_text("mine")
+    for message, changes in (
+        ("the run folder .* exists", ["--name", "run"]),
+        ("no folder or file 'nowhere'", ["--name", "new", "--set", "train_dataset.dataset.args.root_path=nowhere"]),
+    ):
+        arguments = ["train.py", "--config", str(config), "--save-dir", str(tmp_path), *changes]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as leaving:
+            entry.run(train.train, framework, no_import)
+        assert leaving.value.code == 2
+        assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,177 @@
+"""PSNR and SSIM against formulas written down again, values worked out by hand, and published figures."""
+
+import math
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from helpers import ROOT
+from helpers.made_images import make_image
+from liif_core.config import load, schema
+from liif_core.data import sets
+from liif_core.errors import UserError
+from liif_core.evaluation import evaluate, psnr_ssim
+from liif_core.images import rgb8
+from liif_core.inference import network
+
+SIZE = (47, 62)  # odd, non-square, and enough left when 14 pixels are cut from every side
+
+
+def pair(seed=0, size=SIZE, noise=9.0) -> tuple[np.ndarray, np.ndarray]:
+    """An image and a noisy copy, float32 in [0, 1]."""
+    target = make_image(*size, seed=seed)
+    rng = np.random.default_rng(seed)
+    prediction = np.clip(target / 255 + rng.normal(0, noise / 255, target.shape), 0, 1)
+    return prediction.astype(np.float32), rgb8.to_float(target)
+
+
+def direct_psnr(prediction, target, cut, luma) -> float:
+    """Pixel by pixel, in Python's own floats."""
+    squares = []
+    for y in range(cut, target.shape[0] - cut):
+        for x in range(cut, target.shape[1] - cut):
+            difference = [float(prediction[y, x, c]) - float(target[y, x, c]) for c in range(3)]
+            if luma:
+                red, green, blue = difference
+                squares.append(((65.738 * red + 129.057 * green + 25.064 * blue) / 256) ** 2)
+            else:
+                squares += [d**2 for d in difference]
+    return 10 * math.log10(1 / (math.fsum(squares) / len(squares)))
+
+
+@pytest.mark.parametrize(
+    ("eval_type", "cut", "luma"),
+    [
+        (None, 0, False),
+        ("div2k-2", 8, False),
+        ("div2k-8", 14, False),
+        ("benchmark-3", 3, True),
+        ("benchmark-8", 8, True),
+    ],
+)
+def test_psnr_equals_the_formula(eval_type, cut, luma):
+    prediction, target = pair()
+    assert psnr_ssim.border(eval_type) == cut
+    # Both in float64; only the order of a sum over at most 8742 numbers differs.
+    expected = direct_psnr(prediction, target, cut, luma)
+    assert psnr_ssim.psnr(prediction, target, eval_type) == pytest.approx(expected, abs=1e-9)
+
+
+def test_psnr_by_hand():
+    target = np.zeros((40, 51, 3))
+    assert psnr_ssim.psnr(target + 0.1, target) == pytest.approx(20)  # mean square 0.01
+    assert psnr_ssim.psnr(target + 0.1, target, "div2k-2") == pytest.approx(20)
+    # Y of a grey difference d is d * (65.738 + 129.057 + 25.064) / 256 = 0.858824 d.
+    assert psnr_ssim.psnr(target + 0.1, target, "benchmark-4") == pytest.approx(20 - 20 * math.log10(219.859 / 256))
+    half = target.copy()
+    half[:20] = 0.5  # half of the pixels are wrong by 0.5
+    assert psnr_ssim.psnr(half, target) == pytest.approx(-10 * math.log10(0.125))
+    red = target.copy()
+    red[..., 0] = 0.5
+    assert psnr_ssim.psnr(red, target, "benchmark-4") == pytest.approx(-20 * math.log10(0.5 * 65.738 / 256))
+
+
+@pytest.mark.parametrize(("eval_type", "cut"), [("div2k-2", 8), ("benchmark-4", 4)])
+def test_the_border_is_cut_on_all_four_sides_and_no_more(eval_type, cut):
+    target = np.zeros((*SIZE, 3))
+    inside = (slice(cut, SIZE[0] - cut), slice(cut, SIZE[1] - cut))
+    outside = np.ones((*SIZE, 3))
+    outside[inside] = 0
+    assert psnr_ssim.psnr(outside, target, eval_type) == math.inf
+    for y, x in [(cut, cut), (cut, -cut - 1), (-cut - 1, cut), (-cut - 1, -cut - 1)]:
+        corner = target.copy()
+        corner[y, x] = 1
+        assert psnr_ssim.psnr(corner, target, eval_type) < 60
+
+
+def test_equal_images():
+    image = pair()[1]
+    assert psnr_ssim.psnr(image, image) == math.inf
+    assert psnr_ssim.ssim(image, image) == pytest.approx(1, abs=1e-12)
+
+
+def test_queries_without_a_shape_have_a_psnr():
+    assert psnr_ssim.psnr(np.full((2, 7, 3), 0.25), np.zeros((2, 7, 3))) == pytest.approx(-20 * math.log10(0.25))
+
+
+def test_integers_do_not_wrap_around():
+    assert psnr_ssim.psnr(np.zeros((5, 5, 3), np.uint8), np.ones((5, 5, 3), np.uint8)) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("eval_type", [None, "div2k-3", "benchmark-2", "benchmark-4", "div2k-8"])
+def test_ssim_equals_skimage(eval_type, seed):
+    prediction, target = pair(seed)
+    cut = psnr_ssim.border(eval_type)
+    luma = [(image.astype(np.float64) @ [65.738, 129.057, 25.064]) * 255 / 256 + 16 for image in (prediction, target)]
+    x, y = (image[cut : image.shape[0] - cut, cut : image.shape[1] - cut] for image in luma)
+    expected = structural_similarity(
+        x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    # The same 11 taps (skimage cuts at 3.5 sigma, which is 5 pixels) and the same places, where the window fits.
+    # Variances come from differences of squares of about 200^2 in float64: 200^2 * 2^-52, times a few roundings.
+    assert psnr_ssim.ssim(prediction, target, eval_type) == pytest.approx(expected, abs=1e-10)
+    assert expected < 0.98
+
+
+def test_ssim_of_two_constants_by_hand():
+    # No variance: (2 a b + c1) / (a^2 + b^2 + c1) with a = 16 and b = 16 + 219.859 * 255 / 256.
+    black, white = np.zeros((12, 15, 3)), np.ones((12, 15, 3))
+    a, b, c1 = 16, 16 + 219.859 * 255 / 256, 2.55**2
+    assert psnr_ssim.ssim(black, white) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), rel=1e-12)
+
+
+def test_images_without_pixels_are_refused():
+    image = np.zeros((20, 30, 3))
+    with pytest.raises(UserError, match="20x30 has no pixels left when a border of 10"):
+        psnr_ssim.psnr(image, image, "div2k-4")
+    with pytest.raises(UserError, match="SSIM needs 11x11 pixels.*4x14 are left"):
+        psnr_ssim.ssim(image, image, "benchmark-8")
+
+
+def test_the_mean_is_over_images():
+    rows = [evaluate.Row("a", 10, 10, 30.0, 0.8), evaluate.Row("b", 1000, 1000, 34.0, 0.9)]
+    assert evaluate.mean(rows) == pytest.approx((32.0, 0.85))
+
+
+class Steps:
+    """Two pairs of images as a test set, and a prediction that is wrong by a known step."""
+
+    def __len__(self):
+        return 2
+
+    def pair(self, index):
+        low = make_image(10 + index, 14, seed=index)
+        return low, low.repeat(2, axis=0).repeat(2, axis=1)
+
+    def name(self, index):
+        return f"p{index}"
+
+
+def test_evaluation_gives_a_row_per_image():
+    def predict(low, height, width):
+        assert (height, width) == (2 * low.shape[0], 2 * low.shape[1])
+        return rgb8.to_float(low.repeat(2, axis=0).repeat(2, axis=1)) + np.float32(0.1)
+
+    rows = list(evaluate.test(predict, Steps(), schema.TestConfig.model_construct(eval_type="benchmark-2")))
+    assert [(row.name, row.height, row.width) for row in rows] == [("p0", 20, 28), ("p1", 22, 28)]
+    for row in rows:
+        assert row.psnr == pytest.approx(20 - 20 * math.log10(219.859 / 256), abs=1e-4)  # 0.1 in float32
+
+
+BICUBIC = [("Set5", 2, 33.67), ("Set5", 3, 30.40), ("Set5", 4, 28.43), ("B100", 2, 29.56)]
+
+
+@pytest.mark.parametrize(("name", "scale", "expected"), BICUBIC)
+def test_bicubic_scores_what_is_published(name, scale, expected):
+    """The sanity row that anybody can check: Pillow's bicubic on the official low-resolution images.
+
+    Published are 33.66, 30.39, 28.42 and 29.56, from MATLAB's bicubic; two decimals are printed, hence 0.01.
+    """
+    if not (ROOT / "load" / "benchmark" / name / "LR_bicubic" / f"X{scale}").is_dir():
+        pytest.skip(f"load/benchmark/{name} is not here: see 'Data' in README.md")
+    test_config = load.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
+    test_set = sets.make(test_config.test_dataset.model_dump(), seed=0, training=False)
+    psnr, _ = evaluate.mean(list(evaluate.test(network.bicubic, test_set, test_config)))
+    assert psnr == pytest.approx(expected, abs=0.01)
