@@ -10,9 +10,13 @@ import pytest
 from helpers import ROOT
 from liif_core.config import load
 
-DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
+PATTERNS = ("*.md", "[a-z]*/*.md", "docs/*/*.md")
+DOCUMENTS = sorted(path.relative_to(ROOT) for pattern in PATTERNS for path in ROOT.glob(pattern))
 DOCUMENTS = [path for path in DOCUMENTS if path.parts[0] not in ("load", "save", "demo_out", "demo_result")]
 READMES = ("README.md", "README.zh-CN.md")
+TRANSLATED = [path.name for path in sorted((ROOT / "docs" / "zh-CN").glob("*.md"))]
+TWINS = [READMES, *((f"docs/{name}", f"docs/zh-CN/{name}") for name in TRANSLATED)]
+LONGEST_README = 1600  # words, tables aside
 LARGEST_IMAGE = 150 * 1024  # bytes
 
 
@@ -96,15 +100,25 @@ def test_scripts_and_configs_that_the_readme_names_exist(document):
             load.find(name)
 
 
-def test_both_readmes_have_the_same_shape():
-    english, chinese = READMES
+@pytest.mark.parametrize(("english", "chinese"), TWINS)
+def test_a_page_and_its_translation_have_the_same_shape(english, chinese):
     assert [heading.count("#") for heading in headings(english)] == [h.count("#") for h in headings(chinese)]
-    assert commands(english) == commands(chinese) and len(commands(english)) > 20
-    tables = r"<!-- (?:table: [\w-]+|end) -->"
-    assert re.findall(tables, text(english)) == re.findall(tables, text(chinese))
-    images = r"!\[[^\]]*\]\(([^)]+)\)"
+    assert commands(english) == commands(chinese)
+    blocks = [re.split(r"\n{2,}", text(page).strip()) for page in (english, chinese)]
+    assert len(blocks[0]) == len(blocks[1])
+    marks = r"<!-- (?:table: [\w-]+|end|formats) -->"
+    assert re.findall(marks, text(english)) == re.findall(marks, text(chinese))
+    images = r"!\[[^\]]*\]\((?:\.\./)*([^)]+)\)"
     assert re.findall(images, text(english)) == re.findall(images, text(chinese))
-    assert f"]({chinese})" in text(english) and f"]({english})" in text(chinese)
+    for page, other in ((english, chinese), (chinese, english)):
+        links = re.findall(r"\]\(([^)#\s]+)\)", text(page).split("\n\n")[1])
+        assert [((ROOT / page).parent / link).resolve() for link in links] == [ROOT / other]
+
+
+def test_the_readme_shows_commands_and_is_one_page():
+    assert len(commands("README.md")) > 20 and len(TWINS) > 8
+    lines = [line for line in text("README.md").splitlines() if not line.startswith("|")]
+    assert sum(len(line.split()) for line in lines) <= LONGEST_README
 
 
 def test_images_are_small_and_all_are_shown():

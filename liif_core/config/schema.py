@@ -74,9 +74,9 @@ class Evaluation(Strict):
     """`inp` and `gt`, each `{sub, div}` with one number or one for each of R, G, B: the network sees
     (value - sub) / div. In a test config it wins over the checkpoint's."""
     eval_type: str | None = None
-    """Protocol, `div2k-S` or `benchmark-S` with S the scale; without it PSNR of RGB, no border. In a training config
-    validation is measured as a test is, on what the wrapper of `val_dataset` gives: whole images if it has no
-    `inp_size`, at one factor if `scale_min` equals `scale_max`."""
+    """[Protocol](testing.md#protocols), `div2k-S` or `benchmark-S` with S the scale; without it PSNR of RGB, no border.
+    In a training config validation is measured as a test is, on what the wrapper of `val_dataset` gives: whole images
+    if it has no `inp_size`, at one factor if `scale_min` equals `scale_max`."""
     eval_bsize: PositiveInt | None = None
     """Accepted for LIIF's sake: memory is bounded without it."""
 

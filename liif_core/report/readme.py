@@ -19,7 +19,14 @@ from liif_core.system.places import CODE
 
 RESULTS = CODE / "results"
 DEFAULT = "pretrained"
-DOCUMENTS = {"README.md": "en", "README.zh-CN.md": "zh", "results/README.md": "en", "docs/configs.md": "en"}
+DOCUMENTS = {
+    "README.md": "en",
+    "README.zh-CN.md": "zh",
+    "docs/testing.md": "en",
+    "docs/zh-CN/testing.md": "zh",
+    "docs/configs.md": "en",
+    "results/README.md": "en",
+}
 
 TABLES: dict[str, Callable[[ExperimentsFolder, str], list[Table]]] = {
     "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],

@@ -13,22 +13,26 @@ NOTHING = "—"
 WORDS = {
     "en": {
         "set": "set",
-        "scale": "scale",
+        "method": "method",
         "bicubic": "bicubic",
         "published": "published",
         "difference": "difference",
-        "protocol": "PSNR in dB, protocol {protocol}, measured at commit {commit}.",
+        "psnr": "PSNR in dB",
+        "both": "PSNR in dB / SSIM",
+        "protocol": "{values}, protocol {protocol}, measured at commit {commit}.",
         "weights": "The weights have a SHA-256 that begins with {weights}.",
         "agree": "The two frameworks differ by at most {psnr} dB and {ssim} in SSIM.",
         "stop": " ",
     },
     "zh": {
         "set": "测试集",
-        "scale": "倍数",
+        "method": "方法",
         "bicubic": "双三次插值",
         "published": "已发表数值",
         "difference": "差值",
-        "protocol": "PSNR 单位为 dB，评测协议 {protocol}，测于提交 {commit}。",
+        "psnr": "PSNR 单位为 dB",
+        "both": "PSNR（dB）/ SSIM",
+        "protocol": "{values}，评测协议 {protocol}，测于提交 {commit}。",
         "weights": "权重文件的 SHA-256 以 {weights} 开头。",
         "agree": "两个框架之间，PSNR 最多相差 {psnr} dB，SSIM 最多相差 {ssim}。",
         "stop": "",
@@ -131,7 +135,7 @@ def bicubic_table(scores: list[Score], language: str) -> Table:
         beside = [" / ".join(map(decibel, theirs)), " / ".join(map(signed, gaps))]
         rows.append([BENCHMARKS[test_set], *map(decibel, ours), *beside])
     used = [found[key] for key in found if key[0] in _CHECKED and key[1] in scales]
-    return Table("bicubic", header, rows, notes=[_notes(used, words)])
+    return Table("bicubic", header, rows, notes=[_notes(used, words, words["psnr"])])
 
 
 _CHECKED = ("set5", "set14", "b100")
@@ -139,34 +143,32 @@ _BESIDE = ("published", "difference")
 
 
 def pretrained_table(scores: list[Score], language: str) -> Table:
-    """The weights that test.py and demo.py take by themselves, in both frameworks beside bicubic, PSNR and SSIM."""
+    """The weights that test.py and demo.py take by themselves, in both frameworks below bicubic, PSNR and SSIM."""
     words = WORDS[language]
     bicubic = _by_place([score for score in scores if score.model == "bicubic"])
     networks = [score for score in scores if score.model == PRETRAINED.stem]
     ours = {name: _by_place([s for s in networks if s.framework == name]) for name in FRAMEWORKS}
-    columns = {words["bicubic"]: bicubic} | {FRAMEWORKS[name]: found for name, found in ours.items()}
-    header = [words["set"], words["scale"], *(f"{metric} {name}" for metric in ("PSNR", "SSIM") for name in columns)]
+    methods = {words["bicubic"]: bicubic} | {f"LIIF, {FRAMEWORKS[name]}": found for name, found in ours.items()}
+    places = {place for found in methods.values() for place in found if place[0] in BENCHMARKS}
+    scales = sorted({scale for _, scale in places})
     rows: list[list[Cell | str]] = []
-    order = list(BENCHMARKS)
-    for test_set, scale in sorted(
-        {place for found in columns.values() for place in found if place[0] in BENCHMARKS},
-        key=lambda place: (order.index(place[0]), place[1]),
-    ):
-        at = [found.get((test_set, scale)) for found in columns.values()]
-        psnr = [decibel(score.psnr if score else None) for score in at]
-        ssim = [f"{score.ssim:.4f}" if score else NOTHING for score in at]
-        rows.append([BENCHMARKS[test_set], f"x{scale}", *psnr, *ssim])
-    notes = [_notes([*networks, *bicubic.values()], words)]
+    for test_set in (name for name in BENCHMARKS if name in {place[0] for place in places}):
+        for number, (method, found) in enumerate(methods.items()):
+            at = [found.get((test_set, scale)) for scale in scales]
+            values = [f"{decibel(score.psnr)} / {score.ssim:.4f}" if score else NOTHING for score in at]
+            rows.append(["" if number else BENCHMARKS[test_set], method, *values])
+    notes = [_notes([*networks, *bicubic.values()], words, words["both"])]
     both = [(ours["torch"][place], ours["jittor"][place]) for place in ours["torch"].keys() & ours["jittor"].keys()]
     if both:
         psnr_gap = largest([a.psnr - b.psnr for a, b in both if a.psnr is not None and b.psnr is not None])
         ssim_gap = largest([a.ssim - b.ssim for a, b in both])
         notes[0] += words["stop"] + words["agree"].format(psnr=tiny(psnr_gap), ssim=tiny(ssim_gap))
+    header = [words["set"], words["method"], *(f"x{scale}" for scale in scales)]
     return Table("pretrained", header, rows, labels=2, notes=notes)
 
 
-def _notes(scores: list[Score], words: dict[str, str]) -> str:
-    sentences = [words["protocol"].format(protocol=protocols(scores), commit=commits(scores))]
+def _notes(scores: list[Score], words: dict[str, str], values: str) -> str:
+    sentences = [words["protocol"].format(values=values, protocol=protocols(scores), commit=commits(scores))]
     weights = sorted({score.weights for score in scores if score.weights})
     if weights:
         sentences.append(words["weights"].format(weights=", ".join(code(sha[:12]) for sha in weights)))

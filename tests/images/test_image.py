@@ -2,7 +2,7 @@
 
 At a factor of 1 that network changes nothing, so a file that keeps its pixels must come out with the same ones; at 2
 each is there four times. What the results hold is read with Pillow where it can, so that a mistake in writing is not
-undone in reading. The kinds and formats are those of the table in README.md: a test for every cell.
+undone in reading. The kinds and formats are those of the table in docs/upscale.md: a test for every cell.
 """
 
 import io
@@ -118,9 +118,9 @@ def save(path: Path, kind: str) -> np.ndarray:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """(ending, kind, cell) of the table of formats in README.md."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.search(r"<!-- formats -->\n\n(.*?)\n\n", readme, re.DOTALL).group(1).splitlines()
+    """(ending, kind, cell) of the table of formats in docs/upscale.md."""
+    page = (ROOT / "docs/upscale.md").read_text(encoding="utf-8")
+    lines = re.search(r"<!-- formats -->\n\n(.*?)\n\n", page, re.DOTALL).group(1).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     kinds = rows[0][1:]
     return [(row[0], kind, cell) for row in rows[2:] for kind, cell in zip(kinds, row[1:], strict=True)]

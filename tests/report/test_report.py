@@ -483,7 +483,8 @@ def test_marked_tables_are_rewritten_and_nothing_else(kept):
     text = "before\n<!-- table: pretrained -->\nold | table\n<!-- end -->\nbetween\n"
     text += "<!-- table: bicubic -->\n<!-- end -->\n"
     once = readme.rewrite(text, "README.md", kept)
-    assert "| B100 | x2 | 22.00 | 31.20 | 31.25 | 0.9000 | 0.9100 | 0.9100 |" in once
+    assert "| B100 | bicubic | 22.00 / 0.9000 | 23.00 / 0.9000 |" in once
+    assert "|  | LIIF, PyTorch | 31.20 / 0.9100 | — |\n|  | LIIF, Jittor | 31.25 / 0.9100 | — |" in once
     assert "differ by at most 0.050 dB and 0 in SSIM" in once and "`a1a1a1a1a1a1`" in once
     assert "| B100 | 22.00 | 23.00 | — | 29.56 / 27.21 / 25.96 | −7.56 / −4.21 / — |" in once
     assert once.startswith("before\n") and "\nbetween\n" in once and "old" not in once
