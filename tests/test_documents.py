@@ -16,6 +16,7 @@ DOCUMENTS = [path for path in DOCUMENTS if path.parts[0] not in ("load", "save",
 READMES = ("README.md", "README.zh-CN.md")
 TRANSLATED = [path.name for path in sorted((ROOT / "docs" / "zh-CN").glob("*.md"))]
 TWINS = [READMES, *((f"docs/{name}", f"docs/zh-CN/{name}") for name in TRANSLATED)]
+CODE = ("liif_core", "liif_torch", "liif_jittor")
 LONGEST_README = 1600  # words, tables aside
 LARGEST_IMAGE = 150 * 1024  # bytes
 
@@ -74,6 +75,25 @@ def test_functions_stand_in_the_files_that_are_said_to_hold_them(document):
     for before, path in re.findall(r"([^.:;(|\n]*?) in \[[^\]]*\]\(\.\./([\w/]+\.py)\)", text(document)):
         for name in re.findall(r"`(\w+)`", before):
             assert name in names_in(ROOT / path), f"{name} in {path}"
+
+
+@pytest.mark.parametrize("document", ["docs/code.md", "CONTRIBUTING.md"])
+def test_files_that_the_pages_about_the_code_name_exist(document):
+    folders = "|".join((*CODE, "tests", "scripts", "docs", "benchmarks", "configs", "reference"))
+    paths = re.findall(rf"`((?:{folders})/[\w./-]+)`", text(document))
+    assert len(paths) > 5
+    installed = "liif_core/shipped/"  # no folder of the checkout
+    assert [path for path in paths if path != installed and not (ROOT / path).exists()] == []
+
+
+def test_functions_that_the_page_about_the_code_names_exist():
+    """`module.function` and `Class.method` anywhere in the core or a tree."""
+    files = {path: names_in(path) for tree in CODE for path in (ROOT / tree).rglob("*.py")}
+    pairs = re.findall(r"`(\w+)\.(\w+)(?:\([^`]*)?`", text("docs/code.md"))
+    pairs = [(owner, name) for owner, name in pairs if name not in ("py", "md", "txt")]
+    assert len(pairs) > 20
+    for owner, name in pairs:
+        assert any(name in names and (owner == path.stem or owner in names) for path, names in files.items()), owner
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -5,6 +5,7 @@ Imports within functions count as well: what is loaded late is still needed.
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,14 @@ def test_an_import_that_runs_up_is_seen(tmp_path):
     assert imports(path, known) == known
     edges = {"p.low.one": {"p.high"}, "p.high": {"p.low.two"}}
     assert upward(edges, "p", ("high", "low")) == ["p.low.one imports p.high"]
+
+
+def test_the_page_about_the_code_lists_the_core_in_this_order_and_names_every_module():
+    listing = (ROOT / "docs" / "code.md").read_text(encoding="utf-8").partition("    liif_torch/ ")[0]
+    entries = re.findall(r"^ {6}(\w+)(?:/|\.py) ", listing, flags=re.M)
+    assert entries == [entry for entry in CORE if not entry.startswith("__")]
+    named = set(re.findall(r"\w+", listing))
+    assert {name.split(".")[-1] for name in modules("liif_core")} - {"__init__", "__main__"} <= named
 
 
 def test_the_core_has_few_entries():
