@@ -77,6 +77,17 @@ def say(framework, monkeypatch, capsys):
 
 
 @pytest.fixture
+def demo(say, trained, tmp_path, monkeypatch):
+    """Call demo.py in an empty folder, with a small model; (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        return say("demo", *arguments, "--model", trained / "epoch-last.safetensors")
+
+    return call
+
+
+@pytest.fixture
 def refused(say):
     """Call a command that must fail with one sentence that matches `message`; returns it."""
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from liif_core.commands.entry import GPU_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
-from liif_core.images import comparison, rgb8, vips
+from liif_core.images import comparison, rgb8, video_write, vips
 from liif_core.images.image import ImageData, fit
 from liif_core.images.normalisation import Normalisation
-from liif_core.inference import plan, zoom
+from liif_core.inference import plan, video, zoom
 from liif_core.inference.network import Network, load_engine
 from liif_core.inference.plan import Task
 from liif_core.inference.upscale import passes, upscale
@@ -31,7 +31,7 @@ COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Upscale images by any factor with LIIF.")
+    parser = argparse.ArgumentParser(description="Upscale images and videos by any factor with LIIF.")
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
@@ -58,17 +58,16 @@ def tile_side(text: str) -> int | None:
 
 
 class Progress:
-    """A bar over the output pixels of all images, and what is said beside it."""
+    """A bar over the output pixels of all images and frames, and what is said beside it."""
 
     def __init__(self, tasks: list[Task]):
         self.count, self.number = len(tasks), 0
-        pixels = sum(task.size[0] * task.size[1] for task in tasks)
-        self.bar = tqdm(total=pixels, unit="px", unit_scale=True, leave=False, disable=None)
+        self.bar = tqdm(total=sum(task.pixels for task in tasks), unit="px", unit_scale=True, leave=False, disable=None)
 
     def begin(self, task: Task, times: int) -> None:
-        """An image that goes through the network so many times."""
+        """An image or a video that goes through the network so many times."""
         self.number += 1
-        self.bar.total += (times - 1) * task.size[0] * task.size[1]
+        self.bar.total += (times - 1) * task.pixels
         self.bar.set_description(f"{self.number}/{self.count} {one_line(task.source.name[:30])}")
 
     def say(self, text: str, error: bool = False) -> None:
@@ -85,6 +84,8 @@ def demo(framework: str, load_tree: Callable) -> None:
     def load() -> tuple[Network, str]:
         engine, norm, device = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor's own would leave at once
+        if hasattr(signal, "SIGCHLD"):  # so would its own here, when ffmpeg is killed after a Ctrl-C
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if engine.device_kind == "cpu":
             memory.limit_memory()
         return Network(engine, Normalisation(norm), arguments.tile), device
@@ -96,27 +97,29 @@ def demo(framework: str, load_tree: Callable) -> None:
 
 
 def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
-    """All images, one after the other; leaves with status 2 if one failed."""
+    """All images and videos, one after the other; leaves with status 2 if one failed."""
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for a zoom video: give --zoom FACTOR too")
     pairs = plan.files(arguments)
     tasks, failed, skipped = [], 0, 0
-    for source, output in pairs:
+    # Videos are decoded once to see that they are whole, which may take a while.
+    for source, output in tqdm(pairs, "looking at files", leave=False, disable=None, delay=2):
         if arguments.skip_existing and os.path.lexists(output):
             skipped += 1
             continue
         try:
             tasks.append(plan.task(source, output, arguments))
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            tqdm.write(f"error: {error}", file=sys.stderr)
             failed += 1
     if tasks:
         network, device = load()
         started, progress = time.monotonic(), Progress(tasks)
         for task in tasks:
             try:
-                progress.say(one_line(upscale_file(network, task, arguments, progress)))
+                work = upscale_video if task.video else upscale_file
+                progress.say(one_line(work(network, task, arguments, progress)))
             except (UserError, MemoryError) as error:
                 reason = error if isinstance(error, UserError) else f"{task.source}: not enough memory"
                 progress.say(f"error: {reason}", error=True)
@@ -170,6 +173,27 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
             write_comparison(task, image, result)
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
     return "; ".join([f"{task.source} {sizes} {task.output}", *image.notes])
+
+
+def upscale_video(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
+    """Upscale one video, as `upscale_file` does it; --compare draws its middle frame."""
+    source, middle = task.video, []
+    assert source is not None
+    progress.begin(task, 1)
+
+    def images() -> Iterator[np.ndarray]:
+        for number, (frame, result) in enumerate(video.upscaled(network, source, task.size, progress.bar.update)):
+            progress.bar.set_postfix_str(f"frame {number + 1}/{source.count}", refresh=False)
+            if arguments.compare and number == source.count // 2:
+                middle.append((ImageData(frame), result.copy()))
+            yield result
+
+    lost = video_write.write(task.output, images(), source, arguments.metadata)
+    progress.bar.set_postfix_str("")
+    if middle and not (arguments.skip_existing and os.path.lexists(task.compare)):
+        write_comparison(task, *middle[0])
+    sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
+    return "; ".join([f"{task.source} {sizes} {task.output}", f"{source.count} frames", *task.notes, *lost])
 
 
 def write_comparison(task: Task, image: ImageData, result: np.ndarray) -> None:

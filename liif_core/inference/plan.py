@@ -9,8 +9,10 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords
-from liif_core.images import rgb8, vips
+from liif_core.images import rgb8, video_write, vips
 from liif_core.images.image import FORMATS
+from liif_core.images.video_read import READ, Video, inspect, is_video
+from liif_core.images.video_write import WRITTEN
 
 SUFFIX = "_liif"  # of results that nobody gave a name
 COMPARE = "_compare.png"
@@ -18,12 +20,19 @@ COMPARE = "_compare.png"
 
 @dataclass(frozen=True)
 class Task:
-    """One image: from where, to where, and how large."""
+    """One image or video: from where, to where, and how large. notes: what may surprise, a few words each."""
 
     source: Path
     output: Path
     source_size: tuple[int, int]
     size: tuple[int, int]
+    video: Video | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the result, in all frames."""
+        return self.size[0] * self.size[1] * (self.video.count if self.video else 1)
 
     @property
     def compare(self) -> Path:
@@ -88,8 +97,8 @@ def output_size(size: tuple[int, int], arguments: argparse.Namespace) -> tuple[i
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which images, and where to."""
-    parser.add_argument("images", nargs="*", type=Path, help="images, or folders of them")
+    """Which images and videos, and where to."""
+    parser.add_argument("images", nargs="*", type=Path, help="images, videos, or folders of them")
     parser.add_argument(
         "--input",
         "-i",
@@ -104,15 +113,15 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", "-o", type=Path, help=f"a file for one image, else a folder (default: NAME{SUFFIX}.EXT here)"
     )
     parser.add_argument("--suffix", help=f"suffix appended to output names (default: {SUFFIX}, in --output nothing)")
-    endings = ["auto", *(ending[1:] for ending in FORMATS)]
-    parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the image)")
+    endings = ["auto", *(ending[1:] for ending in (*FORMATS, *WRITTEN))]
+    parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the input)")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")
     existing.add_argument("--skip-existing", action="store_true", help="skip existing results")
 
 
 def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
-    """Every image and the file that will become of it.
+    """Every image and video and the file that will become of it.
 
     Raises UserError if there are none, if two would write the same file, if a file of the user would be lost, or if a
     result cannot be written.
@@ -136,9 +145,12 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     pairs = list(unique.values())
     if not pairs:
         raise UserError(
-            f"no images in {', '.join(map(str, inputs))}: looked for {vips.SUFFIXES}"
+            f"no images in {', '.join(map(str, inputs))}: looked for {vips.SUFFIXES}, {', '.join(READ)}"
             + ("" if arguments.recursive else "; --recursive looks into folders of it too")
         )
+    if arguments.ext != "auto" and not any(f".{arguments.ext}" in _formats(source) for source, _ in pairs):
+        kind = "a video" if f".{arguments.ext}" in WRITTEN else "an image"
+        raise UserError(f"--ext {arguments.ext}: expected {kind} among the inputs, got none")
     written = [(source, result) for source, output in pairs for result in _results(output, arguments)]
     _check_names(written)
     _check_existing([result for _, result in written], arguments)
@@ -148,7 +160,7 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
 def zoom_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
     """The image of a zoom video, and the video. Raises UserError as `files` does."""
     inputs = [*arguments.images, *arguments.input]
-    if len(inputs) != 1 or os.path.isdir(inputs[0]):
+    if len(inputs) != 1 or os.path.isdir(inputs[0]) or is_video(inputs[0]):
         raise UserError("--zoom makes a video of one image: name one file")
     for name in ("scale", "width", "height"):
         if getattr(arguments, name) is not None:
@@ -195,7 +207,7 @@ def _is_file(arguments: argparse.Namespace, inputs: list[Path]) -> bool:
 
 
 def _below(path: Path, arguments: argparse.Namespace, inputs: list[Path]) -> list[tuple[Path, Path]]:
-    """A file, or the images of a folder, each with its output."""
+    """A file, or the images and videos of a folder, each with its output."""
     if _is_file(arguments, inputs):
         return [(path, arguments.output)]
     if not os.path.isdir(path):
@@ -215,7 +227,7 @@ def _images(folder: Path, recursive: bool) -> list[Path]:
     for below, folders, names in os.walk(folder, onerror=refuse):
         # Hidden ones are no images: what a killed process left, or a Mac's notes about files.
         visible = (name for name in names if not name.startswith("."))
-        found += [Path(below, name) for name in visible if Path(name).suffix.lower() in FORMATS]
+        found += [Path(below, name) for name in visible if Path(name).suffix.lower() in (*FORMATS, *READ)]
         if not recursive:
             folders.clear()
     return sorted(file for file in found if os.path.isfile(file))
@@ -233,8 +245,16 @@ def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
 
 def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path | None) -> Path:
     suffix = arguments.suffix if arguments.suffix is not None else ("" if into else SUFFIX)
-    ending = file.suffix if file.suffix.lower() in FORMATS else ".png"
-    return (into or Path()) / below / f"{file.stem}{suffix}{ending if arguments.ext == 'auto' else f'.{arguments.ext}'}"
+    formats = _formats(file)
+    ending = file.suffix if file.suffix.lower() in formats else formats[0]
+    if f".{arguments.ext}" in formats:  # of images and videos, --ext is for one
+        ending = f".{arguments.ext}"
+    return (into or Path()) / below / f"{file.stem}{suffix}{ending}"
+
+
+def _formats(file: Path) -> tuple[str, ...]:
+    """The endings that a result can have, the usual one first: PNG and MP4."""
+    return tuple(WRITTEN if is_video(file) else FORMATS)
 
 
 def _check_names(written: list[tuple[Path, Path]]) -> None:
@@ -251,7 +271,9 @@ def _check_names(written: list[tuple[Path, Path]]) -> None:
 
 
 def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
-    """Raises UserError for an image that cannot be read, or not be upscaled so far."""
+    """Raises UserError for an image or video that cannot be read, or not be upscaled so far."""
+    if is_video(source):
+        return _video_task(source, output, arguments)
     source_size = vips.read_header(source)
     try:
         size = output_size(source_size, arguments)
@@ -259,3 +281,15 @@ def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     return Task(source, output, source_size, size)
+
+
+def _video_task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
+    video = inspect(source)
+    try:
+        asked = output_size(video.size, arguments)
+        size = video_write.even(asked)
+        video_write.check_output(output, size)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    notes = () if size == asked else (f"videos have even sides, so not {asked[0]}x{asked[1]}",)
+    return Task(source, output, video.size, size, video, notes + video.notes)

@@ -31,18 +31,18 @@ def check_writable(path: Path) -> None:
         raise UserError(f"cannot write {path}: it is a folder; name a file")
 
 
-def check_readable(path: Path) -> None:
-    """Raise UserError unless the path is a file that can be opened."""
+def check_readable(path: Path, kind: str = "image") -> None:
+    """Raise UserError unless the path is a file that can be opened. kind: what it should be, for the message."""
     try:
-        kind = os.stat(path).st_mode
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for
-            raise UserError(f"{path} is a pipe or a device: expected an image file")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+            raise UserError(f"{path} is a pipe or a device: expected a file")
         with open(path, "rb"):
             pass
     except FileNotFoundError:
-        raise UserError(f"no such image: {path}") from None
+        raise UserError(f"no such {kind}: {path}") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder: expected an image file") from None
+        raise UserError(f"{path} is a folder: expected a file") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 

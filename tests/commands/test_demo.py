@@ -24,17 +24,6 @@ from liif_core.inference import upscale
 from liif_core.inference.network import Network
 
 
-@pytest.fixture
-def demo(say, trained, tmp_path, monkeypatch):
-    """Call demo.py in an empty folder, with a small model; (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        return say("demo", *arguments, "--model", trained / "epoch-last.safetensors")
-
-    return call
-
-
 def size_of(path: Path) -> tuple[int, int]:
     with PIL.Image.open(path) as image:
         image.load()
