@@ -3,25 +3,21 @@
 Every frame is a part of the image at the size of the frame, at whatever factor that is.
 """
 
-import contextlib
-import errno
-import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import GifImagePlugin, Image
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.geometry.tiling import Box
-from liif_core.images import rgb8
+from liif_core.images import rgb8, video_read, video_write
 from liif_core.images.comparison import comparison
 from liif_core.inference.network import Network
 from liif_core.inference.upscale import with_memory_that_is_there
-from liif_core.system import packages
 from liif_core.system.files import check_writable, replacing
 
 FASTEST = {".gif": 50, ".mp4": 240}  # frames per second, by ending; browsers slow down faster GIFs
@@ -98,16 +94,7 @@ def check(video: ZoomVideo, path: Path, image: tuple[int, int]) -> None:
         raise UserError(f"seconds: expected a number above 0 and at most {LASTING}, got {video.seconds:g}")
     if not 1 <= video.frames_per_second <= FASTEST[suffix]:
         raise UserError(f"{video.frames_per_second:g} frames per second: {suffix} takes 1 to {FASTEST[suffix]}")
-    if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        command = packages.pip_install("imageio-ffmpeg")
-        raise UserError(f"MP4 needs the Python package imageio-ffmpeg: run `{command}`, or write a .gif")
-    if suffix == ".mp4":
-        import imageio_ffmpeg
-
-        try:
-            imageio_ffmpeg.get_ffmpeg_exe()
-        except RuntimeError as error:
-            raise UserError(f"MP4 needs ffmpeg: {error}; or write a .gif") from None
+    video_read.require_ffmpeg()
     check_writable(path)
 
 
@@ -118,12 +105,19 @@ def make(network: Network, image: np.ndarray, path: Path, video: ZoomVideo, adva
     """
     size = image.shape[0], image.shape[1]
     check(video, path, size)
-    write = _gif if path.suffix.lower() == ".gif" else _mp4
-    with replacing(path) as temporary, write(temporary, video.frames_per_second) as add:
-        for number, box in enumerate(video.boxes(size), start=1):
-            rest = round(REST * video.frames_per_second) if number == len(video) else 0
-            add(frame(network, image, box, video.size), 1 + rest)
+    rate, rest = Fraction(video.frames_per_second).limit_denominator(1000), round(REST * video.frames_per_second)
+
+    def frames() -> Iterator[np.ndarray]:
+        for box in video.boxes(size):
+            yield frame(network, image, box, video.size)
             advance(1)
+
+    options = video_write.colour_options(video_read.Colours())
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            video_write.encode_gif(temporary, frames(), rate, rest)
+        else:
+            video_write.encode(temporary, _shown(frames(), rest), rate, video_write.WRITTEN[".mp4"], options)
 
 
 def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
@@ -142,59 +136,9 @@ def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) 
     return comparison([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", upscaled)])
 
 
-@contextlib.contextmanager
-def _gif(path: str, frames_per_second: float) -> Iterator[Callable[[np.ndarray, int], None]]:
-    """A function that adds a frame (h, w, 3), shown so many times as long as one.
-
-    Each frame has 256 colours of its own, chosen for the least error; dithering would tremble, and fill the file with
-    noise. Pillow's parts are put together here, because Pillow itself would hold all frames until the last.
-    """
-    with open(path, "wb") as file:
-        shown = 0
-
-        def add(image: np.ndarray, times: int) -> None:
-            nonlocal shown
-            reduced = Image.fromarray(image).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
-            if not shown:
-                file.writelines(GifImagePlugin.getheader(reduced, info={"loop": 0})[0])  # 0: for ever
-            # A GIF counts in hundredths of a second. Rounded one by one, durations would not add up.
-            start, shown = shown, shown + times
-            begins, ends = (round(100 * count / frames_per_second) for count in (start, shown))
-            parts = GifImagePlugin.getdata(reduced, duration=10 * (ends - begins), include_color_table=True)
-            file.writelines(parts)
-
-        yield add
-        file.write(b";")
-
-
-@contextlib.contextmanager
-def _mp4(path: str, frames_per_second: float) -> Iterator[Callable[[np.ndarray, int], None]]:
-    """As `_gif`, in H.264. Raises OSError when the file did not become whole."""
-    import imageio_ffmpeg
-
-    failed = OSError(errno.EIO, "ffmpeg did not finish; is the disk full?")
-    writer = None
-
-    def add(image: np.ndarray, times: int) -> None:
-        nonlocal writer
-        # H.264 keeps one colour for 2x2 pixels: both sides have to be even.
-        even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), constant_values=255)
-        size = even.shape[1], even.shape[0]
-        if writer is None:
-            writer = imageio_ffmpeg.write_frames(path, size, fps=frames_per_second, quality=8, macro_block_size=1)
-            writer.send(None)
-        try:
-            for _ in range(times):
-                writer.send(even)
-        except OSError:
-            raise failed from None
-
-    try:
-        yield add
-    finally:
-        if writer:
-            writer.close()
-    try:  # imageio-ffmpeg does not look at how ffmpeg ended
-        imageio_ffmpeg.count_frames_and_secs(path)
-    except RuntimeError:
-        raise failed from None
+def _shown(frames: Iterator[np.ndarray], rest: int) -> Iterator[np.ndarray]:
+    """The frames, the last one so many times more, with white on the right and below where H.264 needs even sides."""
+    for frame in frames:
+        even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), constant_values=255)
+        yield even
+    yield from [even] * rest
