@@ -6,8 +6,8 @@ from typing import Any
 import jittor as jt
 from pydantic import NonNegativeFloat
 
+from liif_core.config.registry import Registry
 from liif_core.errors import UserError
-from liif_core.registry import Registry
 
 optimizers = Registry("optimizer")
 make = optimizers.make

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from pydantic import NonNegativeFloat
 
+from liif_core.config.registry import Registry
 from liif_core.errors import UserError
-from liif_core.registry import Registry
 
 optimizers = Registry("optimizer")
 make = optimizers.make

@@ -29,7 +29,6 @@ CORE = (
     "engine",
     "geometry",
     "system",
-    "registry",
     "errors",
     "__init__",
 )

@@ -81,7 +81,7 @@ def main() -> None:
 
         jobs.exit_with(command)
     else:
-        from liif_core.registry import nearest_known
+        from liif_core.config.registry import nearest_known
 
         print(f"error: no command '{name}': {nearest_known(name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)

@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Callable
 
 from liif_core.config import describe
+from liif_core.config.registry import Registry, nearest_known
 from liif_core.errors import UserError
-from liif_core.registry import Registry, nearest_known
 from liif_core.report.config_reference import registries
 from liif_core.system import devices
 

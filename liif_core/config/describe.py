@@ -11,7 +11,7 @@ import pydantic
 import yaml
 from pydantic.fields import FieldInfo
 
-from liif_core.registry import Registry
+from liif_core.config.registry import Registry
 
 # Arguments that no config gives: the code that builds the thing passes them.
 PASSED = {

@@ -11,9 +11,9 @@ from typing import Literal, overload
 import pydantic
 import yaml
 
+from liif_core.config.registry import explain
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.errors import UserError
-from liif_core.registry import explain
 from liif_core.system import places
 from liif_core.system.places import SHIPPED
 

@@ -6,10 +6,10 @@ resolution) and a training sample. Both trees put their own loader on top.
 
 from typing import Any
 
+from liif_core.config.registry import Registry
 from liif_core.data import folders, wrappers  # noqa: F401  (they register themselves)
 from liif_core.data.registries import DATASETS, WRAPPERS
 from liif_core.errors import UserError
-from liif_core.registry import Registry
 
 
 def make(spec: dict, seed: int, training: bool):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from liif_core.config.registry import nearest_known
 from liif_core.errors import UserError
-from liif_core.registry import nearest_known
 from liif_core.system.places import SHIPPED
 
 FILE = SHIPPED / "configs" / "experiments.txt"

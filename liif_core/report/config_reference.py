@@ -3,9 +3,9 @@
 import importlib
 
 from liif_core.config import describe
+from liif_core.config.registry import Registry
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data import sets
-from liif_core.registry import Registry
 from liif_core.report.tables import Cell, Table, code
 
 NAMES = ("models", "datasets", "wrappers", "optimizers", "methods")

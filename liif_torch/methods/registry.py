@@ -1,6 +1,6 @@
 """Methods by the names that configs use; the module `build` beside this one registers them all."""
 
-from liif_core.registry import Registry
+from liif_core.config.registry import Registry
 
 methods = Registry("method")
 make = methods.make

@@ -11,7 +11,7 @@ import pytest
 from helpers.small_run import FRAMEWORKS, outcome
 from liif_core.commands import main
 from liif_core.config import describe, schema
-from liif_core.registry import Registry
+from liif_core.config.registry import Registry
 from liif_core.report import config_reference
 
 

@@ -7,8 +7,8 @@ import yaml
 
 from helpers import ROOT
 from liif_core.config import load
+from liif_core.config.registry import Registry, nearest_known
 from liif_core.errors import UserError
-from liif_core.registry import Registry, nearest_known
 
 # All keys that LIIF's train_liif.py and test.py read, in its own spelling.
 LIIF_TRAIN = """
