@@ -33,9 +33,9 @@ def framework(request):
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory) -> Path:
+def image_folders(tmp_path_factory) -> Path:
     """Images to train on, pairs to test on, none of them square."""
-    root = tmp_path_factory.mktemp("world")
+    root = tmp_path_factory.mktemp("image_folders")
     made_images.folder(root / "train", {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)})
     made_images.folder(root / "HR", {"a.png": (26, 38), "b.png": (30, 42)})
     for path in (root / "HR").iterdir():
@@ -47,10 +47,10 @@ def world(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(framework, world, tmp_path_factory) -> Path:
+def trained(framework, image_folders, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run."""
     place = tmp_path_factory.mktemp(f"run_{framework}")
-    config = write_yaml(place / "config.yaml", train_config(world))
+    config = write_yaml(place / "config.yaml", train_config(image_folders))
     result = process(framework, "train", "--config", config, "--name", "run", "--tag", "a", "--save-dir", place)
     assert result.returncode == 0, result.stderr
     assert "1/3, train: loss=" in result.stdout and "val: psnr=" in result.stdout
@@ -58,7 +58,7 @@ def trained(framework, world, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def say(framework, monkeypatch, capsys):
+def run_command(framework, monkeypatch, capsys):
     """Call a command as typed; returns (exit status, stdout, stderr). The process is left as it was."""
     environ, handlers = (
         dict(os.environ),
@@ -77,22 +77,22 @@ def say(framework, monkeypatch, capsys):
 
 
 @pytest.fixture
-def demo(say, trained, tmp_path, monkeypatch):
+def demo(run_command, trained, tmp_path, monkeypatch):
     """Call demo.py in an empty folder, with a small model; (status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        return say("demo", *arguments, "--model", trained / "epoch-last.safetensors")
+        return run_command("demo", *arguments, "--model", trained / "epoch-last.safetensors")
 
     return call
 
 
 @pytest.fixture
-def refused(say):
+def expect_error(run_command):
     """Call a command that must fail with one sentence that matches `message`; returns it."""
 
     def call(message, command, *arguments, **options):
-        status, out, err = say(command, *arguments, **options)
+        status, out, err = run_command(command, *arguments, **options)
         assert status in (1, 2), out + err
         assert err.startswith("error: ") and len(err.splitlines()) == 1, err
         assert "Traceback" not in out

@@ -23,16 +23,16 @@ from liif_core.system import devices
 # Bad configs and data
 
 
-def with_train_folder(world, folder, **wrapper) -> dict:
-    content = train_config(world)
+def with_train_folder(image_folders, folder, **wrapper) -> dict:
+    content = train_config(image_folders)
     content["train_dataset"]["dataset"]["args"] = {"root_path": str(folder)}
     content["train_dataset"]["wrapper"]["args"] |= wrapper
     return content
 
 
-def broken(kind: str, world: Path, place: Path) -> dict | str:
+def broken(kind: str, image_folders: Path, place: Path) -> dict | str:
     """A training config with one thing wrong; what it needs is made in `place`."""
-    good = train_config(world)
+    good = train_config(image_folders)
     if kind == "unknown key":
         good["epoch_maxx"] = 3
     elif kind == "unknown model":
@@ -60,21 +60,21 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
     elif kind == "empty":
         return ""
     elif kind == "a test config":
-        return test_config(world)
+        return test_config(image_folders)
     elif kind == "missing folder":
-        return with_train_folder(world, place / "nowhere")
+        return with_train_folder(image_folders, place / "nowhere")
     elif kind == "no images":
         (place / "none").mkdir()
-        return with_train_folder(world, place / "none")
+        return with_train_folder(image_folders, place / "none")
     elif kind == "a file for a folder":
-        return with_train_folder(world, world / "input.png")
+        return with_train_folder(image_folders, image_folders / "input.png")
     elif kind == "too small":
-        return with_train_folder(world, made_images.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
+        return with_train_folder(image_folders, made_images.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
     elif kind in ("truncated image", "no image"):
         folder = made_images.folder(place / "p", {"a.png": (30, 30), "z.png": (30, 30)})
         whole = (folder / "z.png").read_bytes()
         (folder / "z.png").write_bytes(whole[: len(whole) // 2] if kind == "truncated image" else b"text")
-        return with_train_folder(world, folder)
+        return with_train_folder(image_folders, folder)
     return good
 
 
@@ -103,43 +103,43 @@ def broken(kind: str, world: Path, place: Path) -> dict | str:
         ("no image", "z.png is not a readable image.*skip_broken: true"),
     ],
 )
-def test_a_broken_config_or_folder_is_one_sentence(refused, world, tmp_path, kind, message):
-    config = write_yaml(tmp_path / "config.yaml", broken(kind, world, tmp_path))
-    refused(message, "train", "--config", config, "--name", "run", "--save-dir", tmp_path / "save")
+def test_a_broken_config_or_folder_is_one_sentence(expect_error, image_folders, tmp_path, kind, message):
+    config = write_yaml(tmp_path / "config.yaml", broken(kind, image_folders, tmp_path))
+    expect_error(message, "train", "--config", config, "--name", "run", "--save-dir", tmp_path / "save")
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_broken_images_can_be_left_out(say, world, tmp_path):
-    content = broken("truncated image", world, tmp_path)
+def test_broken_images_can_be_left_out(run_command, image_folders, tmp_path):
+    content = broken("truncated image", image_folders, tmp_path)
     content["train_dataset"]["dataset"]["args"] |= {"skip_broken": True, "repeat": 2}
     config = write_yaml(tmp_path / "config.yaml", content | {"epoch_max": 1})
-    status, out, err = say("train", "--config", config, "--name", "run", "--save-dir", tmp_path)
+    status, out, err = run_command("train", "--config", config, "--name", "run", "--save-dir", tmp_path)
     assert status == 0, err
     assert "z.png" in out + err and "train: 2 samples" in out
 
 
-def test_a_missing_config_is_one_sentence(refused):
-    refused(
+def test_a_missing_config_is_one_sentence(expect_error):
+    expect_error(
         "no config 'test-set5-4.yaml': did you mean 'test/test-set5-4.yaml'", "test", "--config", "test-set5-4.yaml"
     )
-    refused("no config 'nowhere.yaml': looked for the YAML file", "train", "--config", "nowhere.yaml")
-    refused(
+    expect_error("no config 'nowhere.yaml': looked for the YAML file", "train", "--config", "nowhere.yaml")
+    expect_error(
         "no config 'nowhere.yaml': looked for the YAML file", "test", "--config", "nowhere.yaml", "--model", "bicubic"
     )
 
 
-def test_a_train_config_for_test_is_recognised(refused, world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
-    refused("'train_dataset': it is not a config for test.py", "test", "--config", config, "--model", "bicubic")
+def test_a_train_config_for_test_is_recognised(expect_error, image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
+    expect_error("'train_dataset': it is not a config for test.py", "test", "--config", config, "--model", "bicubic")
 
 
-def test_folders_that_do_not_pair_up_are_one_sentence(refused, world, tmp_path):
-    shutil.copytree(world / "LR", tmp_path / "LR")
+def test_folders_that_do_not_pair_up_are_one_sentence(expect_error, image_folders, tmp_path):
+    shutil.copytree(image_folders / "LR", tmp_path / "LR")
     (tmp_path / "LR" / "bx2.png").unlink()
-    content = test_config(world)
+    content = test_config(image_folders)
     content["test_dataset"]["dataset"]["args"]["root_path_1"] = str(tmp_path / "LR")
     config = write_yaml(tmp_path / "config.yaml", content)
-    refused("do not pair up: no partner for b.png", "test", "--config", config, "--model", "bicubic")
+    expect_error("do not pair up: no partner for b.png", "test", "--config", config, "--model", "bicubic")
 
 
 # Bad checkpoints
@@ -157,7 +157,7 @@ class Evil:
 
 @pytest.mark.parametrize("command", ["test", "demo", "train"])
 @pytest.mark.parametrize("kind", ["truncated", "code", "code in an archive", "missing", "no checkpoint"])
-def test_a_bad_checkpoint_is_one_sentence(refused, world, trained, tmp_path, command, kind):
+def test_a_bad_checkpoint_is_one_sentence(expect_error, image_folders, trained, tmp_path, command, kind):
     sentinel = tmp_path / "sentinel"
     path = tmp_path / ("model.pth" if kind.startswith("code") else "model.safetensors")
     if kind == "truncated":
@@ -176,49 +176,58 @@ def test_a_bad_checkpoint_is_one_sentence(refused, world, trained, tmp_path, com
     else:
         message = "no checkpoint '.*model.safetensors'"
     if command == "train":
-        config = write_yaml(tmp_path / "config.yaml", train_config(world, resume=str(path)))
+        config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, resume=str(path)))
         arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path]
     elif command == "test":
-        arguments = ["--config", write_yaml(tmp_path / "config.yaml", test_config(world)), "--model", path]
+        arguments = ["--config", write_yaml(tmp_path / "config.yaml", test_config(image_folders)), "--model", path]
     else:
-        arguments = ["--input", world / "input.png", "--scale", 2, "--output", tmp_path / "out.png", "--model", path]
-    refused(message, command, *arguments)
+        arguments = [
+            "--input",
+            image_folders / "input.png",
+            "--scale",
+            2,
+            "--output",
+            tmp_path / "out.png",
+            "--model",
+            path,
+        ]
+    expect_error(message, command, *arguments)
     assert not sentinel.exists()
     assert not (tmp_path / "out.png").exists()
 
 
-def test_a_checkpoint_of_another_architecture_names_what_differs(refused, world, trained, tmp_path):
+def test_a_checkpoint_of_another_architecture_names_what_differs(expect_error, image_folders, trained, tmp_path):
     source = trained / "epoch-last.safetensors"
     before = contents(trained)
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, model=model_spec(9), resume=str(source)))
-    message = refused("holds another model", "train", "--config", config, "--name", "run", "--save-dir", tmp_path)
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, model=model_spec(9), resume=str(source)))
+    message = expect_error("holds another model", "train", "--config", config, "--name", "run", "--save-dir", tmp_path)
     assert "encoder.body.0.body.0.weight (8x8x3x3 in the file, 9x9x3x3 in the model)" in message
     assert contents(trained) == before
 
 
-def test_a_checkpoint_to_begin_from_that_is_not_there_leaves_no_folder(refused, world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, resume="nowhere.safetensors"))
-    refused("no checkpoint 'nowhere.safetensors'", "train", "--config", config, "--save-dir", tmp_path / "save")
+def test_a_checkpoint_to_begin_from_that_is_not_there_leaves_no_folder(expect_error, image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, resume="nowhere.safetensors"))
+    expect_error("no checkpoint 'nowhere.safetensors'", "train", "--config", config, "--save-dir", tmp_path / "save")
     assert not (tmp_path / "save").exists()
 
 
-def test_wandb_that_is_not_installed_leaves_no_folder(refused, world, monkeypatch, tmp_path):
+def test_wandb_that_is_not_installed_leaves_no_folder(expect_error, image_folders, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     saving = ["--save-dir", tmp_path / "save", "--wandb", "faces"]
-    refused("--wandb needs the package wandb: run", "train", "--config", config, *saving)
+    expect_error("--wandb needs the package wandb: run", "train", "--config", config, *saving)
     assert not (tmp_path / "save").exists()
 
 
-def test_damaged_checkpoints_are_neither_used_nor_replaced(refused, world, trained, tmp_path):
+def test_damaged_checkpoints_are_neither_used_nor_replaced(expect_error, image_folders, trained, tmp_path):
     """One of them is got over: tests/robustness/test_kill_runs.py."""
     shutil.copytree(trained, tmp_path / "run")
     for path in (tmp_path / "run").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-9])
     (tmp_path / "run" / "run.lock").touch()
     before = contents(tmp_path / "run")
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
-    refused(
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
+    expect_error(
         "no checkpoint in .* is whole", "train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume"
     )
     after = contents(tmp_path / "run")
@@ -230,11 +239,11 @@ def test_damaged_checkpoints_are_neither_used_nor_replaced(refused, world, train
 # Bad places and devices
 
 
-def test_a_gpu_that_is_not_there(refused, world, monkeypatch, tmp_path):
+def test_a_gpu_that_is_not_there(expect_error, image_folders, monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
-    refused("--gpu 7: this machine has no GPU at all; --gpu cpu", "train", "--config", config, gpu="7")
-    refused("--gpu 'one' is not understood", "train", "--config", config, gpu="one")
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
+    expect_error("--gpu 7: this machine has no GPU at all; --gpu cpu", "train", "--config", config, gpu="7")
+    expect_error("--gpu 'one' is not understood", "train", "--config", config, gpu="one")
 
 
 def places_that_cannot_be_written(tmp_path) -> list[Path]:
@@ -246,54 +255,56 @@ def places_that_cannot_be_written(tmp_path) -> list[Path]:
     return [tmp_path / "file"] + ([] if os.geteuid() == 0 else [closed])
 
 
-def test_a_run_folder_that_cannot_be_made(refused, world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+def test_a_run_folder_that_cannot_be_made(expect_error, image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     for place in places_that_cannot_be_written(tmp_path):
-        refused("cannot write the run folder", "train", "--config", config, "--name", "run", "--save-dir", place)
+        expect_error("cannot write the run folder", "train", "--config", config, "--name", "run", "--save-dir", place)
     arguments = ["--config", config, "--name", "file", "--save-dir", tmp_path]
-    refused("run folder .*file", "train", *arguments)
-    refused("run folder .*file", "train", *arguments, "--resume")
+    expect_error("run folder .*file", "train", *arguments)
+    expect_error("run folder .*file", "train", *arguments, "--resume")
 
 
-def test_an_output_that_cannot_be_written(refused, world, tmp_path):
-    arguments = ["--input", world / "input.png", "--scale", 2, "--output"]
+def test_an_output_that_cannot_be_written(expect_error, image_folders, tmp_path):
+    arguments = ["--input", image_folders / "input.png", "--scale", 2, "--output"]
     for place in places_that_cannot_be_written(tmp_path):
-        refused("cannot write", "demo", *arguments, place / "out.png")
+        expect_error("cannot write", "demo", *arguments, place / "out.png")
     (tmp_path / "folder" / "input.png").mkdir(parents=True)
-    refused("it is a folder; name a file", "demo", *arguments, tmp_path / "folder")
-    refused("cannot tell an image format from 'out.xyz'", "demo", *arguments, tmp_path / "out.xyz")
+    expect_error("it is a folder; name a file", "demo", *arguments, tmp_path / "folder")
+    expect_error("cannot tell an image format from 'out.xyz'", "demo", *arguments, tmp_path / "out.xyz")
 
 
-def test_scores_that_cannot_be_written(refused, world, tmp_path):
+def test_scores_that_cannot_be_written(expect_error, image_folders, tmp_path):
     configs = [tmp_path / "a" / "test.yaml", tmp_path / "b" / "test.yaml"]
     for config in configs:
         config.parent.mkdir()
-        write_yaml(config, test_config(world))
+        write_yaml(config, test_config(image_folders))
     (tmp_path / "scores.json").write_text("")
     bicubic = ["--model", "bicubic", "--json"]
-    refused("cannot write .*scores.json", "test", "--config", configs[0], *bicubic, tmp_path / "scores.json")
-    refused("two configs of one name would write the same file", "test", "--config", *configs, *bicubic, tmp_path / "c")
+    expect_error("cannot write .*scores.json", "test", "--config", configs[0], *bicubic, tmp_path / "scores.json")
+    expect_error(
+        "two configs of one name would write the same file", "test", "--config", *configs, *bicubic, tmp_path / "c"
+    )
 
 
-def test_set_without_sense(refused, world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+def test_set_without_sense(expect_error, image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     arguments = ["train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--set"]
-    refused(
+    expect_error(
         "--set: expected KEY=VALUE like epoch_max=2 or train_dataset.batch_size=4, got 'epoch_max'",
         *arguments,
         "epoch_max",
     )
-    refused("with --set epoch_maxx=3: unknown key 'epoch_maxx'", *arguments, "epoch_maxx=3")
-    refused(
+    expect_error("with --set epoch_maxx=3: unknown key 'epoch_maxx'", *arguments, "epoch_maxx=3")
+    expect_error(
         "'image-folder': unknown key 'frist_k': did you mean 'first_k'",
         *arguments,
         "train_dataset.dataset.args.frist_k=3",
     )
-    refused(
+    expect_error(
         "'test_dataset.batch_size' is 'many'",
         "test",
         "--config",
-        write_yaml(tmp_path / "test.yaml", test_config(world)),
+        write_yaml(tmp_path / "test.yaml", test_config(image_folders)),
         "--model",
         "bicubic",
         "--set",
@@ -323,8 +334,8 @@ def test_set_without_sense(refused, world, tmp_path):
         ([], "no output size: give --scale FACTOR, --resolution H,W, --width W or --height H"),
     ],
 )
-def test_a_size_that_is_none_is_one_sentence(refused, world, tmp_path, size, message):
-    refused(message, "demo", "--input", world / "input.png", "--output", tmp_path / "out.png", *size)
+def test_a_size_that_is_none_is_one_sentence(expect_error, image_folders, tmp_path, size, message):
+    expect_error(message, "demo", "--input", image_folders / "input.png", "--output", tmp_path / "out.png", *size)
     assert not (tmp_path / "out.png").exists()
 
 
@@ -350,20 +361,20 @@ def write_bomb(path: Path) -> None:
         ("folder", "no images in .*input.png: looked for .png"),
     ],
 )
-def test_an_input_that_is_no_image_is_one_sentence(refused, world, tmp_path, kind, message):
+def test_an_input_that_is_no_image_is_one_sentence(expect_error, image_folders, tmp_path, kind, message):
     path = tmp_path / "input.png"
     if kind == "text":
         path.write_text("a text")
     elif kind == "no bytes":
         path.write_bytes(b"")
     elif kind == "truncated":
-        whole = (world / "input.png").read_bytes()
+        whole = (image_folders / "input.png").read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
     elif kind == "bomb":
         write_bomb(path)
     elif kind == "folder":
         path.mkdir()
-    refused(message, "demo", "--input", path, "--scale", 2, "--output", tmp_path / "out.png")
+    expect_error(message, "demo", "--input", path, "--scale", 2, "--output", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
 
@@ -374,14 +385,14 @@ def test_the_bomb_is_one(tmp_path):
 
 
 def test_data_and_folder_are_looked_at_before_the_framework_is_imported(
-    world, framework, tmp_path, monkeypatch, capsys
+    image_folders, framework, tmp_path, monkeypatch, capsys
 ):
     """Jittor may compile for minutes; a missing folder is said at once."""
 
     def no_import():
         raise AssertionError("the framework is imported")
 
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "note.txt").write_text("mine")
     for message, changes in (

@@ -71,12 +71,12 @@ def test_a_run_leaves_what_it_promises(trained):
     assert (trained / "log.txt").read_text().count("epoch ") == EPOCHS
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bits(framework, image_folders, trained, tmp_path):
     """Killed before its first checkpoint, killed in the middle of an epoch, asked to stop, and finished.
 
     Its samples come from two workers, those of the uninterrupted run from the process itself.
     """
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, num_workers=2))
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, num_workers=2))
     arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path]
     folder = tmp_path / "run"
 
@@ -108,8 +108,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(framework, world, trained, tmp_pa
     assert records(folder) == records(trained)
 
 
-def test_training_goes_on_when_nobody_reads_what_it_says(world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+def test_training_goes_on_when_nobody_reads_what_it_says(image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     command = [sys.executable, "liif_torch/train.py", "--config", config, "--save-dir", tmp_path, "--gpu", "cpu"]
     command = [*map(str, command), "--name", "run"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -119,8 +119,8 @@ def test_training_goes_on_when_nobody_reads_what_it_says(world, tmp_path):
     assert (tmp_path / "run" / "log.txt").read_text().count("epoch ") == EPOCHS
 
 
-def test_a_closed_terminal_stops_a_training_that_is_saved(world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=400))
+def test_a_closed_terminal_stops_a_training_that_is_saved(image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, epoch_max=400))
     command = [sys.executable, "liif_torch/train.py", "--config", config, "--save-dir", tmp_path, "--gpu", "cpu"]
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor's handler would end this process
     process, terminal = pty.fork()
@@ -158,10 +158,10 @@ entry.run(train.train, {framework!r}, load_tree)
 """
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(framework, world, trained, tmp_path):
+def test_a_full_disk_leaves_the_previous_checkpoint(framework, image_folders, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     before = contents(tmp_path / "run")
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=EPOCHS + 2))
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, epoch_max=EPOCHS + 2))
     size = len(before["epoch-last.safetensors"])
     code = FULL_DISK_RUN.format(root=str(ROOT), framework=framework, size=size // 2)
     arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path, "--resume", "--gpu", "cpu"]
@@ -180,8 +180,8 @@ def test_a_full_disk_leaves_the_previous_checkpoint(framework, world, trained, t
 # test.py and demo.py
 
 
-def test_test_prints_a_row_per_image_and_writes_json(framework, world, trained, tmp_path):
-    config = write_yaml(tmp_path / "test.yaml", test_config(world))
+def test_test_prints_a_row_per_image_and_writes_json(framework, image_folders, trained, tmp_path):
+    config = write_yaml(tmp_path / "test.yaml", test_config(image_folders))
     model = trained / "epoch-best.safetensors"
     result = process(framework, "test", "--config", config, "--model", model, "--json", tmp_path / "out", inside=True)
     assert result.returncode == 0, result.stderr
@@ -201,10 +201,12 @@ def test_test_prints_a_row_per_image_and_writes_json(framework, world, trained, 
     assert f"result: {report['psnr']:.4f}" in lines
 
 
-def test_demo_upscales_by_a_factor(framework, world, trained, tmp_path):
+def test_demo_upscales_by_a_factor(framework, image_folders, trained, tmp_path):
     output = tmp_path / "new" / "out.png"
     model = trained / "epoch-last.safetensors"
-    result = process(framework, "demo", "--input", world / "input.png", "--model", model, "-s", 1.7, "-o", output)
+    result = process(
+        framework, "demo", "--input", image_folders / "input.png", "--model", model, "-s", 1.7, "-o", output
+    )
     assert result.returncode == 0, result.stderr
     assert f"13x19 -> 22x32 {output}" in result.stdout  # 22.1 and 32.3
     assert rgb8.read_image(output).shape == (22, 32, 3)
@@ -213,10 +215,10 @@ def test_demo_upscales_by_a_factor(framework, world, trained, tmp_path):
 # In this process
 
 
-def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_path):
+def test_demo_rounds_instead_of_truncating(framework, run_command, image_folders, trained, tmp_path):
     output, model = tmp_path / "out.png", trained / "epoch-last.safetensors"
-    arguments = ["--input", world / "input.png", "--model", model, "--output", output]
-    status, out, _ = say("demo", *arguments, "--resolution", "22,32")
+    arguments = ["--input", image_folders / "input.png", "--model", model, "--output", output]
+    status, out, _ = run_command("demo", *arguments, "--resolution", "22,32")
     assert status == 0 and f"13x19 -> 22x32 {output}" in out
     found = formats.load(model)
     engine = load_tree(framework)()[0](found.model, "cpu")
@@ -230,63 +232,65 @@ def test_demo_rounds_instead_of_truncating(framework, say, world, trained, tmp_p
     assert (written != np.floor(levels)).mean() > 0.3  # what truncating would have written
 
 
-def test_an_upscaled_image_is_not_left_half_filled(say, world, trained, tmp_path):
+def test_an_upscaled_image_is_not_left_half_filled(run_command, image_folders, trained, tmp_path):
     """An image of several bands: each of them lands in its rows."""
     output, model = tmp_path / "out.png", trained / "epoch-last.safetensors"
-    arguments = ["--input", world / "input.png", "--model", model, "--output", output]
-    assert say("demo", *arguments, "--resolution", "160,40")[0] == 0
+    arguments = ["--input", image_folders / "input.png", "--model", model, "--output", output]
+    assert run_command("demo", *arguments, "--resolution", "160,40")[0] == 0
     image = rgb8.read_image(output).astype(float)
     assert np.abs(np.diff(image.mean(axis=(1, 2)))).max() < 20  # no row breaks off to another band, or to black
 
 
-def test_an_existing_run_is_refused_and_untouched(refused, world, trained, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+def test_an_existing_run_is_refused_and_untouched(expect_error, image_folders, trained, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     before = contents(trained)
     arguments = ["--config", config, "--name", trained.name, "--save-dir", trained.parent]
-    refused("exists: continue it with --resume, or choose another --name", "train", *arguments)
-    changed = write_yaml(tmp_path / "changed.yaml", train_config(world, seed=4, model=model_spec(9)))
+    expect_error("exists: continue it with --resume, or choose another --name", "train", *arguments)
+    changed = write_yaml(tmp_path / "changed.yaml", train_config(image_folders, seed=4, model=model_spec(9)))
     arguments[1] = changed
-    refused("differ in model, seed: use another --name", "train", *arguments, "--resume")
+    expect_error("differ in model, seed: use another --name", "train", *arguments, "--resume")
     assert contents(trained) == before
 
 
-def test_a_finished_run_has_nothing_left_to_do(say, world, trained, tmp_path):
+def test_a_finished_run_has_nothing_left_to_do(run_command, image_folders, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
-    status, out, _ = say("train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume")
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
+    status, out, _ = run_command("train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume")
     assert status == 0 and f"resumed at epoch {EPOCHS + 1}" in out
     for name in ("epoch-last.safetensors", "metrics.jsonl"):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_the_best_is_kept_and_remembered_by_a_resumed_run(say, world, tmp_path, monkeypatch):
+def test_the_best_is_kept_and_remembered_by_a_resumed_run(run_command, image_folders, tmp_path, monkeypatch):
     scores = iter([20.0, 30.0, 25.0, 29.0, 31.0])
     monkeypatch.setattr(evaluate, "validate", lambda *_: next(scores))
     best = []
     for epoch_max in (1, 2, 3, 4, 5):
-        config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=epoch_max))
-        status, _, err = say("train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume")
+        config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, epoch_max=epoch_max))
+        status, _, err = run_command("train", "--config", config, "--name", "run", "--save-dir", tmp_path, "--resume")
         assert status == 0, err
         progress = progress_of(tmp_path / "run" / "epoch-best.safetensors")
         best.append((progress["epoch"] - 1, progress["best_psnr"]))
     assert best == [(1, 20.0), (2, 30.0), (2, 30.0), (2, 30.0), (5, 31.0)]
 
 
-def test_bicubic_needs_no_model(say, world, tmp_path):
-    config = write_yaml(tmp_path / "test.yaml", test_config(world))
-    status, out, err = say("test", "--config", config, "--model", "bicubic")
+def test_bicubic_needs_no_model(run_command, image_folders, tmp_path):
+    config = write_yaml(tmp_path / "test.yaml", test_config(image_folders))
+    status, out, err = run_command("test", "--config", config, "--model", "bicubic")
     assert status == 0, err
     assert re.search(r"^result: \d+\.\d{4}$", out, re.MULTILINE)
 
 
-def test_several_configs_in_one_process_are_one_after_the_other(say, world, trained, tmp_path):
+def test_several_configs_in_one_process_are_one_after_the_other(run_command, image_folders, trained, tmp_path):
     """Each with its own protocol and normalisation; --set reaches them all."""
-    plain = test_config(world) | {"data_norm": {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0], "div": [1]}}}
-    configs = [write_yaml(tmp_path / "test-set9-2.yaml", test_config(world))]
+    plain = test_config(image_folders) | {
+        "data_norm": {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0], "div": [1]}}
+    }
+    configs = [write_yaml(tmp_path / "test-set9-2.yaml", test_config(image_folders))]
     configs += [write_yaml(tmp_path / "test-faces-19-38.yaml", plain | {"eval_type": None})]
     arguments = ["--model", trained / "epoch-last.safetensors", "--set", "test_dataset.dataset.args.first_k=1"]
     together, alone = tmp_path / "together", tmp_path / "alone"
-    status, out, err = say("test", "--config", *configs, *arguments, "--json", together)
+    status, out, err = run_command("test", "--config", *configs, *arguments, "--json", together)
     assert status == 0 and out.count("result: ") == 2, err
     reports = [json.loads((together / f"{config.stem}.json").read_text()) for config in configs]
     assert [(r["dataset"], r["scale"], r["protocol"], r["images"]) for r in reports] == [
@@ -296,16 +300,16 @@ def test_several_configs_in_one_process_are_one_after_the_other(say, world, trai
     assert reports[0]["psnr"] != reports[1]["psnr"]
     assert reports[0]["set"] == arguments[-1:]  # a test that was changed says so
     for config in reversed(configs):
-        assert say("test", "--config", config, *arguments, "--json", alone)[0] == 0
+        assert run_command("test", "--config", config, *arguments, "--json", alone)[0] == 0
         name = f"{config.stem}.json"
         assert (alone / name).read_text() == (together / name).read_text()
 
 
-def test_set_changes_the_config_and_stands_in_the_run_folder(say, world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+def test_set_changes_the_config_and_stands_in_the_run_folder(run_command, image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path]
     changes = ["--set", "epoch_max=1", "train_dataset.dataset.args.repeat=2", "--set", "val_dataset=null"]
-    status, out, err = say("train", *arguments, *changes)
+    status, out, err = run_command("train", *arguments, *changes)
     assert status == 0 and "1/1" in out and "train: 6 samples, val: 0" in out, err
     kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert kept["epoch_max"] == 1 and kept["val_dataset"] is None

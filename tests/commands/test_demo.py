@@ -43,11 +43,11 @@ def listing(folder: Path) -> list[str]:
         (["--resolution", "26,38"], (26, 38)),
     ],
 )
-def test_a_size_in_four_ways_and_a_name_by_itself(demo, world, tmp_path, arguments, size):
-    status, out, err = demo(world / "input.png", *arguments)
+def test_a_size_in_four_ways_and_a_name_by_itself(demo, image_folders, tmp_path, arguments, size):
+    status, out, err = demo(image_folders / "input.png", *arguments)
     assert status == 0, err
     assert size_of(tmp_path / "input_liif.png") == size
-    assert f"{world / 'input.png'} 13x19 -> 26x38 input_liif.png" in out
+    assert f"{image_folders / 'input.png'} 13x19 -> 26x38 input_liif.png" in out
 
 
 def folder_of_six(place: Path) -> Path:
@@ -93,9 +93,9 @@ def test_a_folder_of_results_is_filled_up(demo, tmp_path):
     assert size_of(tmp_path / "in_liif" / "a.png") == (26, 38)
 
 
-def test_names_formats_and_what_is_refused(demo, world, tmp_path):
+def test_names_formats_and_what_is_refused(demo, image_folders, tmp_path):
     image = tmp_path / "p.png"
-    shutil.copy(world / "input.png", image)
+    shutil.copy(image_folders / "input.png", image)
     before = image.read_bytes()
     assert demo(image, "-s", 2, "--suffix", "_large", "--ext", "webp")[0] == 0
     assert listing(tmp_path) == ["p.png", "p_large.webp"]
@@ -117,16 +117,16 @@ def test_names_formats_and_what_is_refused(demo, world, tmp_path):
     assert image.read_bytes() == before
 
 
-def test_compare_draws_bicubic_beside(demo, world, tmp_path):
-    assert demo(world / "input.png", "-s", 3, "--compare", "-o", "o.png")[0] == 0
+def test_compare_draws_bicubic_beside(demo, image_folders, tmp_path):
+    assert demo(image_folders / "input.png", "-s", 3, "--compare", "-o", "o.png")[0] == 0
     compared = rgb8.read_image(tmp_path / "o_compare.png")
-    low = rgb8.read_image(world / "input.png")
+    low = rgb8.read_image(image_folders / "input.png")
     assert np.array_equal(compared[-39:, :57], rgb8.resize(low, 39, 57))
     assert np.array_equal(compared[-39:, -57:], rgb8.read_image(tmp_path / "o.png"))
 
 
-def test_a_zoom_video_is_made_of_one_image(demo, world, tmp_path):
-    arguments = [world / "input.png", "--zoom", 3, "--seconds", 0.5, "--fps", 6, "--resolution", "12,16"]
+def test_a_zoom_video_is_made_of_one_image(demo, image_folders, tmp_path):
+    arguments = [image_folders / "input.png", "--zoom", 3, "--seconds", 0.5, "--fps", 6, "--resolution", "12,16"]
     status, out, err = demo(*arguments, "-o", "f.gif")
     assert status == 0, err
     with PIL.Image.open(tmp_path / "f.gif") as video:
@@ -135,7 +135,7 @@ def test_a_zoom_video_is_made_of_one_image(demo, world, tmp_path):
     assert demo(*arguments, "-o", "f.gif")[0] == 2
     assert demo(*arguments, "-o", "f.gif", "--skip-existing")[0] == 0
     for message, more in (
-        ("video of one image", [world / "HR" / "a.png"]),
+        ("video of one image", [image_folders / "HR" / "a.png"]),
         ("--scale does not go with --zoom", ["--scale", 2]),
         ("--centre: expected two fractions", ["--centre", "1;2"]),
         ("accepted are .gif and .mp4", ["-o", "f.png"]),
@@ -249,12 +249,12 @@ SIGNALS = {"SIGTERM": "stopped; no image is left half written", "SIGINT": "inter
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_stopped_in_the_middle_it_leaves_nothing_half_done(framework, trained, world, tmp_path, name):
-    shutil.copy(world / "input.png", tmp_path / "out.png")
+def test_stopped_in_the_middle_it_leaves_nothing_half_done(framework, trained, image_folders, tmp_path, name):
+    shutil.copy(image_folders / "input.png", tmp_path / "out.png")
     before = (tmp_path / "out.png").read_bytes()
     action = f"os.kill(os.getpid(), signal.{name})"
     code = STOPPED.format(root=str(ROOT), framework=framework, action=action)
-    arguments = ["-i", world / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--overwrite", "--gpu", "cpu"]
+    arguments = ["-i", image_folders / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--overwrite", "--gpu", "cpu"]
     result = run([sys.executable, "-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")])
     assert result.returncode == 130 and SIGNALS[name] in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
@@ -280,17 +280,17 @@ entry.run(demo.demo, {framework!r}, load_tree)
 
 
 @pytest.mark.parametrize("function", ["demo.scratch", "demo.vips.write", "demo.write_comparison"])
-def test_a_full_disk_is_one_sentence(framework, trained, world, tmp_path, function):
+def test_a_full_disk_is_one_sentence(framework, trained, image_folders, tmp_path, function):
     code = FULL.format(root=str(ROOT), framework=framework, function=function)
-    arguments = ["-i", world / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--compare", "--gpu", "cpu"]
+    arguments = ["-i", image_folders / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--compare", "--gpu", "cpu"]
     result = run([sys.executable, "-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")])
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: cannot write") and len(result.stderr.splitlines()) == 1, result.stderr
     assert listing(tmp_path) == (["out.png"] if function == "demo.write_comparison" else [])
 
 
-def test_a_result_can_be_read_by_all(demo, world, tmp_path):
+def test_a_result_can_be_read_by_all(demo, image_folders, tmp_path):
     """Temporary files are private; results are not."""
-    assert demo(world / "input.png", "-s", 1, "-o", "o.png")[0] == 0
+    assert demo(image_folders / "input.png", "-s", 1, "-o", "o.png")[0] == 0
     assert os.stat(tmp_path / "o.png").st_mode & 0o777 == 0o644
     assert vips.read(tmp_path / "o.png").size == (13, 19)

@@ -118,12 +118,12 @@ def test_test_finds_its_configs_in_the_package_and_the_images_here(liif, tmp_pat
     assert checked.returncode == 0 and "test_dataset: ok" in checked.stdout, checked.stderr
 
 
-def test_train_saves_here_and_report_shows_it_beside_what_was_published(liif, world, tmp_path):
+def test_train_saves_here_and_report_shows_it_beside_what_was_published(liif, image_folders, tmp_path):
     missing = liif("train", "--config", "train-bsds400/train_edsr-baseline-liif.yaml")
     assert missing.returncode == 2 and "load/bsds400" in missing.stderr
     nothing = liif("report")
     assert nothing.returncode == 2 and "no experiments folder" in nothing.stderr and not list(tmp_path.iterdir())
-    config = write_yaml(tmp_path / "config.yaml", train_config(world, epoch_max=1, step_save=None))
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, epoch_max=1, step_save=None))
     name = "edsr-baseline-liif_torch"  # as in configs/experiments.txt, with a curve in reference/
     result = liif("train", "--config", config, "--name", name, "--gpu", "cpu")
     assert result.returncode == 0, result.stderr

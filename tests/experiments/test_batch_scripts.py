@@ -24,123 +24,12 @@ import pytest
 from PIL import Image
 
 from helpers import ROOT, made_images
+from helpers.batch_scripts import STUB, THREE, calls, summary
 from helpers.small_run import FRAMEWORKS, contents, load_script, run, test_config, write_yaml
 from liif_core.errors import UserError
 from liif_core.experiments import batch_test, jobs, listed, trained
 from liif_core.experiments.scores import COLUMNS
 from liif_core.images import rgb8
-
-PLAN = "LIIF_TEST_PLAN"  # the folder in which a test says what its stubs do, and in which they write what they did
-
-# Keeps a record of its call, then fails, waits or works, as files in the plan folder say.
-STUB = f"""
-import argparse, json, os, sys, time
-sys.path.insert(0, {str(ROOT)!r})
-from pathlib import Path
-import numpy as np
-parser = argparse.ArgumentParser()
-for option in ("name", "save-dir", "gpu", "model", "json", "input", "resolution", "output"):
-    parser.add_argument("--" + option)
-parser.add_argument("--resume", nargs="?")
-parser.add_argument("--overwrite", action="store_true")
-parser.add_argument("--config", nargs="+")
-parser.add_argument("--set", nargs="+", default=[])
-a = parser.parse_args()
-plan = Path(os.environ[{PLAN!r}])
-title = a.name or Path(a.model).parent.name
-def note(what):
-    with open(plan / "calls", "a") as file:
-        file.write(json.dumps([what, title, a.gpu, a.config and [Path(c).stem for c in a.config], time.time()]) + "\\n")
-note("begin")
-if (plan / f"{{title}}.fails").exists():
-    print("reading data")
-    print("error: it broke", file=sys.stderr)
-    sys.exit(3)
-if (plan / f"{{title}}.waits").exists():
-    import signal
-    signal.signal(signal.SIGTERM, lambda *_: (note("saved"), sys.exit(130)))
-    print("waiting", flush=True)
-    time.sleep(60)
-time.sleep(0.3 if (plan / "slow").exists() else 0)
-if a.name:
-    from liif_core import engine
-    from liif_core.checkpoints import native
-    from liif_core.config import load
-    from liif_core.training import run_folder
-    folder, settings = Path(a.save_dir) / a.name, load.load(a.config[0], "train", a.set)
-    run_folder.open_folder(folder, settings)
-    done = 1 if (plan / f"{{title}}.stops").exists() else settings.epoch_max
-    state = engine.State({{"w": np.zeros(1, np.float32)}})
-    progress = {{"epoch": done + 1, "step": 9}}
-    native.save(folder / "epoch-last.safetensors", native.Checkpoint({{"name": "x"}}, state, progress=progress))
-    with open(folder / "metrics.jsonl", "a") as file:
-        record = {{"step": 9, "epoch": done, "train_loss": 0.1, "val_psnr": 20 + done, "seconds": 90}}
-        file.write(json.dumps(record) + "\\n")
-elif a.json:
-    from liif_core.system import provenance
-    for config in a.config:
-        path = Path(a.json) / f"{{Path(config).stem}}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        weights = None if a.model == "bicubic" else provenance.sha256(Path(a.model))
-        stem, _, scale = path.stem.rpartition("-")
-        print(f"{{a.model}} on {{config}}, protocol benchmark-{{scale}}, torch on cpu" + "\\nimage" * 9)
-        sys.stdout.flush()
-        if (plan / f"{{Path(config).stem}}.breaks").exists():
-            sys.exit(f"error: {{config}} is broken")
-        print("result: 30.0000")
-        report = {{"config": config, "framework": Path(a.json).name, "dataset": stem[5:], "scale": int(scale)}}
-        report |= {{"protocol": "p", "psnr": 30.0, "ssim": 0.9, "images": 5, "weights": weights, "commit": "c"}}
-        path.write_text(json.dumps(report))
-else:
-    from PIL import Image
-    height, width = map(int, a.resolution.split(","))
-    Image.new("RGB", (width, height), (200, 10, 10)).save(a.output)
-    print("torch on cpu, 0.01 s")
-if (plan / f"{{title}}.trains").exists():
-    Path(a.model).write_text(f"weights after {{time.time()}}")
-note("end")
-"""
-
-
-@pytest.fixture
-def plan(tmp_path, monkeypatch) -> Path:
-    """A folder for the stubs, which stand in for the commands from now on."""
-    folder = tmp_path / "plan"
-    folder.mkdir()
-    (folder / "stub.py").write_text(STUB)
-    monkeypatch.setenv(PLAN, str(folder))
-    monkeypatch.setattr(jobs, "script", lambda framework, name: [sys.executable, str(folder / "stub.py")])
-    return folder
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call a batch script in this process; returns (exit status, output)."""
-
-    def call_script(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor's handler would end this process with a child
-        with pytest.raises(SystemExit) as leaving:
-            jobs.exit_with(load_script(name).main)
-        output = capsys.readouterr()
-        return leaving.value.code, output.out + output.err
-
-    return call_script
-
-
-def calls(plan: Path, what: str = "begin") -> list[list]:
-    """What the stubs did, as [title, gpu, configs, time]."""
-    lines = (plan / "calls").read_text().splitlines() if (plan / "calls").exists() else []
-    return [record[1:] for record in map(json.loads, lines) if record[0] == what]
-
-
-def summary(output: str) -> dict[str, str]:
-    """First cell -> state, from the table at the end."""
-    table = output.rpartition("\nsummary\n")[2].split("\n\n")[0].splitlines()[1:]
-    return {line.split()[0]: line.split()[-1] for line in table}
-
-
-THREE = "edsr-baseline-liif,edsr-baseline-liif-c,edsr-baseline-liif-u"
 
 # batch_0.sh
 
@@ -246,7 +135,7 @@ jobs.exit_with(batch_train.main)
 def test_a_stop_lets_every_child_save_and_begins_nothing_new(plan, tmp_path, number):
     for name in ("edsr-baseline-liif_torch", "edsr-baseline-liif-c_torch"):
         (plan / f"{name}.waits").touch()
-    code = INTERRUPTED.format(root=str(ROOT), stub=str(plan / "stub.py"))
+    code = INTERRUPTED.format(root=str(ROOT), stub=str(STUB))
     arguments = ["--recipe", "bsds400", "--only", THREE, "--save-dir", str(tmp_path), "--gpu", "0,1"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -271,7 +160,7 @@ def test_readers_of_the_output_may_go_and_the_children_still_save(plan, tmp_path
     title = "edsr-baseline-liif_torch"
     (plan / f"{title}.waits").touch()
     reading, writing = pty.openpty() if terminal else os.pipe()
-    code = INTERRUPTED.format(root=str(ROOT), stub=str(plan / "stub.py"))
+    code = INTERRUPTED.format(root=str(ROOT), stub=str(STUB))
     command = [sys.executable, "-c", code, "--recipe", "bsds400", "--only", THREE, "--save-dir", str(tmp_path / "save")]
     process = subprocess.Popen(command, stdout=writing, stderr=writing)
     os.close(writing)
@@ -287,7 +176,7 @@ def test_readers_of_the_output_may_go_and_the_children_still_save(plan, tmp_path
 
 def test_work_goes_on_when_nobody_reads(plan, tmp_path):
     """Its results are files."""
-    code = INTERRUPTED.format(root=str(ROOT), stub=str(plan / "stub.py"))
+    code = INTERRUPTED.format(root=str(ROOT), stub=str(STUB))
     command = [sys.executable, "-c", code, "--recipe", "bsds400", "--only", THREE, "--save-dir", str(tmp_path / "save")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
@@ -298,7 +187,7 @@ def test_work_goes_on_when_nobody_reads(plan, tmp_path):
 def test_nohup_is_obeyed(plan, tmp_path):
     title = "edsr-baseline-liif_torch"
     (plan / f"{title}.waits").touch()
-    code = INTERRUPTED.format(root=str(ROOT), stub=str(plan / "stub.py"))
+    code = INTERRUPTED.format(root=str(ROOT), stub=str(STUB))
     command = ["nohup", sys.executable, "-c", code, "--recipe", "bsds400", "--only", THREE, "--save-dir", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     seen = ""
@@ -408,9 +297,9 @@ def experiments_folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def tests(world, tmp_path) -> list[Path]:
+def tests(image_folders, tmp_path) -> list[Path]:
     """Three test configs with data."""
-    return [write_yaml(tmp_path / f"test-small-{scale}.yaml", test_config(world)) for scale in (2, 3, 4)]
+    return [write_yaml(tmp_path / f"test-small-{scale}.yaml", test_config(image_folders)) for scale in (2, 3, 4)]
 
 
 def read_scores(path: Path) -> list[dict]:
@@ -467,9 +356,12 @@ def test_a_set_that_breaks_does_not_keep_the_others_from_being_measured(plan, ca
 
 
 def test_sets_that_break_one_after_the_other_are_all_passed_and_a_model_that_does_not_load_is_tried_once(
-    plan, call, experiments_folder, tests, world, tmp_path
+    plan, call, experiments_folder, tests, image_folders, tmp_path
 ):
-    tests = [*tests, *(write_yaml(tmp_path / f"test-small-{scale}.yaml", test_config(world)) for scale in (6, 8))]
+    tests = [
+        *tests,
+        *(write_yaml(tmp_path / f"test-small-{scale}.yaml", test_config(image_folders)) for scale in (6, 8)),
+    ]
     for scale in (3, 4, 6):
         (plan / f"test-small-{scale}.breaks").touch()
     (plan / "edsr-baseline-liif_jittor.fails").touch()
@@ -512,12 +404,12 @@ def test_a_damaged_report_is_named_and_the_others_are_gathered(plan, call, exper
     assert call("batch_test_simple", *arguments)[0] == 0
 
 
-def test_a_dry_run_makes_no_cache(plan, call, experiments_folder, tmp_path, world):
-    content = test_config(world)
+def test_a_dry_run_makes_no_cache(plan, call, experiments_folder, tmp_path, image_folders):
+    content = test_config(image_folders)
     for number, scale in enumerate(("LR", "HR"), start=1):
         folder = tmp_path / "sets" / scale
         folder.parent.mkdir(exist_ok=True)
-        shutil.copytree(world / scale, folder)
+        shutil.copytree(image_folders / scale, folder)
         content["test_dataset"]["dataset"]["args"] |= {f"root_path_{number}": str(folder), "cache": "bin"}
     config = write_yaml(tmp_path / "test-cached-2.yaml", content)
     status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", config, "--dry-run")
@@ -526,9 +418,9 @@ def test_a_dry_run_makes_no_cache(plan, call, experiments_folder, tmp_path, worl
 
 
 def test_data_that_is_not_there_is_left_out_or_a_failure_if_it_was_asked_for(
-    plan, call, experiments_folder, tests, tmp_path, world
+    plan, call, experiments_folder, tests, tmp_path, image_folders
 ):
-    content = test_config(world)
+    content = test_config(image_folders)
     content["test_dataset"]["dataset"]["args"]["root_path_1"] = "/nowhere"
     absent = write_yaml(tmp_path / "test-absent-2.yaml", content)
     status, output = call("batch_test_simple", "--save-dir", experiments_folder, "--configs", tests[0], absent)
@@ -593,8 +485,17 @@ def test_liifs_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
 # batch_demo.py
 
 
-def test_one_image_through_all_models(plan, call, experiments_folder, world, tmp_path):
-    arguments = ["-i", world / "input.png", "-s", "2", "--save-dir", experiments_folder, "--output", tmp_path / "demo"]
+def test_one_image_through_all_models(plan, call, experiments_folder, image_folders, tmp_path):
+    arguments = [
+        "-i",
+        image_folders / "input.png",
+        "-s",
+        "2",
+        "--save-dir",
+        experiments_folder,
+        "--output",
+        tmp_path / "demo",
+    ]
     (plan / "edsr-baseline-liif_jittor.fails").touch()
     status, output = call("batch_demo", *arguments)
     assert status == 1, output
@@ -607,7 +508,7 @@ def test_one_image_through_all_models(plan, call, experiments_folder, world, tmp
     assert names == {"bicubic.png", "edsr-baseline-liif_torch.png", "sheet.png", "log.txt", "finished.json"}
     assert rgb8.read_image(tmp_path / "demo" / "bicubic.png").shape == (26, 38, 3)
     two_columns = rgb8.read_image(tmp_path / "demo" / "sheet.png")
-    own = np.asarray(Image.open(world / "input.png").convert("RGB"))
+    own = np.asarray(Image.open(image_folders / "input.png").convert("RGB"))
     first = np.kron(own, np.ones((18, 18, 1), np.uint8))  # 13x19 twice as large, each pixel of that 360 // 38 times
     assert (two_columns[-first.shape[0] :, : first.shape[1]] == first).all()
     two_columns = two_columns.shape
@@ -628,14 +529,16 @@ def test_one_image_through_all_models(plan, call, experiments_folder, world, tmp
     assert set(summary(call("batch_demo", *arguments[:2], "-s", "3", *arguments[4:])[1]).values()) == {"done"}
 
 
-def test_two_models_whose_images_would_have_one_name_are_refused(plan, call, world, tmp_path):
+def test_two_models_whose_images_would_have_one_name_are_refused(plan, call, image_folders, tmp_path):
     run_folder = tmp_path / "save" / "a_torch"
     run_folder.mkdir(parents=True)
     (run_folder / "config.yaml").write_text("epoch_max: 1\n")
     (run_folder / "epoch-last.safetensors").write_text("weights")
     (tmp_path / "a.safetensors").write_text("other weights")
     models = ["--save-dir", tmp_path / "save", "--models", tmp_path / "a.safetensors"]
-    status, output = call("batch_demo", "-i", world / "input.png", "-s", "2", *models, "--output", tmp_path / "demo")
+    status, output = call(
+        "batch_demo", "-i", image_folders / "input.png", "-s", "2", *models, "--output", tmp_path / "demo"
+    )
     assert status == 2 and not calls(plan)
     assert "error: the models 'a_torch' and 'a' would both write" in output and "a_torch.png: name one" in output
 
@@ -643,7 +546,7 @@ def test_two_models_whose_images_would_have_one_name_are_refused(plan, call, wor
 # For real
 
 
-def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
+def test_from_training_to_table_and_comparison(image_folders, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
     made_images.folder(tmp_path / "large", {"a.png": (52, 61), "b.png": (55, 50)})
     changes = ["epoch_max=1", "step_save=null", "model.args.encoder_spec.args.n_resblocks=1"]
@@ -677,7 +580,7 @@ def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
     result = run([*command, "--set", *changes])
     assert list(summary(result.stdout).values()) == ["skipped", "skipped"] and contents(experiments_folder) == before
 
-    config = write_yaml(tmp_path / "test-small-2.yaml", test_config(world))
+    config = write_yaml(tmp_path / "test-small-2.yaml", test_config(image_folders))
     result = run(
         [
             sys.executable,
@@ -698,7 +601,7 @@ def test_from_training_to_table_and_comparison(world, tmp_path, monkeypatch):
     demo = [
         "scripts/batch_demo.py",
         "-i",
-        str(world / "input.png"),
+        str(image_folders / "input.png"),
         "-s",
         "2",
         "--save-dir",

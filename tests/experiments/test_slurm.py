@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import test_batch_scripts
-from experiments.test_batch_scripts import THREE, calls, summary
 from helpers import ROOT
+from helpers.batch_scripts import STUB, THREE, calls, summary
 from helpers.small_run import EPOCHS, STEPS, records, train_config, write_yaml
 from liif_core.errors import UserError
 from liif_core.experiments import slurm_job
@@ -25,7 +24,6 @@ from liif_core.experiments.slurm import gpu_groups
 from liif_core.experiments.slurm_job import Run, launched
 from liif_core.system import devices
 
-plan, call = test_batch_scripts.plan, test_batch_scripts.call
 TITLE = "rdn-liif_torch"
 ONE = ["--recipe", "bsds400", "--only", "rdn-liif"]
 RESOURCES = ["--partition", "gpu", "--gpus", "1", "--cpus", "8", "--memory", "64", "--hours", "24"]
@@ -379,7 +377,7 @@ def test_ctrl_c_lets_the_local_jobs_save(plan, tmp_path):
     names = ["edsr-baseline-liif_torch", "edsr-baseline-liif-c_torch"]
     for name in names:
         (plan / f"{name}.waits").touch()
-    change = f"jobs.script = lambda framework, name: [sys.executable, {str(plan / 'stub.py')!r}]"
+    change = f"jobs.script = lambda framework, name: [sys.executable, {str(STUB)!r}]"
     arguments = ["--recipe", "bsds400", "--only", THREE, "--parallel", "2", "--save-dir", tmp_path / "save"]
     process = start(change, *arguments, place=tmp_path)
     logs = [tmp_path / "save" / "jobs" / name for name in names]
@@ -422,8 +420,8 @@ entry.run(train.train, "torch", load_tree)
 """
 
 
-def test_a_real_training_saves_at_the_signal_and_its_job_goes_on(world, tmp_path):
-    config = write_yaml(tmp_path / "config.yaml", train_config(world))
+def test_a_real_training_saves_at_the_signal_and_its_job_goes_on(image_folders, tmp_path):
+    config = write_yaml(tmp_path / "config.yaml", train_config(image_folders))
     script = tmp_path / "train.py"
     script.write_text(WARNED.format(root=str(ROOT), flag=str(tmp_path / "warned")))
     change = f"listed.Experiment.config_in = lambda self, recipe: Path({str(config)!r})\n"

@@ -24,11 +24,11 @@ UNREPEATABLE = ("seconds", "commit", "samples_per_second", "memory_gib")
 SAVE_EVERY = 4  # steps: an epoch's end and a save never coincide except at step 12
 
 
-def train_config(world: Path, **changes) -> dict:
+def train_config(image_folders: Path, **changes) -> dict:
     """A run of a second; `changes` replace top-level keys."""
     wrapper = {"name": "sr-implicit-downsampled", "args": {"inp_size": 12, "scale_max": 2, "sample_q": 64}}
     training = {"name": wrapper["name"], "args": wrapper["args"] | {"augment": True}}
-    folder = {"name": "image-folder", "args": {"root_path": str(world / "train")}}
+    folder = {"name": "image-folder", "args": {"root_path": str(image_folders / "train")}}
     repeated = {"name": "image-folder", "args": folder["args"] | {"repeat": 4, "cache": "in_memory"}}
     half = {"sub": [0.5], "div": [0.5]}
     return {
@@ -54,8 +54,8 @@ def model_spec(n_feats: int) -> dict:
     return {"name": "liif", "args": {"encoder_spec": encoder, "imnet_spec": imnet}}
 
 
-def test_config(world: Path, **changes) -> dict:
-    roots = {"root_path_1": str(world / "LR"), "root_path_2": str(world / "HR")}
+def test_config(image_folders: Path, **changes) -> dict:
+    roots = {"root_path_1": str(image_folders / "LR"), "root_path_2": str(image_folders / "HR")}
     dataset = {"name": "paired-image-folders", "args": roots}
     wrapper = {"name": "sr-implicit-paired", "args": {}}
     return {

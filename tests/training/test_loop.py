@@ -69,11 +69,11 @@ def own_signals():
 
 
 @pytest.fixture
-def run(world, tmp_path):
+def run(image_folders, tmp_path):
     """Train with an engine and changes to the config; returns the run folder."""
 
     def call(engine=None, name="run", go_on=False, **changes):
-        config = TrainConfig.model_validate(train_config(world, **changes))
+        config = TrainConfig.model_validate(train_config(image_folders, **changes))
         run_folder.check(tmp_path / name, config, go_on)
         data_sets = loop.make_data_sets(config)
         loop.train(engine or CountingEngine(), list, config, data_sets, tmp_path / name, "counting")
@@ -258,24 +258,24 @@ def assert_batches_kept(folder, config, *steps):
                 np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_loss_that_is_nan_stops_with_its_batch_before_anything_is_saved(run, world, tmp_path):
+def test_a_loss_that_is_nan_stops_with_its_batch_before_anything_is_saved(run, image_folders, tmp_path):
     with pytest.raises(UserError, match="the loss of step 9 is nan: the batches .*bad-step-8.npz and bad-step-9.npz"):
         run(NanEngine(), step_log=5)
     folder = tmp_path / "run"
     assert formats.load(folder / "epoch-last.safetensors").progress["step"] == 8
     assert [record["step"] for record in records(folder) if "loss" in record] == list(range(1, 9))
-    assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8, 9)
+    assert_batches_kept(folder, TrainConfig.model_validate(train_config(image_folders)), 8, 9)
     # Gone on with, it comes to the same end.
     with pytest.raises(UserError, match="the loss of step 9 is nan"):
         run(NanEngine(), go_on=True, step_log=5)
 
 
-def test_weights_that_are_nan_are_not_saved(run, world, tmp_path):
+def test_weights_that_are_nan_are_not_saved(run, image_folders, tmp_path):
     with pytest.raises(UserError, match="after step 8 the weights are NaN or infinite.*bad-step-8.npz"):
         run(NanEngine(weights=True))
     folder = tmp_path / "run"
     assert formats.load(folder / "epoch-last.safetensors").progress["step"] == STEPS
-    assert_batches_kept(folder, TrainConfig.model_validate(train_config(world)), 8)
+    assert_batches_kept(folder, TrainConfig.model_validate(train_config(image_folders)), 8)
 
 
 def test_errors_in_validation_do_not_cost_the_epoch(run, monkeypatch, tmp_path):
@@ -308,24 +308,24 @@ def test_a_stop_in_validation_is_noticed_before_another_step(run, monkeypatch, t
     assert formats.load(tmp_path / "run" / "epoch-last.safetensors").progress["epoch"] == 2
 
 
-def test_a_run_that_another_process_made_meanwhile_is_not_gone_on_with(run, world, tmp_path):
+def test_a_run_that_another_process_made_meanwhile_is_not_gone_on_with(run, image_folders, tmp_path):
     folder = run()
     before = (folder / "epoch-last.safetensors").read_bytes()
-    config = TrainConfig.model_validate(train_config(world, seed=99))
+    config = TrainConfig.model_validate(train_config(image_folders, seed=99))
     data_sets = loop.make_data_sets(config)
     with pytest.raises(UserError, match="exists: continue it with --resume"):
         loop.train(CountingEngine(), list, config, data_sets, folder, "counting", resume=False)
     assert (folder / "epoch-last.safetensors").read_bytes() == before
 
 
-def test_processes_that_begin_with_other_weights_are_refused(world, tmp_path):
+def test_processes_that_begin_with_other_weights_are_refused(image_folders, tmp_path):
     class Other(CountingEngine):
         """A second process is at step 7."""
 
         def total(self, values):
             return values + 7 if len(values) == 4 else values
 
-    config = TrainConfig.model_validate(train_config(world))
+    config = TrainConfig.model_validate(train_config(image_folders))
     with pytest.raises(UserError, match="the 2 processes do not begin with the same weights"):
         loop.train(Other(), list, config, loop.make_data_sets(config), tmp_path / "run", "n", Ranks(0, 2))
 
@@ -381,8 +381,8 @@ class PartEngine(CountingEngine):
         return values + self.other
 
 
-def test_two_processes_validate_as_one(world):
-    config = TrainConfig.model_validate(train_config(world, eval_type=None))
+def test_two_processes_validate_as_one(image_folders):
+    config = TrainConfig.model_validate(train_config(image_folders, eval_type=None))
     config.val_dataset.batch_size = 2
     _, val_set = loop.make_data_sets(config)
     normalisation = Normalisation(config.data_norm)
