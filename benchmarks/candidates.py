@@ -118,7 +118,7 @@ def _write_weights(folder: Path, target: Path) -> None:
     import torch
 
     weights = formats.load(PRETRAINED)
-    model = load_original(folder, weights.model, weights.state.parameters)
+    model = load_original(folder, weights.model, weights.state["model"].parameters)
     torch.save({"model": {**weights.model, "sd": model.state_dict()}, "epoch": 1}, target)
 
 
@@ -187,13 +187,13 @@ class Ours(Decode):
 
     def __init__(self, framework, precision, gpu, spec, size, scale, tile=None):
         self.engine = our_engine(framework, precision, gpu, spec)
-        self.model = self.engine.model
+        self.model = self.engine.networks["model"].module
         self.per_shape = framework == "jittor"  # it compiles
         self.options = {} if tile is None else {"tile": tile}
         self.set_image(size, scale)
 
     def shapes(self) -> dict:
-        return {name: array.shape for name, array in self.engine.state().parameters.items()}
+        return {name: array.shape for name, array in self.engine.state()["model"].parameters.items()}
 
     def bands(self, image: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
         return self.engine.predict_image(image, height, width, **self.options)
@@ -233,5 +233,5 @@ class Plain(Ours):
         from helpers import equations
 
         with torch.no_grad():
-            feat = self.engine.model.encoder(torch.from_numpy(image))
-            return equations.decode_image(self.engine.model, feat, height, width).numpy()
+            feat = self.engine.networks["model"].module.encoder(torch.from_numpy(image))
+            return equations.decode_image(self.engine.networks["model"].module, feat, height, width).numpy()

@@ -82,9 +82,9 @@ def load_original(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | 
 def gradients(name: str, engine) -> dict[str, np.ndarray]:
     """What the last step left behind, by parameter."""
     if name == "torch":
-        return {key: parameter.grad.numpy() for key, parameter in engine.model.named_parameters()}
-    values = engine.updater.optimizer.param_groups[0]["grads"]
-    return {key: value.numpy() for key, value in zip(engine.names, values, strict=True)}
+        return {key: parameter.grad.numpy() for key, parameter in engine.networks["model"].module.named_parameters()}
+    values = engine.networks["model"].updater.optimizer.param_groups[0]["grads"]
+    return {key: value.numpy() for key, value in zip(engine.networks["model"].names, values, strict=True)}
 
 
 def compare_images(theirs, engines: dict) -> None:
@@ -123,7 +123,7 @@ def compare_training_step(theirs, engines: dict) -> None:
     expected = {key: p.grad.numpy() for key, p in theirs.named_parameters() if "_mean." not in key}
     for name, engine in engines.items():
         engine.train_step(batch)
-        difference = abs(engine.read_losses()[0] - loss.item()) / loss.item()
+        difference = abs(engine.read_losses()[0]["loss"] - loss.item()) / loss.item()
         found = gradients(name, engine)
         squares = [[np.sum(array**2) for array in (found[key] - expected[key], expected[key])] for key in expected]
         apart = np.sqrt(np.divide(*np.sum(squares, axis=0)))
@@ -148,7 +148,9 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
         for engine in engines.values():
             native.restore(engine, formats.load(path).state, path)
     count = sum(parameter.numel() for key, parameter in theirs.named_parameters() if "_mean." not in key)
-    ours = {key: sum(array.size for array in engine.state().parameters.values()) for key, engine in engines.items()}
+    ours = {
+        key: sum(array.size for array in engine.state()["model"].parameters.values()) for key, engine in engines.items()
+    }
     print(f"{name}: parameters: LIIF's code {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
     compare_images(theirs, engines)
     compare_training_step(theirs, engines)
@@ -162,7 +164,7 @@ def compare_protocols(folder: Path, images: int) -> None:
     from liif_torch.engine import Engine as TorchEngine
 
     weights = formats.load(PRETRAINED)
-    theirs = load_original(folder, weights.model, weights.state.parameters)
+    theirs = load_original(folder, weights.model, weights.state["model"].parameters)
     import datasets
     import test
 
@@ -187,7 +189,7 @@ def compare_protocols(folder: Path, images: int) -> None:
             native.restore(engine, weights.state, PRETRAINED)
             network = Network(engine, Normalisation(settings.data_norm))
             rows = list(evaluate.test(network, test_set, settings))
-            found = evaluate.mean(rows)[0]
+            found = evaluate.mean(rows)["psnr"]
             sizes = len({(row.height, row.width) for row in rows})
             print(
                 f"{protocol}, {len(rows)} images of {sizes} sizes, {name}: {found:.5f} dB, "

@@ -84,7 +84,7 @@ class HiddenLayers(candidates.Ours):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        mlp = self.engine.model.imnet
+        mlp = self.engine.networks["model"].module.imnet
         self.inside, self.flops = 0.0, 0
         original, (first, *others) = mlp.after_first, [layer for layer in mlp.layers if hasattr(layer, "weight")]
         per_row = sum(2 * layer.weight.numel() for layer in others)

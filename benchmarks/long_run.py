@@ -72,11 +72,11 @@ class Training(common.Work):
         for _ in range(steps):
             batch = self.normalisation.batch(next(self.batches))
             start = time.perf_counter()
-            self.engine.begin_step(self.step, self.settings.optimizer.args["lr"])
+            self.engine.begin_step(self.step, lambda base: base)
             self.engine.train_step(batch)
             seconds.append(round(time.perf_counter() - start, 4))
             self.step += 1
-        loss = statistics.fmean(self.engine.read_losses())
+        loss = statistics.fmean(losses["loss"] for losses in self.engine.read_losses())
         return self.look() | {"what": "steps", "seconds": seconds, "loss": loss}
 
     def evaluate(self) -> dict:

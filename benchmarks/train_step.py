@@ -66,7 +66,7 @@ class Ours(Step):
             self.warm_ups = 3  # Jittor: the second step is another graph than the first
 
     def shapes(self) -> dict:
-        return {name: array.shape for name, array in self.engine.state().parameters.items()}
+        return {name: array.shape for name, array in self.engine.state()["model"].parameters.items()}
 
     def step(self) -> None:
         self.engine.train_step(self.batch)
@@ -77,9 +77,15 @@ class Ours(Step):
 
     def gradients(self) -> Iterator[tuple[str, np.ndarray]]:
         if self.framework == "torch":
-            return ((name, p.grad.float().cpu().numpy()) for name, p in self.engine.model.named_parameters())
-        found = self.engine.updater.optimizer.param_groups[0]["grads"]
-        return ((name, value.float32().numpy()) for name, value in zip(self.engine.names, found, strict=True))
+            return (
+                (name, p.grad.float().cpu().numpy())
+                for name, p in self.engine.networks["model"].module.named_parameters()
+            )
+        found = self.engine.networks["model"].updater.optimizer.param_groups[0]["grads"]
+        return (
+            (name, value.float32().numpy())
+            for name, value in zip(self.engine.networks["model"].names, found, strict=True)
+        )
 
 
 class Original(Step):

@@ -5,7 +5,7 @@ Images are already normalised (liif_core.images.normalisation) and predictions c
 gives them; clamping and metrics are the core's business.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,24 +14,47 @@ import numpy as np
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 
+REGRESSION = {"name": "regression", "args": {}}  # the method of checkpoints and configs that name none
+
+# Statistics that a layer keeps beside its parameters, by the last part of their names. PyTorch's count of batches,
+# num_batches_tracked, decides nothing here and is not kept; Jittor lists statistics among the parameters.
+BUFFERS = ("running_mean", "running_var")
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a variable of this name is a statistic: kept, averaged and resumed, but not trained."""
+    return name.rpartition(".")[2] in BUFFERS
+
 
 @dataclass
-class State:
-    """Everything needed to resume exactly.
+class NetworkState:
+    """Everything needed to resume one network exactly.
 
-    parameters: by LIIF's names ("encoder.head.0.weight"). optimizer: moments under
-    "exp_avg.<parameter>" and so on, and the number of updates under "step"; the same in both trees.
-    average: the moving average of the parameters, empty where none is kept.
+    parameters: by LIIF's names ("encoder.head.0.weight"). optimizer: moments under "exp_avg.<parameter>" and so on, and
+    the number of updates under "step"; the same in both trees; empty for a network that is not trained. average: the
+    moving average of parameters and buffers, empty where none is kept. buffers: the statistics of BatchNorm, by their
+    names.
     """
 
     parameters: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray] = field(default_factory=dict)
     average: dict[str, np.ndarray] = field(default_factory=dict)
+    buffers: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, np.ndarray]:
+        """Parameters and buffers, as they are trained."""
+        return self.parameters | self.buffers
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """What to predict with: the average where one is kept."""
-        return self.average or self.parameters
+        """What to predict with, buffers too: the average where one is kept."""
+        return self.average or self.variables
+
+
+# The networks of a method by name. The one called MODEL predicts, and is what the config's `model` describes.
+State = dict[str, NetworkState]
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -52,10 +75,10 @@ def split(batch: dict[str, np.ndarray], count: int, weight: float) -> list[dict]
     weight: of the whole batch, which is 1 unless other processes have the rest. The micro-batches are those that as
     many processes would get (liif_core.data.batching).
     """
-    size = len(batch["inp"])
+    size = len(next(iter(batch.values())))
     micro_batches = []
     for indices in np.array_split(np.arange(size), min(count, size)):
-        rows = slice(indices[0], indices[-1] + 1)  # a view, which keeps the memory layout
+        rows = slice(indices[0], indices[-1] + 1)  # a view, which keeps the channels where they lie in memory
         micro_batches.append(
             {key: array[rows] for key, array in batch.items()} | {"weight": weight * len(indices) / size}
         )
@@ -84,7 +107,7 @@ def choose_precision(precision: str, native: list[str], where: str) -> str:
 
 
 class Engine(Protocol):
-    """One model on one device, with the means to train it and to ask it for pixels.
+    """A method with its networks on one device, with the means to train them and to ask for pixels.
 
     device_kind: "cpu" or "cuda". receptive_radius: how many pixels away from its own a feature vector of the encoder
     sees; None for the whole image. With `update.ema` predictions are those of the average.
@@ -102,27 +125,30 @@ class Engine(Protocol):
         precision: str = "fp32",
         update: Update = PLAIN,
     ):
-        """Build from specs; without method and optimizer it can only predict. device: "cpu" or "cuda".
+        """Build from specs; without an optimizer it can only predict. device: "cpu" or "cuda". method_spec: None is
+        REGRESSION.
 
         precision: "fp32", or "bf16" or "fp16" for convolutions and matrix products where the device has them, or
         "auto". Parameters, coordinates, sums over corners, losses and updates stay in float32.
         """
 
     def seed(self, seed: int) -> None:
-        """Set the initial parameters (liif_core.training.initial)."""
+        """Set the initial parameters of all networks (liif_core.training.initial)."""
 
-    def begin_step(self, random_seed: int, learning_rate: float) -> None:
-        """The framework's random numbers and the learning rate of the step to come."""
+    def begin_step(self, random_seed: int, learning_rate: Callable[[float], float]) -> None:
+        """The framework's random numbers and the learning rate of the step to come, from each optimizer's own base."""
 
     def train_step(self, batch: dict[str, np.ndarray], weight: float = 1.0) -> None:
-        """One optimisation step. The loss stays on the device: this does not wait for it.
+        """One step of the method. The losses stay on the device: this does not wait for them.
 
-        batch: inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), all float32. weight: how much of
-        the step's samples it holds; other processes, which share the parameters, hold the rest.
+        batch: float32 arrays whose first axis counts samples; which ones is between the wrapper and the method. For
+        regression inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3). weight: how much of the
+        step's samples it holds; other processes, which share the parameters, hold the rest.
         """
 
-    def read_losses(self) -> list[float]:
-        """The losses of the steps since the last call, of all processes: the one place that waits for the device."""
+    def read_losses(self) -> list[dict[str, float]]:
+        """The losses of the steps since the last call, of all processes, by name: the one place that waits for the
+        device. Every method has a "loss"."""
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """The sum of float64 `values` over all processes that train together; each has to call this."""
@@ -136,16 +162,24 @@ class Engine(Protocol):
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) images."""
 
     def predict_image(
-        self, inp: np.ndarray, height: int, width: int, tile: int | None = None, window: coords.Window = coords.WHOLE
+        self,
+        inp: np.ndarray,
+        height: int,
+        width: int,
+        tile: int | None = None,
+        window: coords.Window = coords.WHOLE,
+        noise: np.random.Generator | None = None,
     ) -> Iterator[np.ndarray]:
         """The image (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
 
         tile: side in pixels of the tiles in which it is encoded, 0 for all at once, None to choose by the encoder and
-        the device (liif_core.geometry.tiling).
+        the device (liif_core.geometry.tiling). noise: where a method that draws takes its random numbers from, so that
+        both frameworks draw the same (liif_core.data.sampling.noise).
         """
 
     def state(self) -> State:
-        """Parameters, their average and the optimizer's state as numpy arrays."""
+        """Everything of all networks, as numpy arrays."""
 
     def load_state(self, state: State) -> None:
-        """Take them back; an empty `optimizer` leaves the optimizer as it is, without `average` it starts here."""
+        """Take them back; what a network's state lacks is as in the trees' networks.Network.load_state, and a network
+        that `state` lacks stays as it is."""

@@ -30,6 +30,14 @@ def add_up(tensors: list[jt.Var]) -> None:
         tensor.update(values.reshape(tensor.shape))
 
 
+def mean(tensors: list[jt.Var], world_size: int) -> None:
+    """Replace each variable by its mean over all processes: statistics, of which each has those of its own samples."""
+    if tensors:
+        add_up(tensors)
+        for tensor in tensors:
+            tensor.update(tensor / world_size)
+
+
 def total(values: np.ndarray, device: str) -> np.ndarray:
     """The sum of float64 `values` over all processes.
 

@@ -1,13 +1,13 @@
 """How the losses of a step become an update of the parameters."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jittor as jt
 import numpy as np
 
-from liif_core.engine import Update
-from liif_jittor import distributed
+from liif_core.engine import Update, is_buffer
+from liif_jittor import distributed, optim
 from liif_jittor.optim import _Adam
 
 
@@ -15,14 +15,30 @@ class Updater:
     """Turns the losses of a step into an update of the parameters.
 
     Gradients are added up over micro-batches and over processes and clipped by their common norm (Pascanu et al.,
-    2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
-    world_size: of processes. scaled: Jittor: computes in float32, whose gradients need no scale.
+    2013); the moving average of the weights, and of the statistics of BatchNorm, follows. module: what the optimizer
+    trains. average: a second module like it, or None. world_size: of processes. scaled: Jittor: computes in float32,
+    whose gradients need no scale.
     """
 
-    def __init__(self, optimizer: Any, update: Update, average: list[jt.Var] | None, world_size: int, scaled: bool):
-        self.optimizer, self.update, self.average, self.world_size = optimizer, update, average, world_size
+    def __init__(
+        self,
+        optimizer: Any,
+        update: Update,
+        module: jt.Module,
+        average: jt.Module | None,
+        world_size: int,
+        scaled: bool,
+    ):
+        self.optimizer, self.update, self.world_size = optimizer, update, world_size
+        self.base_rate = float(optimizer.lr)
         self.parameters = optimizer.param_groups[0]["params"]
+        self.buffers = _buffers(module)
+        self.average = None if average is None else [*_parameters(average), *_buffers(average)]
         self.updates = 0
+
+    def set_rate(self, learning_rate: Callable[[float], float]) -> None:
+        """The learning rate of the steps to come, from the one that the optimizer was made with."""
+        optim.set_lr(self.optimizer, learning_rate(self.base_rate))
 
     def step(self, losses: Iterable[jt.Var]) -> jt.Var:
         """One update from the weighted losses of a batch's micro-batches; returns their sum."""
@@ -34,16 +50,17 @@ class Updater:
                 jt.sync([total, *self.optimizer.param_groups[0]["grads"]])
         if self.world_size > 1:
             distributed.add_up(self.optimizer.param_groups[0]["grads"])
+            distributed.mean(self.buffers, self.world_size)
         self.updates += 1
         self.optimizer.n_step = self.updates  # Jittor: counts calls of backward, and corrects Adam's bias by that
         if self.update.clip_grad is not None:
             self.optimizer.clip_grad_norm(self.update.clip_grad)
         self.optimizer.step()
         if self.average is not None:
-            for average, parameter in zip(self.average, self.parameters, strict=True):
-                average.update(average + (parameter - average) * (1 - self.update.ema))
+            for average, variable in zip(self.average, [*self.parameters, *self.buffers], strict=True):
+                average.update(average + (variable - average) * (1 - self.update.ema))
         # Jittor: evaluates lazily; without this a loss that nobody reads keeps its whole graph alive.
-        jt.sync([total, *self.parameters, *(self.average or [])])
+        jt.sync([total, *self.parameters, *self.buffers, *(self.average or [])])
         return total
 
     def state(self, names: list[str]) -> dict[str, np.ndarray]:
@@ -70,3 +87,11 @@ def _moments(optimizer: jt.optim.Optimizer) -> dict[str, str]:
     if isinstance(optimizer, _Adam):
         return {"exp_avg": "m", "exp_avg_sq": "values"}
     return {"momentum_buffer": "values"} if optimizer.momentum else {}
+
+
+def _parameters(module: jt.Module) -> list[jt.Var]:
+    return [variable for name, variable in module.named_parameters() if not is_buffer(name)]
+
+
+def _buffers(module: jt.Module) -> list[jt.Var]:
+    return [variable for name, variable in module.named_parameters() if is_buffer(name)]

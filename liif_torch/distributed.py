@@ -37,6 +37,14 @@ def add_up(tensors: list[Tensor]) -> None:
         tensor.copy_(values.view(tensor.shape))
 
 
+def mean(tensors: list[Tensor], world_size: int) -> None:
+    """Replace each tensor by its mean over all processes: statistics, of which each has those of its own samples."""
+    if tensors:
+        add_up(tensors)
+        for tensor in tensors:
+            tensor /= world_size
+
+
 def total(values: np.ndarray, device: torch.device) -> np.ndarray:
     """The sum of float64 `values` over all processes.
 

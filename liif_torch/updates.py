@@ -1,6 +1,6 @@
 """How the losses of a step become an update of the parameters."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -8,36 +8,52 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from liif_core.engine import Update
+from liif_core.engine import Update, is_buffer
 from liif_core.errors import Unsavable
-from liif_torch import distributed
+from liif_torch import distributed, optim
 
 
 class Updater:
     """Turns the losses of a step into an update of the parameters.
 
     Gradients are added up over micro-batches and over processes and clipped by their common norm (Pascanu et al.,
-    2013); the moving average of the weights follows. average: the parameters of a second model, in the same order.
-    world_size: of processes. scaled: whether gradients are too small for their precision.
+    2013); the moving average of the weights, and of the statistics of BatchNorm, follows. module: what the optimizer
+    trains. average: a second module like it, or None. world_size: of processes. scaled: whether gradients are too small
+    for their precision.
     """
 
     def __init__(
-        self, optimizer: Any, update: Update, average: list[nn.Parameter] | None, world_size: int, scaled: bool
+        self,
+        optimizer: Any,
+        update: Update,
+        module: nn.Module,
+        average: nn.Module | None,
+        world_size: int,
+        scaled: bool,
     ):
-        self.optimizer, self.update, self.average, self.world_size = optimizer, update, average, world_size
-        self.parameters = optimizer.param_groups[0]["params"]
+        self.optimizer, self.update, self.world_size = optimizer, update, world_size
+        self.base_rate = float(optimizer.param_groups[0]["lr"])
+        self.parameters = list(module.parameters())
+        self.buffers = _buffers(module)
+        self.average = None if average is None else [*average.parameters(), *_buffers(average)]
         # PyTorch: float16 gradients vanish below 6e-8 unless the loss is scaled (Micikevicius et al., 2018).
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
+
+    def set_rate(self, learning_rate: Callable[[float], float]) -> None:
+        """The learning rate of the steps to come, from the one that the optimizer was made with."""
+        optim.set_lr(self.optimizer, learning_rate(self.base_rate))
 
     def step(self, losses: Iterable[Tensor]) -> Tensor:
         """One update from the weighted losses of a batch's micro-batches; returns their sum."""
         self.optimizer.zero_grad()  # PyTorch: optimizer.step keeps the gradients
         total = torch.zeros((), device=self.parameters[0].device)
         for loss in losses:
-            self.scaler.scale(loss).backward()
+            # PyTorch: of these parameters alone; a loss may lead through networks that others train.
+            self.scaler.scale(loss).backward(inputs=self.parameters)
             total += loss.detach()
         if self.world_size > 1:
             distributed.add_up([parameter.grad for parameter in self.parameters])
+            distributed.mean(self.buffers, self.world_size)
         self.scaler.unscale_(self.optimizer)
         if self.update.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.update.clip_grad)
@@ -45,7 +61,7 @@ class Updater:
         self.scaler.update()
         if self.average is not None:
             with torch.no_grad():
-                get_ema_multi_avg_fn(self.update.ema)(self.average, self.parameters, None)
+                get_ema_multi_avg_fn(self.update.ema)(self.average, [*self.parameters, *self.buffers], None)
         return total
 
     def state(self, names: list[str]) -> dict[str, np.ndarray]:
@@ -77,3 +93,7 @@ class Updater:
             self.scaler.load_state_dict(
                 scale | {key: int(scale[key]) for key in ("growth_interval", "_growth_tracker")}
             )
+
+
+def _buffers(module: nn.Module) -> list[Tensor]:
+    return [buffer for name, buffer in module.named_buffers() if is_buffer(name)]

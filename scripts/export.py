@@ -179,10 +179,10 @@ def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
     engine = Engine(found.model)
     native.restore(engine, found.state, path)
     # torch.export.save takes channels last for a part of a tensor.
-    engine.model.to(memory_format=torch.contiguous_format)
-    properties = metadata(found, path, engine.model.encoder)
+    engine.networks["model"].module.to(memory_format=torch.contiguous_format)
+    properties = metadata(found, path, engine.networks["model"].module.encoder)
     # Both before either is written: an old decoder beside a new encoder would go unnoticed.
-    contents = {name: WRITE[form](part, properties) for name, part in parts_of(engine.model).items()}
+    contents = {name: WRITE[form](part, properties) for name, part in parts_of(engine.networks["model"].module).items()}
     files = [folder / f"{name}{ENDINGS[form]}" for name in contents]
     for file, content in zip(files, contents.values(), strict=True):
         write_atomically(file, content)

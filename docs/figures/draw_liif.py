@@ -67,14 +67,14 @@ class Network:
         import torch
 
         with torch.no_grad():
-            return self.engine.model.encoder(torch.from_numpy(self.inp))[0].numpy()
+            return self.engine.networks["model"].module.encoder(torch.from_numpy(self.inp))[0].numpy()
 
     def queries(self, coord: np.ndarray, scale: float, corners: int = 4) -> np.ndarray:
         """Colours (Q, 3) in [0, 1] at coord (Q, 2), decoded with the cell of an image upscaled by `scale`."""
         cell = coords.make_cell((1, 1)) / np.float32(scale) / np.asarray(self.size, np.float32)
-        self.engine.model.corners = corners
+        self.engine.networks["model"].module.corners = corners
         found = self.engine.predict_queries(self.inp, coord[None], cell[None].astype(np.float32))[0]
-        self.engine.model.corners = 4
+        self.engine.networks["model"].module.corners = 4
         return self.normalisation.rgb(found)
 
     def detail(self, scale: int, cell_scale: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from liif_core.checkpoints import foreign, native
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.engine import State
+from liif_core.engine import MODEL, NetworkState
 from liif_core.errors import UserError
 from liif_core.system.places import SHIPPED
 
@@ -27,6 +27,6 @@ def load(path: str | Path) -> Checkpoint:
     if path.suffix != ".safetensors":
         found = foreign.read(path)
         progress = {"epoch": found.epoch + 1, "step": int(found.moments.get("step", 0))}
-        state = State(found.parameters, found.moments)
+        state = {MODEL: NetworkState(found.parameters, optimizer=found.moments)}
         return Checkpoint(found.model, state, found.data_norm, found.optimizer, progress)
     return native.read(path)

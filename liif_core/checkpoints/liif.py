@@ -11,6 +11,7 @@ import numpy as np
 
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.checkpoints.unpickle import ForeignCheckpoint, float32, named_moments
+from liif_core.engine import MODEL
 from liif_core.errors import UserError
 from liif_core.system import packages
 from liif_core.system.files import write_atomically
@@ -73,7 +74,7 @@ def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
         raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
     import torch
 
-    model = model_content(bare.model, bare.state.parameters)
+    model = model_content(bare.model, bare.state[MODEL].parameters)
     model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
     if optimizer["name"] not in OPTIMIZERS:
         optimizer = ADAM

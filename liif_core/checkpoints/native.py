@@ -1,14 +1,17 @@
 """Checkpoints: safetensors with the model's spec in the metadata, readable by both trees.
 
-The weights to predict with are stored under LIIF's names ("encoder.head.0.weight"). What a run needs to go on rides
-along: the optimizer's moments under "optimizer.<moment>.<parameter>" and, where the weights are a moving average, the
-parameters themselves under "raw.<parameter>". The metadata is plain JSON: model, data_norm, optimizer, progress, and a
-SHA-256 of everything, because safetensors would not notice a flipped bit.
+The weights to predict with are stored under LIIF's names ("encoder.head.0.weight"), statistics of BatchNorm among them.
+What a run needs to go on rides along: the optimizer's moments under "optimizer.<moment>.<parameter>" and, where the
+weights are a moving average, the parameters themselves under "raw.<parameter>"; the same of every other network of the
+method, such as a discriminator, under "networks.<network>.". The metadata is plain JSON: model, data_norm, optimizer,
+progress, the method unless it is regression, and a SHA-256 of everything, because safetensors would not notice a
+flipped bit.
 LIIF's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.checkpoints.foreign.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,19 +19,20 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from liif_core.engine import State
+from liif_core.engine import MODEL, REGRESSION, NetworkState, State, is_buffer
 from liif_core.errors import UserError
 from liif_core.system.files import write_atomically
 
 FORMAT = "liif-checkpoint-1"
-OPTIMIZER, RAW = "optimizer.", "raw."
+OPTIMIZER, RAW, NETWORKS = "optimizer.", "raw.", "networks."
 
 
 @dataclass
 class Checkpoint:
     """A model and, for a run to go on, where its training is.
 
-    model, optimizer: specs. data_norm: as in the config. progress: liif_core.training.loop's; empty for bare weights.
+    model, optimizer, method: specs. data_norm: as in the config. progress: liif_core.training.run's; empty for bare
+    weights.
     """
 
     model: dict
@@ -36,6 +40,7 @@ class Checkpoint:
     data_norm: dict | None = None
     optimizer: dict | None = None
     progress: dict = field(default_factory=dict)
+    method: dict = field(default_factory=REGRESSION.copy)
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
@@ -44,21 +49,30 @@ def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> No
     previous: where the old one goes, if it shall stay. Raises UserError when the disk is full or the folder cannot be
     written.
     """
-    state = checkpoint.state
-    tensors = dict(state.weights)
-    tensors |= {RAW + name: array for name, array in state.parameters.items()} if state.average else {}
-    tensors |= {OPTIMIZER + name: array for name, array in state.optimizer.items()}
+    tensors: dict[str, np.ndarray] = {}
+    for name, state in checkpoint.state.items():
+        tensors |= {("" if name == MODEL else f"{NETWORKS}{name}.") + key: array for key, array in _named(state)}
     content: dict = {
         "model": checkpoint.model,
         "data_norm": checkpoint.data_norm,
         "optimizer": checkpoint.optimizer,
         "progress": checkpoint.progress,
     }
+    if checkpoint.method != REGRESSION:  # which older files do not name, and equal checkpoints shall be equal files
+        content["method"] = checkpoint.method
     tensors = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     content["sha256"] = _digest(content, tensors)
     # One entry, because safetensors writes several in random order and equal checkpoints shall be equal files.
     metadata = {FORMAT: json.dumps(content)}
     write_atomically(path, safetensors.numpy.save(tensors, metadata), previous)
+
+
+def _named(state: NetworkState) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a network by their names in a file."""
+    yield from state.weights.items()
+    if state.average:
+        yield from ((RAW + name, array) for name, array in state.variables.items())
+    yield from ((OPTIMIZER + name, array) for name, array in state.optimizer.items())
 
 
 def _digest(content: dict, tensors: dict[str, np.ndarray]) -> str:
@@ -84,6 +98,7 @@ def read(path: Path) -> Checkpoint:
         content = json.loads(metadata[FORMAT])
         written = content.pop("sha256", None)  # files of before it was kept have none
         parts = {key: content[key] for key in ("model", "data_norm", "optimizer", "progress")}
+        parts["method"] = content.get("method", REGRESSION)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is damaged: {error}") from None
     if written is not None and written != _digest(content, tensors):
@@ -92,33 +107,56 @@ def read(path: Path) -> Checkpoint:
 
 
 def _state(tensors: dict[str, np.ndarray]) -> State:
-    """The tensors of a file by what they are."""
-    moments: dict[str, np.ndarray] = {}
-    raw: dict[str, np.ndarray] = {}
-    weights: dict[str, np.ndarray] = {}
-    for name, array in tensors.items():
-        if name.startswith(OPTIMIZER):
-            moments[name.removeprefix(OPTIMIZER)] = array
+    """The tensors of a file, by network."""
+    networks: dict[str, dict[str, np.ndarray]] = {MODEL: {}}
+    for key, array in tensors.items():
+        name, _, rest = key.removeprefix(NETWORKS).partition(".") if key.startswith(NETWORKS) else (MODEL, "", key)
+        networks.setdefault(name, {})[rest] = array
+    return {name: _network_state(arrays) for name, arrays in networks.items()}
+
+
+def _network_state(arrays: dict[str, np.ndarray]) -> NetworkState:
+    """The arrays of a network by what they are."""
+    moments = {key.removeprefix(OPTIMIZER): array for key, array in arrays.items() if key.startswith(OPTIMIZER)}
+    # float16 weights are a way to store them, not to compute with them
+    kept = {key: array.astype(np.float32) for key, array in arrays.items() if not key.startswith(OPTIMIZER)}
+    raw = {key.removeprefix(RAW): array for key, array in kept.items() if key.startswith(RAW)}
+    weights = {key: array for key, array in kept.items() if not key.startswith(RAW)}
+    trained = raw or weights
+    return NetworkState(
+        parameters={key: array for key, array in trained.items() if not is_buffer(key)},
+        optimizer=moments,
+        average=weights if raw else {},
+        buffers={key: array for key, array in trained.items() if is_buffer(key)},
+    )
+
+
+def restore(engine, state: State, source: str | Path) -> list[str]:
+    """Give a checkpoint's state to an engine; the names of the networks that the file lacks, and that stay as they are.
+
+    Raises UserError naming the parameters that differ, and without the network that predicts.
+    """
+    lacking = []
+    for name, network in engine.state().items():
+        if name in state or name == MODEL:
+            _require_same(network, state.get(name, NetworkState({})), source, "" if name == MODEL else f"{name}: ")
         else:
-            kind = raw if name.startswith(RAW) else weights
-            # float16 weights are a way to store them, not to compute with them
-            kind[name.removeprefix(RAW)] = array.astype(np.float32)
-    return State(raw, moments, weights) if raw else State(weights, moments)
+            lacking.append(name)
+    engine.load_state(state)
+    return lacking
 
 
-def restore(engine, state: State, source: str | Path) -> None:
-    """Give a checkpoint's state to an engine. Raises UserError naming the parameters that differ."""
-    expected = {name: array.shape for name, array in engine.state().parameters.items()}
-    found = {name: array.shape for name, array in state.parameters.items()}
+def _require_same(network: NetworkState, state: NetworkState, source: str | Path, where: str) -> None:
+    expected = {name: array.shape for name, array in network.variables.items()}
+    found = {name: array.shape for name, array in state.variables.items()}
     differing = [
-        f"{name} ({_shape(found.get(name))} in the file, {_shape(expected.get(name))} in the model)"
+        f"{where}{name} ({_shape(found.get(name))} in the file, {_shape(expected.get(name))} in the model)"
         for name in sorted(set(expected) | set(found))
         if expected.get(name) != found.get(name)
     ]
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise UserError(f"{source} holds another model: {', '.join(differing[:3])}{more}")
-    engine.load_state(state)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -14,7 +14,7 @@ from liif_core.checkpoints import formats, liif, native
 from liif_core.checkpoints.liif import ADAM, save_pth
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import DataNorm
-from liif_core.engine import State
+from liif_core.engine import MODEL, NetworkState
 from liif_core.errors import UserError
 from liif_core.system.files import check_writable
 
@@ -35,14 +35,14 @@ def main() -> int:
     found = formats.load(arguments.input)
     data_norm = DataNorm.model_validate(found.data_norm or {}).model_dump()
     kind = np.float16 if arguments.half else np.float32
-    weights = {name: array.astype(kind) for name, array in found.state.weights.items()}
-    bare = Checkpoint(found.model, State(weights), data_norm)
+    weights = {name: array.astype(kind) for name, array in found.state[MODEL].weights.items()}
+    bare = Checkpoint(found.model, {MODEL: NetworkState(weights)}, data_norm, method=found.method)
     check_writable(arguments.output)
     if arguments.output.suffix == ".safetensors":
         native.save(arguments.output, bare)
     else:
         save_pth(arguments.output, bare, found.optimizer or ADAM)
-    count = sum(array.size for array in weights.values())
+    count = sum(array.size for array in found.state[MODEL].parameters.values())
     print(f"{arguments.input} -> {arguments.output}: {found.model['name']}, {count:,} parameters")
     if arguments.output.suffix == ".pth" and found.data_norm != liif.DATA_NORM:
         print(f"LIIF's demo.py assumes 0.5 / 0.5; these weights want, in a config, data_norm: {found.data_norm}")

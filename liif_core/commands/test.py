@@ -15,7 +15,7 @@ from liif_core.config.schema import DataNorm, TestConfig
 from liif_core.data import sets
 from liif_core.engine import PRECISIONS
 from liif_core.errors import UserError
-from liif_core.evaluation import evaluate
+from liif_core.evaluation import evaluate, metrics
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.inference.network import load_engine
@@ -24,18 +24,25 @@ from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED
 
 
-def measure(predict: Callable, test_set, config: TestConfig) -> list[evaluate.Row]:
-    """Score every image and print its row, the mean and the result."""
-    rows = []
+def measure(predict: Callable, test_set, config: TestConfig) -> tuple[list[evaluate.Row], dict[str, float]]:
+    """Score every image and print its row, the mean and the result; rows and means."""
+    rows, of_set = [], evaluate.collectors(config.metrics)
     started = time.monotonic()
-    print(f"{'image':24} {'size':>11} {'psnr':>8} {'ssim':>8}")
-    for row in tqdm(evaluate.test(predict, test_set, config), total=len(test_set), leave=False, disable=None):
+    names = config.metrics
+    print(f"{'image':24} {'size':>11} " + " ".join(f"{name:>8}" for name in names))
+    scores = evaluate.test(predict, test_set, config, of_set)
+    for row in tqdm(scores, total=len(test_set), leave=False, disable=None):
         rows.append(row)
-        tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {row.psnr:8.4f} {row.ssim:8.4f}")
-    psnr, ssim = evaluate.mean(rows)
-    print(f"{'mean':24} {len(rows):>11} {psnr:8.4f} {ssim:8.4f}   {time.monotonic() - started:.1f} s")
-    print(f"result: {psnr:.4f}", flush=True)
-    return rows
+        tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {_columns(row.values, names)}")
+    means = evaluate.mean(rows, of_set)
+    print(f"{'mean':24} {len(rows):>11} {_columns(means, names)}   {time.monotonic() - started:.1f} s")
+    print(f"result: {means[names[0]]:.4f}", flush=True)
+    return rows, means
+
+
+def _columns(values: dict[str, float], names: list[str]) -> str:
+    """A column for each metric; those of sets are blank in the rows of images."""
+    return " ".join(f"{values[name]:8.4f}" if name in values else " " * 8 for name in names)
 
 
 def test(framework: str, load_tree: Callable) -> None:
@@ -54,6 +61,8 @@ def test(framework: str, load_tree: Callable) -> None:
         raise UserError("--json: two configs of one name would write the same file; test them one after the other")
     for path in outputs.values():
         check_writable(path)
+    for _, config in tests:
+        metrics.find(config.metrics)
     test_sets = [sets.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
     origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
     if str(arguments.model) == "bicubic":
@@ -68,8 +77,8 @@ def test(framework: str, load_tree: Callable) -> None:
         norm = config.data_norm if "data_norm" in config.model_fields_set else own_norm
         predict = network.Network(engine, Normalisation(norm)) if engine else network.bicubic
         print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {device}")
-        rows = measure(predict, test_set, config)
+        rows, means = measure(predict, test_set, config)
         if outputs:
             changed = {"set": arguments.set} if arguments.set else {}
-            report = {"config": name} | changed | origin | evaluate.summary(name, test_set, config, rows)
+            report = {"config": name} | changed | origin | evaluate.summary(name, test_set, config, rows, means)
             write_atomically(outputs[name], (json.dumps(report, indent=1) + "\n").encode())

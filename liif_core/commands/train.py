@@ -9,8 +9,9 @@ from pathlib import Path
 
 from liif_core.commands.entry import GPU_HELP, SET_HELP, leave_at_once
 from liif_core.config import load as configs
-from liif_core.engine import Update
+from liif_core.engine import MODEL, Update
 from liif_core.errors import Stopped
+from liif_core.evaluation import metrics
 from liif_core.inference.network import choose_device
 from liif_core.system.distributed import read as read_ranks
 from liif_core.system.places import WORK
@@ -41,6 +42,7 @@ def train(framework: str, load_tree: Callable) -> None:
     resume = arguments.resume is not None
     if arguments.wandb is not None:
         runlog.find_wandb()
+    metrics.of_validation(config.metrics, config.best, config.eval_type)
     run_folder.check(folder, config, resume)
     if ranks.rank == 0:
         run_folder.lock(folder)
@@ -50,8 +52,9 @@ def train(framework: str, load_tree: Callable) -> None:
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
     update = Update(config.accumulate, config.clip_grad, config.ema)
     engine = engine_class(config.model.model_dump(), device.kind, *specs, config.precision, update)
-    parameters = sum(array.size for array in engine.state().parameters.values())
-    note = f"{framework} on {device.kind}, {config.model.name}: {parameters:,} parameters"
+    sizes = {name: sum(a.size for a in network.parameters.values()) for name, network in engine.state().items()}
+    others = "".join(f", {name}: {size:,}" for name, size in sizes.items() if name != MODEL)
+    note = f"{framework} on {device.kind}, {config.model.name}: {sizes[MODEL]:,} parameters{others}"
     workers = config.num_workers
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
         workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0

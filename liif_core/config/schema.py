@@ -94,6 +94,8 @@ class TestConfig(Evaluation):
 
     test_dataset: Data
     """In a test config: data set, wrapper (`{name, args}` each) and `batch_size`."""
+    metrics: Annotated[list[str], pydantic.Field(min_length=1)] = ["psnr", "ssim"]
+    """Ours. What is measured; the first is the result. `liif metrics` lists them."""
 
 
 class TrainConfig(Evaluation):
@@ -103,6 +105,10 @@ class TrainConfig(Evaluation):
     """Data set, wrapper (`{name, args}` each) and `batch_size`."""
     val_dataset: Data | None = None
     """The same for validation; without it nothing is validated."""
+    metrics: Annotated[list[str], pydantic.Field(min_length=1)] = ["psnr"]
+    """Ours. What is validated. Without an `eval_type` validation sees colours without their neighbours: PSNR alone."""
+    best: str = "psnr"
+    """Ours. The metric, one of `metrics`, by which `epoch-best` is chosen."""
     model: Spec
     """See [Models](#models)."""
     method: Spec = Spec(name="regression")

@@ -42,8 +42,7 @@ class Batches:
             samples = [self.wrapper.sample(int(index), self.epoch) for index in self.indices[k]]
         except UserError as error:
             return {"error": str(error)}
-        shapes = {sample["gt"].shape for sample in samples} | {sample["inp"].shape for sample in samples}
-        if len(shapes) > 2:
+        if len({tuple((key, np.shape(value)) for key, value in sample.items()) for sample in samples}) > 1:
             return {"error": "the samples of a batch differ in size: set inp_size and sample_q, or batch_size: 1"}
         return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from liif_core.geometry import coords
 
-# First word of every seed: keeps the order of an epoch, its samples, validation and what happens in a step apart.
-ORDER, TRAINING, VALIDATION, STEP = 0, 1, 2, 3
+# First word of every seed: keeps the order of an epoch, its samples, validation, what happens in a step and what a
+# prediction draws apart.
+ORDER, TRAINING, VALIDATION, STEP, NOISE = 0, 1, 2, 3, 4
 
 Flips = tuple[bool, bool, bool]  # vertical, horizontal, then diagonal
 UNFLIPPED: Flips = (False, False, False)
@@ -36,6 +37,11 @@ def generator(seed: int, epoch: int, index: int, training: bool) -> np.random.Ge
     """The random numbers of one sample; validation ignores seed and epoch: its crops never change."""
     key = (TRAINING, seed, epoch, index) if training else (VALIDATION, index)
     return np.random.default_rng(key)
+
+
+def noise(seed: int, index: int) -> np.random.Generator:
+    """The random numbers of the prediction of image `index`, for methods that draw: the same in both frameworks."""
+    return np.random.default_rng((NOISE, seed, index))
 
 
 def crop_start(rng: np.random.Generator, length: int, size: int) -> int:

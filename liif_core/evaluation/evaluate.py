@@ -3,15 +3,17 @@
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from liif_core.config.schema import TestConfig, TrainConfig
+from liif_core.data import sampling
 from liif_core.data.batching import Batches, checked
-from liif_core.evaluation import psnr_ssim
+from liif_core.evaluation import metrics
 from liif_core.images import comparison, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -20,31 +22,42 @@ from liif_core.system.distributed import ALONE, Ranks
 
 @dataclass
 class Row:
-    """The score of one image; size is that of the target."""
+    """The score of one image; size is that of the target. values: of the metrics per image, by name."""
 
     name: str
     height: int
     width: int
-    psnr: float
-    ssim: float
+    values: dict[str, float]
 
 
-def test(predict, test_set, config: TestConfig):
-    """Yield one Row per image. predict(uint8 low, h, w) -> float32 (h, w, 3) in [0, 1]."""
+def test(predict, test_set, config: TestConfig, of_set: dict[str, Any] | None = None) -> Iterator[Row]:
+    """Yield one Row per image. of_set: what `collectors` gave, which is shown every image.
+
+    predict(uint8 low, h, w, noise) -> float32 (h, w, 3) in [0, 1]; noise is the generator of what it draws.
+    """
+    per_image = [metric for metric in metrics.find(config.metrics) if metric.per == "image"]
     for index in range(len(test_set)):
         low, high = test_set.pair(index)
         height, width = high.shape[:2]
-        prediction, target = predict(low, height, width), rgb8.to_float(high)
-        scores = (metric(prediction, target, config.eval_type) for metric in (psnr_ssim.psnr, psnr_ssim.ssim))
-        yield Row(test_set.name(index), height, width, *scores)
+        prediction, target = predict(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
+        values = {metric.name: metric.function(prediction, target, config.eval_type) for metric in per_image}
+        for collector in (of_set or {}).values():
+            collector.add(prediction, target, config.eval_type)
+        yield Row(test_set.name(index), height, width, values)
 
 
-def mean(rows: list[Row]) -> tuple[float, float]:
-    """Mean PSNR in dB and mean SSIM over images."""
-    return float(np.mean([row.psnr for row in rows])), float(np.mean([row.ssim for row in rows]))
+def collectors(names: list[str]) -> dict[str, Any]:
+    """One collector for each metric of a set, by name, for `test` to fill and `mean` to read."""
+    return {metric.name: metric.function() for metric in metrics.find(names) if metric.per == "set"}
 
 
-def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
+def mean(rows: list[Row], of_set: dict[str, Any] | None = None) -> dict[str, float]:
+    """Each metric's mean over images, or its value of the set, by name."""
+    values = {name: float(np.mean([row.values[name] for row in rows])) for name in rows[0].values}
+    return values | {name: float(collector.value()) for name, collector in (of_set or {}).items()}
+
+
+def summary(name: str, test_set, config: TestConfig, rows: list[Row], means: dict[str, float]) -> dict:
     """What `test.py --json` keeps of a test: the set, its scale, the protocol, the means and all rows.
 
     The data set is called as its config is, "set5" in test-set5-4.yaml. The scale is the eval_type's; without
@@ -56,43 +69,56 @@ def summary(name: str, test_set, config: TestConfig, rows: list[Row]) -> dict:
     else:
         low, high = test_set.pair(0)
         scale = round(high.shape[0] / low.shape[0])
-    psnr, ssim = mean(rows)
     return {
         "dataset": stem.removesuffix(f"-{scale}"),
         "scale": scale,
         "protocol": config.eval_type,
-        "psnr": psnr if math.isfinite(psnr) else None,  # JSON has no infinity
-        "ssim": ssim,
+        **_finite(means),
         "images": len(rows),
-        "rows": [asdict(row) | {"psnr": row.psnr if math.isfinite(row.psnr) else None} for row in rows],
+        "rows": [{"name": row.name, "height": row.height, "width": row.width} | _finite(row.values) for row in rows],
     }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def validate(
     engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation, ranks: Ranks = ALONE
-) -> float:
-    """Validation PSNR in dB as the original LIIF counts it: of a batch's queries, averaged over batches by their size.
+) -> dict[str, float]:
+    """The metrics of the validation set by name. PSNR in dB as the original LIIF counts it: of a batch's queries,
+    averaged over batches by their size.
 
     With an eval_type in the config, of whole images under that protocol. Several processes take every n-th batch or
     image each, and get the same result as one.
     """
     assert config.val_dataset is not None
     bar = functools.partial(tqdm, desc="val", leave=False, disable=ranks.rank > 0 or None)
+    measured = metrics.of_validation(config.metrics, config.best, config.eval_type)
     if config.eval_type is not None:
         network = Network(engine, normalisation)
-        scores, weights = np.zeros(len(val_set)), np.ones(len(val_set))
+        scores, weights = np.zeros((len(measured), len(val_set))), np.ones(len(val_set))
         for index in bar(range(ranks.rank, len(val_set), ranks.world_size)):
             low, high = val_set.pair(index)
-            scores[index] = psnr_ssim.psnr(network(low, *high.shape[:2]), rgb8.to_float(high), config.eval_type)
+            height, width = high.shape[:2]
+            prediction, target = network(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
+            scores[:, index] = [metric.function(prediction, target, config.eval_type) for metric in measured]
     else:
         batches = Batches(val_set, config.val_dataset.batch_size)
-        scores, weights = np.zeros(len(batches)), np.array([len(indices) for indices in batches.indices])
+        scores = np.zeros((len(measured), len(batches)))
+        weights = np.array([len(indices) for indices in batches.indices])
         own = range(ranks.rank, len(batches), ranks.world_size)
         batches.indices = [batches.indices[k] for k in own]
         for k, batch in zip(own, bar(checked(make_loader(batches)), total=len(own)), strict=True):
-            prediction = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
-            scores[k] = psnr_ssim.psnr(normalisation.rgb(prediction), rgb8.to_float(batch["gt"]))
-    return float(np.sum(engine.total(scores) * weights) / np.sum(weights))
+            found = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
+            prediction, target = normalisation.rgb(found), rgb8.to_float(batch["gt"])
+            scores[:, k] = [metric.function(prediction, target) for metric in measured]
+    totals = engine.total(scores)
+    return {
+        metric.name: float(np.sum(row * weights) / np.sum(weights))
+        for metric, row in zip(measured, totals, strict=True)
+    }
 
 
 def comparisons(engine, val_set, count: int, normalisation: Normalisation) -> Iterator[tuple[str, np.ndarray]]:
@@ -102,7 +128,11 @@ def comparisons(engine, val_set, count: int, normalisation: Normalisation) -> It
     for index in range(min(count, len(val_set))):
         low, high = val_set.pair(index)
         height, width = high.shape[:2]
-        images = rgb8.resize(low, height, width), rgb8.to_uint8(network(low, height, width)), high
+        images = (
+            rgb8.resize(low, height, width),
+            rgb8.to_uint8(network(low, height, width, sampling.noise(0, index))),
+            high,
+        )
         captions = ("bicubic", "prediction", "original")
         columns = [(caption, _centre(image)) for caption, image in zip(captions, images, strict=True)]
         yield f"{index}-{val_set.name(index)}", comparison.comparison(columns)

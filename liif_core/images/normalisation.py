@@ -7,14 +7,16 @@ from liif_core.images import rgb8
 
 
 class Normalisation:
-    """The `data_norm` of a config, applied the same way for both frameworks."""
+    """The `data_norm` of a config, applied the same way for both frameworks.
+
+    norms: (sub, div) of each part of a batch that data_norm names; other parts are left as they are.
+    """
 
     def __init__(self, data_norm: DataNorm):
-        self.inp_sub, self.inp_div, self.gt_sub, self.gt_div = (
-            np.asarray(numbers, dtype=np.float32)
-            for norm in (data_norm.inp, data_norm.gt)
-            for numbers in (norm.sub, norm.div)
-        )
+        self.norms = {
+            key: (np.asarray(norm.sub, dtype=np.float32), np.asarray(norm.div, dtype=np.float32))
+            for key, norm in data_norm
+        }
 
     def inp(self, images: np.ndarray, white: int = 255) -> np.ndarray:
         """Values 0 to `white`, (B, H, W, 3) or (H, W, 3) -> float32 (B, 3, H, W), B = 1 for a single image.
@@ -22,20 +24,22 @@ class Normalisation:
         The channels stay last in memory, which is how convolutions like them.
         """
         images = images[None] if images.ndim == 3 else images
-        return _normalised(images, self.inp_sub, self.inp_div, white).transpose(0, 3, 1, 2)
-
-    def gt(self, colours: np.ndarray) -> np.ndarray:
-        """uint8 (..., 3) -> float32 (..., 3)."""
-        return _normalised(colours, self.gt_sub, self.gt_div)
+        return _normalised(images, *self.norms["inp"], white).transpose(0, 3, 1, 2)
 
     def batch(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch of samples as the engine's `train_step` takes it."""
-        return {**batch, "inp": self.inp(batch["inp"]), "gt": self.gt(batch["gt"])}
+        """A batch of samples as the engine's `train_step` takes it: uint8 images (B, H, W, 3) -> float32 (B, 3, H, W),
+        uint8 colours (B, Q, 3) -> float32 (B, Q, 3).
+        """
+        normalised = {key: _normalised(batch[key], *norm) for key, norm in self.norms.items() if key in batch}
+        return batch | {
+            key: values.transpose(0, 3, 1, 2) if values.ndim == 4 else values for key, values in normalised.items()
+        }
 
     def rgb(self, prediction: np.ndarray) -> np.ndarray:
         """What the network gives (..., 3) -> float32 RGB clamped to [0, 1]."""
-        values = prediction * self.gt_div
-        values += self.gt_sub
+        sub, div = self.norms["gt"]
+        values = prediction * div
+        values += sub
         return np.clip(values, 0, 1, out=values)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
+from liif_core.data import sampling
 from liif_core.geometry import tiling
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -27,7 +28,7 @@ def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str 
     found = formats.load(path)
     device = choose_device(framework, gpu)
     engine_class, _ = load_tree()
-    engine = engine_class(found.model, device.kind, precision=precision)
+    engine = engine_class(found.model, device.kind, found.method, precision=precision)
     native.restore(engine, found.state, path)
     return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}, {engine.precision}"
 
@@ -40,9 +41,17 @@ class Network:
         self.normalisation = normalisation
         self.tile = tile
 
-    def bands(self, image: np.ndarray, height: int, width: int, white: int = 255):
+    def bands(
+        self,
+        image: np.ndarray,
+        height: int,
+        width: int,
+        white: int = 255,
+        noise: np.random.Generator | None = None,
+    ):
         """float32 RGB (rows, width, 3) in [0, 1], from top to bottom."""
-        for band in self.engine.predict_image(self.normalisation.inp(image, white), height, width, self.tile):
+        inp = self.normalisation.inp(image, white)
+        for band in self.engine.predict_image(inp, height, width, self.tile, noise=noise or sampling.noise(0, 0)):
             yield self.normalisation.rgb(band)
 
     def part(self, image: np.ndarray, box: tiling.Box, height: int, width: int) -> np.ndarray:
@@ -53,11 +62,13 @@ class Network:
         bands = self.engine.predict_image(inp, height, width, self.tile, window)
         return self.normalisation.rgb(np.concatenate(list(bands)))
 
-    def __call__(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]."""
-        return np.concatenate(list(self.bands(image, height, width)))
+    def __call__(
+        self, image: np.ndarray, height: int, width: int, noise: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]. noise: as in the engine's predict_image."""
+        return np.concatenate(list(self.bands(image, height, width, noise=noise)))
 
 
-def bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def bicubic(image: np.ndarray, height: int, width: int, noise: np.random.Generator | None = None) -> np.ndarray:
     """Pillow's bicubic with the same signature as a network, rounded to 8 bits."""
     return rgb8.to_float(rgb8.resize(image, height, width))

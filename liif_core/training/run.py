@@ -5,7 +5,8 @@ import io
 import math
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
-from liif_core.errors import Unsavable, UserError
+from liif_core.errors import Stopped, Unsavable, UserError
 from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
 from liif_core.system.files import write_atomically
@@ -25,16 +26,38 @@ from liif_core.training.runlog import RunLog
 
 @dataclass
 class Progress:
-    """Where training is: the epoch under way (from 1), its batches done, all steps done, its losses, the best PSNR,
-    and the seconds that the epoch's batches took.
+    """Where training is: the epoch under way (from 1), its batches done, all steps done, the sums of its losses by
+    name, the best value of the metric that the config's `best` names, and the seconds that the epoch's batches took.
     """
 
     epoch: int = 1
     batch: int = 0
     step: int = 0
-    loss_sum: float = 0.0
-    best_psnr: float | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
     seconds: float = 0.0
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Epoch, batch and step."""
+        return self.epoch, self.batch, self.step
+
+    def mean_losses(self) -> dict[str, float]:
+        """The means over the epoch's batches, by name."""
+        return {name: value / self.batch for name, value in self.losses.items()}
+
+    def saved(self, metric: str) -> dict:
+        """As a checkpoint keeps it; `metric` is what `best` is of."""
+        others = {name: value for name, value in self.losses.items() if name != "loss"}
+        kept = {"epoch": self.epoch, "batch": self.batch, "step": self.step, "loss_sum": self.losses.get("loss", 0.0)}
+        return kept | {f"best_{metric}": self.best, "seconds": self.seconds} | ({"losses": others} if others else {})
+
+    @classmethod
+    def from_saved(cls, kept: dict, metric: str) -> "Progress":
+        """What `saved` gave."""
+        losses = {"loss": kept.get("loss_sum", 0.0)} | kept.get("losses", {})
+        numbers = {key: kept[key] for key in ("epoch", "batch", "step", "seconds") if key in kept}
+        return cls(**numbers, losses=losses, best=kept.get(f"best_{metric}"))
 
 
 class Run:
@@ -46,22 +69,24 @@ class Run:
         self.normalisation = Normalisation(config.data_norm)
         self.started = time.monotonic()
         self.recent: dict[int, dict] = {}  # by step: the batches whose losses are not known yet, and the one before
-        self.losses: list[float] = []  # read from the device, not yet written to the log
+        self.losses: list[dict[str, float]] = []  # read from the device, not yet written to the log
+        self.stop = StopRequest()
+        self.kept: tuple[int, int, int] | None = None  # the place that epoch-last was last written at
 
     def fetch_losses(self) -> None:
         """Get the losses of the last steps from the device and log them. Raises Unsavable for NaN or infinity."""
         losses = self.losses = self.losses + self.engine.read_losses()
         first = self.progress.step - len(losses) + 1
-        finite = [math.isfinite(loss) for loss in losses]
+        finite = [all(map(math.isfinite, step.values())) for step in losses]
         good = losses[: finite.index(False)] if False in finite else losses
-        self.log.record(
-            [{"step": first + i, "epoch": self.progress.epoch, "loss": loss} for i, loss in enumerate(good)]
-        )
+        self.log.record([{"step": first + i, "epoch": self.progress.epoch, **step} for i, step in enumerate(good)])
         if len(good) < len(losses):
             step = first + len(good)
-            self._give_up(f"the loss of step {step} is {losses[len(good)]}", step - 1, step)
-        for loss in losses:
-            self.progress.loss_sum += loss
+            name, value = next(item for item in losses[len(good)].items() if not math.isfinite(item[1]))
+            self._give_up(f"the {name} of step {step} is {value}", step - 1, step)
+        for step_losses in losses:
+            for name, value in step_losses.items():
+                self.progress.losses[name] = self.progress.losses.get(name, 0.0) + value
         self.losses = []
         self.recent = {step: batch for step, batch in self.recent.items() if step == self.progress.step}
 
@@ -86,8 +111,8 @@ class Run:
         """Write the state under names like "epoch-last". Raises Unsavable for NaN or infinite weights."""
         self.fetch_losses()
         state = self.engine.state()
-        arrays = (array for part in (state.parameters, state.optimizer, state.average) for array in part.values())
-        if not all(np.isfinite(array).all() for array in arrays):
+        parts = (part for n in state.values() for part in (n.parameters, n.buffers, n.optimizer, n.average))
+        if not all(np.isfinite(array).all() for part in parts for array in part.values()):
             step = self.progress.step
             self._give_up(f"after step {step} the weights are NaN or infinite", step)
         if self.ranks.rank:
@@ -97,16 +122,44 @@ class Run:
             state=state,
             data_norm=self.config.data_norm.model_dump(),
             optimizer=self.config.optimizer.model_dump(),
-            progress=asdict(self.progress) | {"seed": self.config.seed},
+            progress=self.progress.saved(self.config.best) | {"seed": self.config.seed},
+            method=self.config.method.model_dump(),
         )
         self.log.flush()
         for name in names:
             previous = self.folder / run_folder.PREVIOUS if name == "epoch-last" else None
             native.save(self.folder / f"{name}.safetensors", content, previous)
+        if "epoch-last" in names:
+            self.kept = self.progress.place
 
-    def stop_requested(self, stop: StopRequest) -> bool:
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """Whatever ends the block too early, the last step is saved and the logs are closed."""
+        several = self.ranks.world_size > 1
+        with contextlib.closing(self.log):
+            try:
+                yield
+            except Stopped:
+                self._save_last()
+                self.wait_for_all()
+                raise
+            except RuntimeError:  # of a loader whose workers the same signal has ended
+                if not self.stop.requested or several:
+                    raise
+                self._save_last()
+                raise Stopped(self.stopped()) from None
+            except UserError as error:  # a broken image; of one process alone, when there are several
+                if self.progress.step and not several and not isinstance(error, Unsavable):
+                    self._save_last()
+                raise
+
+    def _save_last(self) -> None:
+        if self.kept != self.progress.place:
+            self.save("epoch-last")
+
+    def stop_requested(self) -> bool:
         """Whether one of the processes has been asked to stop; all of them have to call this."""
-        return bool(self.engine.total(np.array([float(stop.requested)]))[0])
+        return bool(self.engine.total(np.array([float(self.stop.requested)]))[0])
 
     def stopped(self) -> str:
         """What is said at the end."""
@@ -146,12 +199,14 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
     if found.optimizer and found.optimizer["name"] != config.optimizer.name:
         before, now = found.optimizer["name"], config.optimizer.name
         raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")
-    native.restore(engine, found.state, source)
+    lacking = native.restore(engine, found.state, source)
+    if own and lacking:
+        raise UserError(f"{source} lacks what the method trains: {', '.join(lacking)}")
     if found.model != config.model.model_dump():  # equal parameters, but another switch such as local_ensemble
         raise UserError(f"{source} holds another model than the config: {found.model}")
     if own:
-        return Progress(**{k: v for k, v in found.progress.items() if k in Progress.__dataclass_fields__}), own[2]
-    # Another run's checkpoint: its place in an epoch and its best PSNR belong to its own data.
+        return Progress.from_saved(found.progress, config.best), own[2]
+    # Another run's checkpoint: its place in an epoch and its best value belong to its own data.
     progress = Progress(epoch=found.progress.get("epoch", 1), step=found.progress.get("step", 0))
     if progress.epoch > config.epoch_max:
         raise UserError(f"{source} has {progress.epoch - 1} epochs behind it; epoch_max {config.epoch_max} leaves none")
@@ -161,8 +216,9 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
 def check_agreement(engine, progress: Progress, folder: Path, ranks: Ranks) -> None:
     """Raise UserError, in every process, unless all of them begin with the same weights at the same step."""
     weights = 0
-    for name, array in sorted(engine.state().parameters.items()):
-        weights = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), weights))
+    for network in engine.state().values():
+        for name, array in sorted(network.variables.items()):
+            weights = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), weights))
     own = np.array([progress.step, progress.epoch, progress.batch, weights], np.float64)
     differs = float((engine.total(own) != own * ranks.world_size).any())
     if engine.total(np.array([differs]))[0]:

@@ -2,7 +2,8 @@
 
 import math
 
-from jittor import nn
+import jittor as jt
+from jittor import Var, nn
 
 from liif_core.errors import UserError
 
@@ -10,6 +11,29 @@ from liif_core.errors import UserError
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """3x3 convolution that keeps height and width."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch normalisation (Ioffe and Szegedy, 2015) of (B, channels, H, W)."""
+    return _BatchNorm2d(channels)
+
+
+class _BatchNorm2d(nn.BatchNorm2d):
+    """Jittor: its own keeps the biased variance for prediction, PyTorch the unbiased one, n / (n - 1) times as large;
+    and it subtracts squares of means, which costs digits where the mean is large.
+    """
+
+    def execute(self, x: Var) -> Var:
+        if not self.is_train:
+            return super().execute(x)
+        axes, count = [0, 2, 3], x.numel() // x.shape[1]
+        mean = x.mean(dims=axes)
+        centred = x - mean.broadcast(x, axes)
+        variance = (centred * centred).mean(dims=axes)
+        for running, now in ((self.running_mean, mean), (self.running_var, variance * (count / (count - 1)))):
+            running.update(running + (now.detach() - running) * self.momentum)
+        scale = self.weight / jt.sqrt(variance + self.eps)
+        return centred * scale.broadcast(x, axes) + self.bias.broadcast(x, axes)
 
 
 UPSAMPLER_RADIUS = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3

@@ -12,6 +12,11 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch normalisation (Ioffe and Szegedy, 2015) of (B, channels, H, W)."""
+    return nn.BatchNorm2d(channels)
+
+
 UPSAMPLER_RADIUS = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3
 
 

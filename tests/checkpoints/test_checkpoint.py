@@ -16,7 +16,7 @@ import torch
 from helpers import ROOT
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.errors import UserError
 
 MODEL = {"name": "liif", "args": {"encoder_spec": {"name": "edsr-baseline", "args": {"no_upsampling": True}}}}
@@ -31,7 +31,7 @@ def make_checkpoint(seed=0) -> Checkpoint:
     moments = {f"exp_avg.{name}": array * 0.5 for name, array in parameters.items()}
     return Checkpoint(
         model=MODEL,
-        state=State(parameters, moments | {"step": np.array(17, dtype=np.float32)}),
+        state={"model": NetworkState(parameters, moments | {"step": np.array(17, dtype=np.float32)})},
         data_norm={"inp": {"sub": [0.5], "div": [0.5]}, "gt": {"sub": [0.4, 0.5, 0.6], "div": [1.0]}},
         optimizer={"name": "adam", "args": {"lr": 1e-4}},
         progress={"epoch": 3, "batch": 2, "step": 17, "loss_sum": 0.1 + 0.2, "best_psnr": None, "seed": 5},
@@ -42,7 +42,7 @@ def assert_equal(found: Checkpoint, expected: Checkpoint) -> None:
     for field in ("model", "data_norm", "optimizer", "progress"):
         assert getattr(found, field) == getattr(expected, field)
     for kind in ("parameters", "optimizer"):
-        ours, theirs = getattr(found.state, kind), getattr(expected.state, kind)
+        ours, theirs = (getattr(file.state["model"], kind) for file in (found, expected))
         assert ours.keys() == theirs.keys()
         for name, array in theirs.items():
             assert ours[name].dtype == array.dtype and ours[name].shape == array.shape
@@ -58,10 +58,10 @@ def test_what_goes_in_comes_out_to_the_last_bit(tmp_path):
 
 def test_non_contiguous_arrays_are_written_as_they_read(tmp_path):
     content = make_checkpoint()
-    content.state.parameters["t"] = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    content.state["model"].parameters["t"] = np.arange(12, dtype=np.float32).reshape(3, 4).T
     native.save(tmp_path / "a.safetensors", content)
     np.testing.assert_array_equal(
-        formats.load(tmp_path / "a.safetensors").state.parameters["t"], np.arange(12).reshape(3, 4).T
+        formats.load(tmp_path / "a.safetensors").state["model"].parameters["t"], np.arange(12).reshape(3, 4).T
     )
 
 
@@ -84,10 +84,14 @@ def test_equal_checkpoints_are_equal_files(tmp_path):
 
 def test_float16_weights_come_back_as_float32(tmp_path):
     content = make_checkpoint()
-    content.state = State({name: array.astype(np.float16) for name, array in content.state.parameters.items()})
+    content.state = {
+        "model": NetworkState(
+            {name: array.astype(np.float16) for name, array in content.state["model"].parameters.items()}
+        )
+    }
     native.save(tmp_path / "a.safetensors", content)
-    found = formats.load(tmp_path / "a.safetensors").state.parameters
-    for name, array in content.state.parameters.items():
+    found = formats.load(tmp_path / "a.safetensors").state["model"].parameters
+    for name, array in content.state["model"].parameters.items():
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], array.astype(np.float32))
 
@@ -106,17 +110,17 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
 
 def test_an_average_is_what_readers_find_under_the_parameters_names(tmp_path):
     content = make_checkpoint()
-    content.state.average = {name: array + 1 for name, array in content.state.parameters.items()}
+    content.state["model"].average = {name: array + 1 for name, array in content.state["model"].parameters.items()}
     path = tmp_path / "a.safetensors"
     native.save(path, content)
     with safetensors.safe_open(path, framework="numpy") as file:
-        for name, array in content.state.average.items():
+        for name, array in content.state["model"].average.items():
             np.testing.assert_array_equal(file.get_tensor(name), array)
     found = formats.load(path)
     assert_equal(found, content)
-    for name, array in content.state.average.items():
-        np.testing.assert_array_equal(found.state.average[name], array)
-        np.testing.assert_array_equal(found.state.weights[name], array)
+    for name, array in content.state["model"].average.items():
+        np.testing.assert_array_equal(found.state["model"].average[name], array)
+        np.testing.assert_array_equal(found.state["model"].weights[name], array)
 
 
 def test_saving_replaces_the_file_whole(tmp_path):
@@ -136,9 +140,9 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 import numpy as np
 from liif_core.checkpoints import native
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.errors import UserError
-big = native.Checkpoint({{}}, State({{"w": np.zeros(10**6, dtype=np.float32)}}))
+big = native.Checkpoint({{}}, {{"model": NetworkState({{"w": np.zeros(10**6, dtype=np.float32)}})}})
 try:
     native.save(Path({str(path)!r}), big)
 except UserError as error:
@@ -198,7 +202,7 @@ class Holder:
         self.taken = None
 
     def state(self):
-        return State(self.parameters)
+        return {"model": NetworkState(self.parameters)}
 
     def load_state(self, state):
         self.taken = state
@@ -206,7 +210,7 @@ class Holder:
 
 def test_another_architecture_names_the_parameters_that_differ():
     engine = Holder(a=(2, 3), b=(4,))
-    state = State({"a": np.zeros((2, 5)), "c": np.zeros(7)})
+    state = {"model": NetworkState({"a": np.zeros((2, 5)), "c": np.zeros(7)})}
     with pytest.raises(UserError) as caught:
         native.restore(engine, state, "other.safetensors")
     message = str(caught.value)
@@ -220,7 +224,7 @@ def test_another_architecture_names_the_parameters_that_differ():
 def test_a_long_list_of_differences_is_cut():
     engine = Holder(**{f"layer{i}": (i + 1,) for i in range(10)})
     with pytest.raises(UserError, match="and 7 more"):
-        native.restore(engine, State({}), "other")
+        native.restore(engine, {"model": NetworkState({})}, "other")
 
 
 # LIIF's files. PyTorch writes them here and reads nothing back.
@@ -260,7 +264,7 @@ import numpy as np
 from liif_core.checkpoints import formats
 found = formats.load({str(path)!r})
 assert not {{"torch", "jittor"}} & set(sys.modules)
-np.savez({str(result)!r}, **found.state.parameters)
+np.savez({str(result)!r}, **found.state["model"].parameters)
 print(json.dumps([found.model, found.data_norm, found.optimizer, found.progress["epoch"]]))
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -289,20 +293,20 @@ def test_liifs_optimizer_finds_the_names_of_its_parameters(tmp_path):
     torch.save(original(model.state_dict(), optimizer=given), tmp_path / "a.pth")
     found = formats.load(tmp_path / "a.pth")
     assert found.progress["step"] == 3
-    assert set(found.state.parameters) == {"head.weight", "head.bias"}
+    assert set(found.state["model"].parameters) == {"head.weight", "head.bias"}
     expected = {"step": np.float32(3)}
     for name, parameter in model["head"].named_parameters():
         for moment in ("exp_avg", "exp_avg_sq"):
             expected[f"{moment}.head.{name}"] = optimizer.state[parameter][moment].numpy()
-    assert found.state.optimizer.keys() == expected.keys()
+    assert found.state["model"].optimizer.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_array_equal(found.state.optimizer[name], array)
+        np.testing.assert_array_equal(found.state["model"].optimizer[name], array)
 
 
 def test_bare_liif_weights_start_at_the_first_epoch(tmp_path):
     torch.save({"model": original({"w": torch.zeros(2)})["model"]}, tmp_path / "a.pth")
     found = formats.load(tmp_path / "a.pth")
-    assert (found.optimizer, found.state.optimizer, found.progress["epoch"]) == (None, {}, 1)
+    assert (found.optimizer, found.state["model"].optimizer, found.progress["epoch"]) == (None, {}, 1)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +443,7 @@ class StoragePickler(pickle.Pickler):
 def test_an_archive_by_hand_is_read_when_it_is_honest(tmp_path):
     numbers = np.arange(6, dtype=np.float32)
     write_archive(tmp_path / "a.pth", describe(1, (2, 2), (2, 1), 6), numbers.tobytes())
-    found = formats.load(tmp_path / "a.pth").state.parameters["w"]
+    found = formats.load(tmp_path / "a.pth").state["model"].parameters["w"]
     np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
 
 

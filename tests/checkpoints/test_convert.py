@@ -57,7 +57,7 @@ def test_a_pth_has_all_that_liif_looks_for(tmp_path, monkeypatch):
     assert content["epoch"] == 0  # train_liif.py goes on with the next
     model = content["model"]
     assert {key: model[key] for key in ("name", "args")} == small_model("edsr-baseline")
-    parameters = engine.state().parameters
+    parameters = engine.state()["model"].parameters
     shift = {f"encoder.{name}_mean.{kind}" for name in ("sub", "add") for kind in ("weight", "bias")}
     assert set(model["sd"]) == set(parameters) | shift
     for name, array in parameters.items():
@@ -97,7 +97,7 @@ def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, mo
     save_small(tmp_path / "run.safetensors", optimizer=sgd, progress={"epoch": 7, "step": 60})
     convert(monkeypatch, tmp_path / "run.safetensors", tmp_path / "bare.safetensors")
     bare = formats.load(tmp_path / "bare.safetensors")
-    assert (bare.optimizer, bare.progress, bare.state.optimizer) == (None, {}, {})
+    assert (bare.optimizer, bare.progress, bare.state["model"].optimizer) == (None, {}, {})
     convert(monkeypatch, tmp_path / "run.safetensors", tmp_path / "bare.pth")
     start = torch.load(tmp_path / "bare.pth")["optimizer"]
     assert (start["name"], start["args"], start["sd"]["state"]) == ("sgd", sgd["args"], {})
@@ -106,8 +106,8 @@ def test_a_run_leaves_its_optimizer_state_behind_and_keeps_its_spec(tmp_path, mo
 def test_half_is_half_the_size_and_nearly_the_same_image(tmp_path, monkeypatch):
     engine = save_small(tmp_path / "a.safetensors")
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--half")
-    for name, array in formats.load(tmp_path / "b.safetensors").state.parameters.items():
-        np.testing.assert_array_equal(array, engine.state().parameters[name].astype(np.float16))
+    for name, array in formats.load(tmp_path / "b.safetensors").state["model"].parameters.items():
+        np.testing.assert_array_equal(array, engine.state()["model"].parameters[name].astype(np.float16))
     with pytest.raises(UserError, match="--half is for .safetensors"):
         convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth", "--half")
 
@@ -115,12 +115,12 @@ def test_half_is_half_the_size_and_nearly_the_same_image(tmp_path, monkeypatch):
 def test_of_a_run_with_an_average_the_average_is_taken(tmp_path, monkeypatch):
     engine = save_small(tmp_path / "a.safetensors")
     content = formats.load(tmp_path / "a.safetensors")
-    content.state.average = {name: array / 2 for name, array in content.state.parameters.items()}
+    content.state["model"].average = {name: array / 2 for name, array in content.state["model"].parameters.items()}
     native.save(tmp_path / "a.safetensors", content)
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    found = formats.load(tmp_path / "b.safetensors").state
+    found = formats.load(tmp_path / "b.safetensors").state["model"]
     assert not found.average and not found.optimizer
-    for name, array in engine.state().parameters.items():
+    for name, array in engine.state()["model"].parameters.items():
         np.testing.assert_array_equal(found.parameters[name], array / 2)
 
 
@@ -213,13 +213,13 @@ def test_liif_pytorchs_checkpoints_are_read_as_they_are(tmp_path):
     native.restore(engine, found.state, "theirs")
     x = torch.rand(1, 3, 7, 11)
     with torch.no_grad():
-        torch.testing.assert_close(engine.model.encoder(x), their_encoder(theirs, x))
+        torch.testing.assert_close(engine.networks["model"].module.encoder(x), their_encoder(theirs, x))
     for layer in (0, 2, 4):
         np.testing.assert_array_equal(
-            found.state.parameters[f"imnet.layers.{layer}.weight"], theirs[f"mlp.layers.{layer}.weight"]
+            found.state["model"].parameters[f"imnet.layers.{layer}.weight"], theirs[f"mlp.layers.{layer}.weight"]
         )
     moments = optimizer.state[optimizer.param_groups[0]["params"][0]]
-    np.testing.assert_array_equal(found.state.optimizer["exp_avg.encoder.head.0.weight"], moments["exp_avg"])
+    np.testing.assert_array_equal(found.state["model"].optimizer["exp_avg.encoder.head.0.weight"], moments["exp_avg"])
 
 
 def test_liif_pytorchs_checkpoints_are_converted(tmp_path, monkeypatch):
@@ -228,14 +228,14 @@ def test_liif_pytorchs_checkpoints_are_converted(tmp_path, monkeypatch):
         convert(monkeypatch, tmp_path / "best.pth.tar", tmp_path / name)
     first, second = (formats.load(tmp_path / name) for name in ("a.safetensors", "b.pth"))
     assert first.model == second.model and first.data_norm == second.data_norm == liif_pytorch.DATA_NORM
-    for name, array in first.state.parameters.items():
-        np.testing.assert_array_equal(array, second.state.parameters[name])
+    for name, array in first.state["model"].parameters.items():
+        np.testing.assert_array_equal(array, second.state["model"].parameters[name])
 
 
 def test_bare_weights_of_liif_pytorch_start_at_the_first_epoch(tmp_path):
     torch.save({"state_dict": their_parameters()}, tmp_path / "a.pth.tar")
     found = formats.load(tmp_path / "a.pth.tar")
-    assert (found.optimizer, found.state.optimizer, found.progress["epoch"]) == (None, {}, 1)
+    assert (found.optimizer, found.state["model"].optimizer, found.progress["epoch"]) == (None, {}, 1)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ from helpers.small_run import (
     train_config,
     write_yaml,
 )
-from liif_core.checkpoints import formats, native
+from liif_core.checkpoints import formats
 from liif_core.config.schema import DataNorm
+from liif_core.engine import NetworkState
 from liif_core.evaluation import evaluate
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -222,7 +223,7 @@ def test_demo_rounds_instead_of_truncating(framework, run_command, image_folders
     assert status == 0 and f"13x19 -> 22x32 {output}" in out
     found = formats.load(model)
     engine = load_tree(framework)()[0](found.model, "cpu")
-    engine.load_state(native.State(found.state.parameters))
+    engine.load_state({"model": NetworkState(found.state["model"].parameters)})
     norm = Normalisation(DataNorm.model_validate(found.data_norm))
     bands = list(engine.predict_image(norm.inp(made_images.make_image(13, 19)), 22, 32))
     levels = norm.rgb(np.concatenate(bands)) * 255

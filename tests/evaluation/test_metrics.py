@@ -131,8 +131,11 @@ def test_images_without_pixels_are_refused():
 
 
 def test_the_mean_is_over_images():
-    rows = [evaluate.Row("a", 10, 10, 30.0, 0.8), evaluate.Row("b", 1000, 1000, 34.0, 0.9)]
-    assert evaluate.mean(rows) == pytest.approx((32.0, 0.85))
+    rows = [
+        evaluate.Row("a", 10, 10, {"psnr": 30.0, "ssim": 0.8}),
+        evaluate.Row("b", 1000, 1000, {"psnr": 34.0, "ssim": 0.9}),
+    ]
+    assert evaluate.mean(rows) == pytest.approx({"psnr": 32.0, "ssim": 0.85})
 
 
 class Steps:
@@ -150,14 +153,18 @@ class Steps:
 
 
 def test_evaluation_gives_a_row_per_image():
-    def predict(low, height, width):
+    def predict(low, height, width, noise):
         assert (height, width) == (2 * low.shape[0], 2 * low.shape[1])
         return rgb8.to_float(low.repeat(2, axis=0).repeat(2, axis=1)) + np.float32(0.1)
 
-    rows = list(evaluate.test(predict, Steps(), schema.TestConfig.model_construct(eval_type="benchmark-2")))
+    rows = list(
+        evaluate.test(
+            predict, Steps(), schema.TestConfig.model_construct(eval_type="benchmark-2", metrics=["psnr", "ssim"])
+        )
+    )
     assert [(row.name, row.height, row.width) for row in rows] == [("p0", 20, 28), ("p1", 22, 28)]
     for row in rows:
-        assert row.psnr == pytest.approx(20 - 20 * math.log10(219.859 / 256), abs=1e-4)  # 0.1 in float32
+        assert row.values["psnr"] == pytest.approx(20 - 20 * math.log10(219.859 / 256), abs=1e-4)  # 0.1 in float32
 
 
 BICUBIC = [("Set5", 2, 33.67), ("Set5", 3, 30.40), ("Set5", 4, 28.43), ("B100", 2, 29.56)]
@@ -173,5 +180,5 @@ def test_bicubic_scores_what_is_published(name, scale, expected):
         pytest.skip(f"load/benchmark/{name} is not here: see 'Data' in README.md")
     test_config = load.load(ROOT / "configs" / "test" / f"test-{name.lower()}-{scale}.yaml", "test")
     test_set = sets.make(test_config.test_dataset.model_dump(), seed=0, training=False)
-    psnr, _ = evaluate.mean(list(evaluate.test(network.bicubic, test_set, test_config)))
+    psnr = evaluate.mean(list(evaluate.test(network.bicubic, test_set, test_config)))["psnr"]
     assert psnr == pytest.approx(expected, abs=0.01)

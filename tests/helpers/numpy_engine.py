@@ -11,7 +11,7 @@ import numpy as np
 
 from liif_core.commands import entry
 from liif_core.commands.train import train as train_command
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.system import distributed, packages
 
 FEATURES = 2048  # a checkpoint of 50 KB, more than a block of any disk
@@ -26,22 +26,23 @@ class Engine:
 
     device_kind, receptive_radius, precision, pause = "cpu", 0, "fp32", 0.02
 
-    def __init__(self, model_spec, device="cpu", *_):
+    def __init__(self, model_spec, device="cpu", method_spec=None, optimizer_spec=None, *_):
+        self.base_rate = optimizer_spec["args"]["lr"] if optimizer_spec else 0
         self.projection = np.random.default_rng(0).normal(size=(7, FEATURES)).astype(np.float32)
-        self.losses: list[float] = []
+        self.losses: list[dict[str, float]] = []
         self.seed(0)
 
     def seed(self, seed):
         self.weights, self.momentum = np.zeros((2, FEATURES, 3), np.float32)
 
     def begin_step(self, random_seed, learning_rate):
-        self.rate = np.float32(learning_rate)
+        self.rate = np.float32(learning_rate(self.base_rate))
 
     def train_step(self, batch, weight=1.0):
         time.sleep(self.pause)
         features = self._features(batch["inp"], batch["coord"], batch["cell"])
         error = features @ self.weights - batch["gt"].reshape(-1, 3)
-        self.losses.append(float(np.abs(error).mean()))
+        self.losses.append({"loss": float(np.abs(error).mean())})
         self.momentum = np.float32(0.9) * self.momentum + features.T @ error / np.float32(len(error))
         self.weights = self.weights - self.rate * self.momentum
 
@@ -59,11 +60,11 @@ class Engine:
         return (self._features(inp, coord, cell) @ self.weights).reshape(*coord.shape[:2], 3)
 
     def state(self):
-        return State({"weights": self.weights}, {"momentum.weights": self.momentum})
+        return {"model": NetworkState({"weights": self.weights}, {"momentum.weights": self.momentum})}
 
     def load_state(self, state):
-        self.weights = state.parameters["weights"]
-        self.momentum = state.optimizer.get("momentum.weights", np.zeros_like(self.weights))
+        self.weights = state["model"].parameters["weights"]
+        self.momentum = state["model"].optimizer.get("momentum.weights", np.zeros_like(self.weights))
 
     def _features(self, inp, coord, cell):
         parts = (np.broadcast_to(part[:, None], (*coord.shape[:2], part.shape[1])) for part in (cell, inp.mean((2, 3))))

@@ -234,7 +234,7 @@ def _what_differs(path: Path, other: Path) -> str:
         return str(error)
     names = []
     for kind in ("parameters", "optimizer", "average"):
-        a, b = getattr(one.state, kind), getattr(two.state, kind)
+        a, b = (getattr(file.state["model"], kind) for file in (one, two))
         names += [f"{kind} {name}" for name in a if name in b and a[name].tobytes() != b[name].tobytes()]
     if one.progress != two.progress:
         names.append(f"progress: {one.progress} instead of {two.progress}")

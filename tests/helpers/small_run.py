@@ -91,6 +91,11 @@ def process(framework, script, *arguments, inside=False) -> subprocess.Completed
     return run(command, ROOT / tree if inside else ROOT)
 
 
+def losses_of(engine) -> list[float]:
+    """The losses of its last steps, without their name."""
+    return [losses["loss"] for losses in engine.read_losses()]
+
+
 def load_script(name: str):
     """scripts/<name>.py as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")

@@ -34,15 +34,15 @@ def note(what: str) -> None:
 
 
 def train() -> None:
-    from liif_core import engine
     from liif_core.checkpoints import native
     from liif_core.config import load
+    from liif_core.engine import NetworkState
     from liif_core.training import run_folder
 
     folder, settings = Path(a.save_dir) / a.name, load.load(a.config[0], "train", a.set)
     run_folder.open_folder(folder, settings)
     done = 1 if (plan / f"{title}.stops").exists() else settings.epoch_max
-    state = engine.State({"w": np.zeros(1, np.float32)})
+    state = {"model": NetworkState({"w": np.zeros(1, np.float32)})}
     progress = {"epoch": done + 1, "step": 9}
     native.save(folder / "epoch-last.safetensors", native.Checkpoint({"name": "x"}, state, progress=progress))
     with open(folder / "metrics.jsonl", "a") as file:

@@ -17,7 +17,7 @@ from helpers.small_run import FRAMEWORKS, model_spec, process, run
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import DataNorm
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.errors import Stopped, UserError
 from liif_core.images import rgb8, vips
 from liif_core.images.normalisation import Normalisation
@@ -108,7 +108,10 @@ def web_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("web")
     engine = Engine(model_spec(8))
     engine.seed(1)
-    native.save(folder / "small.safetensors", Checkpoint(model_spec(8), State(engine.state().parameters)))
+    native.save(
+        folder / "small.safetensors",
+        Checkpoint(model_spec(8), {"model": NetworkState(engine.state()["model"].parameters)}),
+    )
     deep = np.random.default_rng(1).integers(0, 65536, (31, 45, 4), dtype=np.uint16)
     vips.write(folder / "deep.png", deep, vips.ImageData(deep, depth=16))
     (folder / "wrong.png").write_text("no image\n")

@@ -41,7 +41,7 @@ def test_the_loop_survives_all_that_can_happen(tmp_path):
 # A training that forgets something when it goes on, and what of the last checkpoint differs then.
 FORGETS_MOMENTUM = """
 def load_state(self, state):
-    self.weights = state.parameters["weights"]
+    self.weights = state["model"].parameters["weights"]
 
 numpy_engine.Engine.load_state = load_state
 """

@@ -86,7 +86,7 @@ def test_processes_validate_and_keep_what_one_does(several):
         (several[1] / "log.txt").read_text().splitlines()
     )
     found = formats.load(several[2] / "epoch-last.safetensors")
-    assert found.progress["step"] == 54 and found.state.average
+    assert found.progress["step"] == 54 and found.state["model"].average
 
 
 def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, image_folders, tmp_path):

@@ -13,7 +13,7 @@ from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
@@ -35,7 +35,7 @@ class CountingEngine:
 
     def train_step(self, batch, weight):
         self.steps += 1
-        self.unread.append(1 / self.steps)
+        self.unread.append({"loss": 1 / self.steps})
 
     def read_losses(self):
         losses, self.unread = self.unread, []
@@ -52,10 +52,10 @@ class CountingEngine:
         return np.full((*coord.shape[:2], 3), value, dtype=np.float32)
 
     def state(self):
-        return State({"steps": np.array([self.steps], dtype=np.float32)})
+        return {"model": NetworkState({"steps": np.array([self.steps], dtype=np.float32)})}
 
     def load_state(self, state):
-        self.steps = float(state.parameters["steps"][0])
+        self.steps = float(state["model"].parameters["steps"][0])
 
 
 @pytest.fixture(autouse=True)
@@ -139,10 +139,13 @@ def test_another_runs_checkpoint_gives_weights_and_epoch_but_not_its_best(run, t
     source = tmp_path / "source.safetensors"
     progress = {"epoch": 3, "batch": 2, "step": 40, "loss_sum": 9.0, "best_psnr": 99.0}
     model = train_config(tmp_path)["model"]
-    native.save(source, Checkpoint(model, State({"steps": np.array([40], dtype=np.float32)}), progress=progress))
+    native.save(
+        source,
+        Checkpoint(model, {"model": NetworkState({"steps": np.array([40], dtype=np.float32)})}, progress=progress),
+    )
     folder = run(resume=str(source))
     found = formats.load(folder / "epoch-last.safetensors")
-    assert found.state.parameters["steps"] == 40 + STEPS  # the whole third epoch
+    assert found.state["model"].parameters["steps"] == 40 + STEPS  # the whole third epoch
     assert (folder / "epoch-best.safetensors").exists() and found.progress["best_psnr"] < 99
     with pytest.raises(UserError, match="2 epochs behind it; epoch_max 2 leaves none"):
         run(name="another", resume=str(source), epoch_max=2)
@@ -152,7 +155,7 @@ def test_another_switch_of_the_model_is_not_taken_for_the_same(run, tmp_path):
     source = tmp_path / "source.safetensors"
     model = train_config(tmp_path)["model"]
     model["args"]["local_ensemble"] = False
-    native.save(source, Checkpoint(model, State({"steps": np.zeros(1, dtype=np.float32)})))
+    native.save(source, Checkpoint(model, {"model": NetworkState({"steps": np.zeros(1, dtype=np.float32)})}))
     with pytest.raises(UserError, match="holds another model than the config.*'local_ensemble': False"):
         run(resume=str(source))
 
@@ -237,12 +240,12 @@ class NanEngine(CountingEngine):
     def train_step(self, batch, weight):
         super().train_step(batch, weight)
         if self.steps >= 9:
-            self.unread[-1] = math.nan
+            self.unread[-1] = {"loss": math.nan}
 
     def state(self):
         state = super().state()
         if self.weights and self.steps >= 8:
-            state.parameters["steps"][:] = math.inf
+            state["model"].parameters["steps"][:] = math.inf
         return state
 
 
@@ -336,7 +339,7 @@ def test_the_rate_of_every_step_follows_the_cosine_also_when_resumed(run, tmp_pa
 
         class Watched(TimedEngine):
             def begin_step(self, random_seed, learning_rate):
-                found.append(learning_rate)
+                found.append(learning_rate(1e-3))
 
         for steps in lives:
             engine = Watched(steps)
@@ -362,7 +365,7 @@ def test_with_a_cosine_the_end_cannot_be_moved(run):
 
 def test_tensorboard_gets_images(run):
     class Upscaling(CountingEngine):
-        def predict_image(self, inp, height, width, tile):
+        def predict_image(self, inp, height, width, tile, noise):
             yield np.zeros((height, width, 3), np.float32)
 
     folder = run(Upscaling(), val_images=2)

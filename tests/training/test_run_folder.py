@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.errors import UserError
 from liif_core.training import run_folder
 
@@ -56,7 +56,9 @@ def test_a_folder_has_one_process_until_it_is_killed(tmp_path, holder):
 
 
 def content(step: int) -> Checkpoint:
-    return Checkpoint({"name": "x"}, State({"w": np.full(3, step, np.float32)}), progress={"step": step})
+    return Checkpoint(
+        {"name": "x"}, {"model": NetworkState({"w": np.full(3, step, np.float32)})}, progress={"step": step}
+    )
 
 
 def save(path, step: int) -> None:

@@ -19,7 +19,7 @@ from helpers import ROOT, made_images
 from helpers.small_run import load_script, run
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.engine import State
+from liif_core.engine import NetworkState
 from liif_core.errors import UserError
 from liif_core.geometry import coords, corners
 from liif_core.images import rgb8
@@ -348,6 +348,6 @@ def test_bad_input_to_the_command_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot write"):
         call(monkeypatch, "--output", tmp_path / "file")
     model = VARIANTS["MetaSR"]["args"]["encoder_spec"]
-    native.save(tmp_path / "encoder.safetensors", Checkpoint(model, State({})))
+    native.save(tmp_path / "encoder.safetensors", Checkpoint(model, {"model": NetworkState({})}))
     with pytest.raises(UserError, match="gives features, not images"):
         call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path)

@@ -48,9 +48,9 @@ def losses(framework: str) -> list[float]:
     normalisation = Normalisation(DataNorm.model_validate({"inp": HALF, "gt": HALF}))
     batches = Batches(samples, 3, seed=5, epoch=1)
     for step, batch in zip(range(STEPS), make_loader(batches), strict=False):
-        engine.begin_step(step_seed(5, step), 1e-3)
+        engine.begin_step(step_seed(5, step), lambda base: base)
         engine.train_step(normalisation.batch(batch))
-    return engine.read_losses()
+    return [losses["loss"] for losses in engine.read_losses()]
 
 
 def kept(framework: str) -> Path:

@@ -104,9 +104,9 @@ def test_the_jittor_engine_can_train_after_it_has_predicted(jt):
     engine = Engine(SMALL, "cpu", REGRESSION, ADAM)
     queries = batch(1)
     engine.predict_queries(queries["inp"], queries["coord"], queries["cell"])
-    before = engine.state().parameters
+    before = engine.state()["model"].parameters
     engine.train_step(queries)
-    after = engine.state().parameters
+    after = engine.state()["model"].parameters
     assert all(not np.array_equal(before[name], after[name]) for name in before)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from helpers import ROOT
-from helpers.small_run import WITHOUT_JITTOR
+from helpers.small_run import WITHOUT_JITTOR, losses_of
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load
@@ -122,7 +122,7 @@ def training_set(folder: Path):
 
 
 def test_initial_parameters_are_the_same_bits_under_the_same_names():
-    first, second = (engine.state().parameters for engine in both(SMALL))
+    first, second = (engine.state()["model"].parameters for engine in both(SMALL))
     assert list(first) == list(second)
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
@@ -168,14 +168,14 @@ def test_images_queries_and_gradients_of_the_other_models(name):
 @pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=["adam", "sgd"])
 def test_loss_and_parameters_after_two_steps(optimizer):
     engines = both(SMALL, optimizer)
-    before = engines[0].state().parameters
+    before = engines[0].state()["model"].parameters
     losses = []
     for engine in engines:
         engine.train_step(batch(1))
         engine.train_step(batch(2))
-        losses.append(engine.read_losses())
+        losses.append(losses_of(engine))
     np.testing.assert_allclose(*losses, rtol=1e-5)
-    states = [engine.state() for engine in engines]
+    states = [engine.state()["model"] for engine in engines]
     assert set(states[0].optimizer) == set(states[1].optimizer)
     for name in before:
         moved = [state.parameters[name] - before[name] for state in states]
@@ -192,10 +192,10 @@ def test_gradients():
 
 
 def compare_gradients(engines: list) -> None:
-    before = engines[0].state().parameters
+    before = engines[0].state()["model"].parameters
     for engine in engines:
         engine.train_step(batch(3))  # with a rate of 1 and no momentum the step is the gradient
-    after = [engine.state().parameters for engine in engines]
+    after = [engine.state()["model"].parameters for engine in engines]
     for name in before:
         gradients = [before[name].astype(np.float64) - parameters[name] for parameters in after]
         error = np.linalg.norm(gradients[0] - gradients[1])
@@ -223,7 +223,7 @@ def test_two_hundred_steps_of_training(image_folder):
         for samples in Batches(dataset, 4, seed=0, epoch=epoch):
             for engine in engines:
                 engine.train_step(normalisation.batch(samples))
-    first, second = (np.array(engine.read_losses()) for engine in engines)
+    first, second = (np.array(losses_of(engine)) for engine in engines)
     assert len(first) == 200 and first[-20:].mean() < 0.5 * first[:20].mean()  # it learns
     np.testing.assert_allclose(first[:20], second[:20], rtol=1e-4)
     # Rounding grows with every step, so single losses drift apart; their mean must not.
@@ -237,7 +237,7 @@ def test_a_run_goes_on_in_the_other_framework(tmp_path, writer, reader):
     saved = Checkpoint(SMALL, engines[writer].state(), optimizer=ADAM)
     native.save(tmp_path / "run.safetensors", saved)
     native.restore(engines[reader], formats.load(tmp_path / "run.safetensors").state, "run")
-    states = [engine.state() for engine in engines]
+    states = [engine.state()["model"] for engine in engines]
     for part in ("parameters", "optimizer"):
         first, second = (getattr(state, part) for state in states)
         assert first.keys() == second.keys()
@@ -246,7 +246,7 @@ def test_a_run_goes_on_in_the_other_framework(tmp_path, writer, reader):
     for engine in engines:
         engine.read_losses()
         engine.train_step(batch(2))
-        losses.append(engine.read_losses())
+        losses.append(losses_of(engine))
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
@@ -308,9 +308,9 @@ def test_psnr_of_set5(scale):
         network = networks.Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))
         rows.append(list(evaluate.test(network, test_set, settings)))
     for first, second in zip(*rows, strict=True):
-        assert abs(first.psnr - second.psnr) < 1e-3, first.name
+        assert abs(first.values["psnr"] - second.values["psnr"]) < 1e-3, first.name
     bicubic = list(evaluate.test(networks.bicubic, test_set, settings))
-    assert evaluate.mean(rows[0])[0] > evaluate.mean(bicubic)[0]
+    assert evaluate.mean(rows[0])["psnr"] > evaluate.mean(bicubic)["psnr"]
 
 
 @pytest.mark.parametrize("make_loader", [torch_loader, jittor_loader], ids=["torch", "jittor"])

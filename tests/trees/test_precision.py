@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers import ROOT
+from helpers.small_run import losses_of
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.engine import choose_precision
@@ -89,7 +90,7 @@ def test_training_in_bf16_keeps_parameters_in_float32_and_follows():
         engine.seed(0)
         for _ in range(10):
             engine.train_step(batch)
-        losses.append(engine.read_losses())
-        assert all(parameter.dtype == torch.float32 for parameter in engine.model.parameters())
+        losses.append(losses_of(engine))
+        assert all(parameter.dtype == torch.float32 for parameter in engine.networks["model"].module.parameters())
     assert losses[0] != losses[1] and losses[1][-1] < 0.9 * losses[1][0]
     np.testing.assert_allclose(*losses, rtol=0.03)

@@ -132,16 +132,19 @@ def test_images_and_queries_agree(scale):
 def test_through_the_real_encoder_on_a_41x67_image():
     """The model of the paper, at its full width, through the engine as test.py and demo.py use it."""
     engine = Engine(spec(n_feats=64, n_resblocks=16, hidden=[256] * 4), "cpu")
-    shapes = {name: tuple(p.shape) for name, p in engine.model.named_parameters()}
-    engine.model.load_state_dict({n: torch.from_numpy(a) for n, a in initial_parameters(shapes, 5).items()})
+    shapes = {name: tuple(p.shape) for name, p in engine.networks["model"].module.named_parameters()}
+    engine.networks["model"].module.load_state_dict(
+        {n: torch.from_numpy(a) for n, a in initial_parameters(shapes, 5).items()}
+    )
     inp = np.random.default_rng(2).uniform(-1, 1, (1, 3, 41, 67)).astype(np.float32)
     height, width = 62, 101
     image = np.concatenate(list(engine.predict_image(inp, height, width)))
     cell = coords.make_cell((height, width))[None]
     queries = engine.predict_queries(inp, coords.make_coord((height, width))[None], cell)
     with torch.no_grad():
-        feat = engine.model.double().encoder(torch.from_numpy(inp).double())
-        expected = equations.decode_image(engine.model, feat, height, width, torch.float64).numpy()
+        model = engine.networks["model"].module.double()
+        feat = model.encoder(torch.from_numpy(inp).double())
+        expected = equations.decode_image(model, feat, height, width, torch.float64).numpy()
     np.testing.assert_allclose(image, expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(queries.reshape(height, width, 3), expected, rtol=0, atol=TOLERANCE)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.small_run import losses_of
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.errors import UserError
@@ -65,9 +66,9 @@ def test_steps_after_a_checkpoint_have_the_same_bits(name, tmp_path):
     for step in range(3, 6):
         second.train_step(batch(step))
 
-    assert second.read_losses() == first.read_losses()[3:]
-    assert_same_bits(second.state().parameters, first.state().parameters)
-    assert_same_bits(second.state().optimizer, first.state().optimizer)
+    assert losses_of(second) == losses_of(first)[3:]
+    assert_same_bits(second.state()["model"].parameters, first.state()["model"].parameters)
+    assert_same_bits(second.state()["model"].optimizer, first.state()["model"].optimizer)
 
 
 def test_the_moments_matter(tmp_path):
@@ -76,11 +77,14 @@ def test_the_moments_matter(tmp_path):
     for step in range(3):
         first.train_step(batch(step))
     state = first.state()
-    state.optimizer = {}
+    state["model"].optimizer = {}
     second.load_state(state)
     for engine in (first, second):
         engine.train_step(batch(3))
-    difference = first.state().parameters["imnet.layers.2.bias"] - second.state().parameters["imnet.layers.2.bias"]
+    difference = (
+        first.state()["model"].parameters["imnet.layers.2.bias"]
+        - second.state()["model"].parameters["imnet.layers.2.bias"]
+    )
     assert np.abs(difference).max() > 1e-4
 
 
@@ -90,9 +94,9 @@ def test_the_moments_matter(tmp_path):
 )
 def test_moments_stand_under_the_name_of_their_parameter(name, moments):
     engine = make_engine(name, seed=1)
-    assert engine.state().optimizer == {}
+    assert engine.state()["model"].optimizer == {}
     engine.train_step(batch(0))
-    state = engine.state()
+    state = engine.state()["model"]
     expected = {f"{moment}.{parameter}" for moment in moments for parameter in state.parameters}
     assert set(state.optimizer) - {"step"} == expected
     if name == "adam":
@@ -102,7 +106,7 @@ def test_moments_stand_under_the_name_of_their_parameter(name, moments):
 def test_state_is_a_copy():
     engine = make_engine("adam", seed=1)
     engine.train_step(batch(0))
-    before = engine.state()
+    before = engine.state()["model"]
     kept = {name: array.copy() for name, array in (before.parameters | before.optimizer).items()}
     engine.train_step(batch(1))
     assert_same_bits(before.parameters | before.optimizer, kept)
@@ -110,12 +114,12 @@ def test_state_is_a_copy():
 
 def test_losses_are_read_once_and_in_order():
     engine = make_engine("adam", seed=1)
-    assert engine.read_losses() == []
+    assert losses_of(engine) == []
     for step in range(2):
         engine.train_step(batch(step))
-    losses = engine.read_losses()
+    losses = losses_of(engine)
     assert len(losses) == 2 and losses[0] != losses[1]
-    assert engine.read_losses() == []
+    assert losses_of(engine) == []
 
 
 def test_one_adam_step_by_hand():
@@ -163,9 +167,9 @@ def test_a_predictor_takes_a_training_checkpoint(tmp_path):
     engine = make_engine("adam", seed=1)
     engine.train_step(batch(0))
     predictor = Engine(MODEL, "cpu")
-    assert predictor.state().optimizer == {}
+    assert predictor.state()["model"].optimizer == {}
     native.restore(predictor, engine.state(), "run")
-    assert_same_bits(predictor.state().parameters, engine.state().parameters)
+    assert_same_bits(predictor.state()["model"].parameters, engine.state()["model"].parameters)
 
 
 def test_loaded_moments_lie_in_memory_as_their_parameters_do():
@@ -173,6 +177,6 @@ def test_loaded_moments_lie_in_memory_as_their_parameters_do():
     engine, other = make_engine("adam", seed=1), make_engine("adam", seed=2)
     engine.train_step(batch(0))
     other.load_state(engine.state())
-    for parameter in other.model.parameters():
-        moments = other.updater.optimizer.state[parameter]
+    for parameter in other.networks["model"].module.parameters():
+        moments = other.networks["model"].updater.optimizer.state[parameter]
         assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()

@@ -1,0 +1,67 @@
+"""The metrics by the names that configs use: which way is better, and what one value is of.
+
+A metric of an image is a function of prediction, target and protocol. A metric of a set, such as the distance of two
+distributions, is a class: `add(prediction, target, eval_type)` for each image, then `value()`.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from liif_core.config.registry import nearest_known
+from liif_core.errors import UserError
+from liif_core.evaluation import psnr_ssim
+
+
+@dataclass(frozen=True)
+class Metric:
+    """function: see above; prediction and target are float32 (h, w, 3) in [0, 1], or (Q, 3) where `of_queries`.
+
+    unit: of its values. of_queries: whether it is defined on colours without neighbours, which is what validation
+    has without a protocol.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    better: Literal["higher", "lower"]
+    per: Literal["image", "set"]
+    unit: str = ""
+    of_queries: bool = False
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether a value is better than the best so far; NaN is never."""
+        if best is None:
+            best = -math.inf if self.better == "higher" else math.inf
+        return value > best if self.better == "higher" else value < best
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", psnr_ssim.psnr, "higher", "image", "dB", of_queries=True),
+        Metric("ssim", psnr_ssim.ssim, "higher", "image"),
+    )
+}
+
+
+def find(names: Iterable[str]) -> list[Metric]:
+    """The metrics of these names. Raises UserError for one that is not known."""
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"unknown metric '{name}': {nearest_known(name, METRICS)}")
+    return [METRICS[name] for name in names]
+
+
+def of_validation(names: list[str], best: str, eval_type: str | None) -> list[Metric]:
+    """The metrics of a training's validation. Raises UserError for what it cannot measure, or cannot choose by."""
+    found = find(names)
+    if best not in names:
+        raise UserError(f"best is '{best}': expected one of the metrics, {', '.join(names)}")
+    of_sets = [metric.name for metric in found if metric.per == "set"]
+    if of_sets:
+        raise UserError(f"metric '{of_sets[0]}' is of a whole set: test.py measures it, validation does not")
+    whole = [metric.name for metric in found if not metric.of_queries]
+    if eval_type is None and whole:
+        raise UserError(f"metric '{whole[0]}' is of whole images: validation takes them with an eval_type")
+    return found
