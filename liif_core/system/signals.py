@@ -15,9 +15,11 @@ class StopRequest:
 
     def __init__(self):
         self.requested = False
-        hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]  # nohup asks to go on
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, *hangup):
-            signal.signal(number, self._request)
+        for name in ("SIGINT", "SIGTERM", "SIGUSR2", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has the first two
+            nohup = name == "SIGHUP" and number and signal.getsignal(number) == signal.SIG_IGN  # which asks to go on
+            if number and not nohup:
+                signal.signal(number, self._request)
 
     def _request(self, number, frame):
         self.requested = True
@@ -34,7 +36,7 @@ def shield_children() -> None:
     and Jittor ends at once when one of its compilers is killed. SIGTERM ends them, whatever this process does at it.
     """
     global _shielding
-    if not _shielding:
+    if not _shielding and hasattr(os, "register_at_fork"):  # Windows has no forks
         os.register_at_fork(after_in_child=_shield)
     _shielding = True
 

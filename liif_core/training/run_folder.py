@@ -1,6 +1,5 @@
 """A run's folder: who may write in it, whether it can be gone on with, and from which checkpoint."""
 
-import fcntl
 import os
 import socket
 from pathlib import Path
@@ -13,6 +12,7 @@ from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
 from liif_core.errors import UserError
 from liif_core.system.files import WRITING, write_atomically
+from liif_core.system.locks import lock_for_process
 
 LOCK = "run.lock"
 LAST, PREVIOUS = "epoch-last.safetensors", "epoch-previous.safetensors"
@@ -36,7 +36,7 @@ def lock(folder: Path) -> None:
         raise UserError(f"cannot write in the run folder {folder}: {error.strerror}") from None
     _held.append(file)
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_for_process(file)
     except (BlockingIOError, PermissionError):
         file.seek(0)
         owner = file.read() or "another process"

@@ -21,6 +21,7 @@ from liif_core.data.batching import Batches, checked
 from liif_core.data.sets import DATASETS
 from liif_core.errors import UserError
 from liif_core.images import rgb8
+from liif_core.system import locks
 from liif_torch.datasets import make_loader
 
 SIZES = {"b.png": (9, 13), "a.png": (11, 8), "10.jpg": (7, 20), "c.bmp": (6, 6), "grey.png": (5, 4)}
@@ -180,7 +181,7 @@ def test_two_processes_at_once_make_it_once_and_read_the_same(tmp_path, monkeypa
 
 def test_without_locks_two_builders_do_not_harm_each_other(folder, monkeypatch):
     """The second begins while the first is in the middle, and both end up with the right pixels."""
-    monkeypatch.setattr(bin_cache.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError("no locks here")))
+    monkeypatch.setattr(locks.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError("no locks here")))
     decode, inner = bin_cache._decode_all, []
 
     def interrupted(root, pixels):
