@@ -49,20 +49,20 @@ for words in json.loads(sys.argv[1]):
 
 
 @pytest.fixture(scope="module")
-def said(world, tmp_path_factory):
+def said(image_folders, tmp_path_factory):
     """A folder, and stdout and stderr of liif's commands in it, one after the other."""
     folder = tmp_path_factory.mktemp("hidden")
-    config = train_config(world, epoch_max=1, step_save=None)
+    config = train_config(image_folders, epoch_max=1, step_save=None)
     config["train_dataset"]["dataset"]["args"] |= {"first_k": 1, "repeat": 2, "cache": "bin"}  # one step
     training = ["--config", write_yaml(folder / "train.yaml", config), "--save-dir", folder, "--name"]
-    testing = ["test", "--config", write_yaml(folder / "test.yaml", test_config(world)), "--model"]
+    testing = ["test", "--config", write_yaml(folder / "test.yaml", test_config(image_folders)), "--model"]
     model = folder / "torch" / "epoch-last.safetensors"
     commands = [
         ["train", *training, "torch"],
         [*testing, model],
-        ["demo", world / "input.png", "-s", 2, "-o", folder / "torch.png", "--model", model],
+        ["demo", image_folders / "input.png", "-s", 2, "-o", folder / "torch.png", "--model", model],
         ["train", "--framework", "jittor", *training, "jittor"],
-        ["demo", "--framework", "jittor", world / "input.png", "-s", 2, "-o", folder / "jittor.png"],
+        ["demo", "--framework", "jittor", image_folders / "input.png", "-s", 2, "-o", folder / "jittor.png"],
     ]
     words = json.dumps([[str(word) for word in command] for command in commands])
     result = run([sys.executable, "-c", HIDDEN.format(root=str(ROOT)), words])
