@@ -23,8 +23,7 @@ from liif_core.data import sets
 from liif_core.evaluation import evaluate
 from liif_core.experiments import listed
 from liif_core.geometry import coords
-from liif_core.images.normalisation import Normalisation
-from liif_core.inference.network import Network
+from liif_core.inference import network
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 
@@ -160,16 +159,13 @@ def compare_protocols(folder: Path, images: int) -> None:
     """PSNR as LIIF's test.py counts it and as ours does, in both trees, on the first images of B100."""
     import torch
 
-    from liif_jittor.engine import Engine as JittorEngine
-    from liif_torch.engine import Engine as TorchEngine
-
     weights = formats.load(PRETRAINED)
     theirs = load_original(folder, weights.model, weights.state["model"].parameters)
     import datasets
     import test
 
     half = {"sub": [0.5], "div": [0.5]}
-    engines = {"torch": TorchEngine(weights.model), "jittor": JittorEngine(weights.model)}
+    networks = {framework: network.load(PRETRAINED, framework, "cpu") for framework in ("torch", "jittor")}
     high = {"root_path": str(ROOT / "load/benchmark/B100/HR"), "first_k": images}
     low_and_high = {"root_path_1": str(ROOT / "load/benchmark/B100/LR_bicubic/X2"), "root_path_2": high["root_path"]}
     for protocol in ("div2k-2", "div2k-6", "benchmark-2", "benchmark-6"):
@@ -185,10 +181,8 @@ def compare_protocols(folder: Path, images: int) -> None:
         blocks = {"dataset": dataset, "wrapper": wrapper, "batch_size": 1}
         settings = TestConfig.model_validate({"test_dataset": blocks, "data_norm": norm, "eval_type": protocol})
         test_set = sets.make(blocks, seed=0, training=False)
-        for name, engine in engines.items():
-            native.restore(engine, weights.state, PRETRAINED)
-            network = Network(engine, Normalisation(settings.data_norm))
-            rows = list(evaluate.test(network, test_set, settings))
+        for name, predict in networks.items():
+            rows = list(evaluate.test(predict, test_set, settings))
             found = evaluate.mean(rows)["psnr"]
             sizes = len({(row.height, row.width) for row in rows})
             print(

@@ -110,10 +110,12 @@ class Engine(Protocol):
     """A method with its networks on one device, with the means to train them and to ask for pixels.
 
     device_kind: "cpu" or "cuda". receptive_radius: how many pixels away from its own a feature vector of the encoder
-    sees; None for the whole image. With `update.ema` predictions are those of the average.
+    sees; None for the whole image. With `update.ema` predictions are those of the average. networks: by name, MODEL
+    first; the `predictor` of each is the framework's module that predicts.
     """
 
     device_kind: str
+    networks: dict[str, Any]
     receptive_radius: int | None
 
     def __init__(
@@ -125,8 +127,10 @@ class Engine(Protocol):
         precision: str = "fp32",
         update: Update = PLAIN,
     ):
-        """Build from specs; without an optimizer it can only predict. device: "cpu" or "cuda". method_spec: None is
-        REGRESSION.
+        """Build from specs; without an optimizer it can only predict. method_spec: None is REGRESSION.
+
+        device: "cpu", "cuda", "auto" for the GPU where there is one, or one of several like "cuda:1" where the
+        framework can choose. Raises UserError for one that is not there.
 
         precision: "fp32", or "bf16" or "fp16" for convolutions and matrix products where the device has them, or
         "auto". Parameters, coordinates, sums over corners, losses and updates stay in float32.
@@ -160,6 +164,12 @@ class Engine(Protocol):
 
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) images."""
+
+    def encode(self, inp: np.ndarray, tile: int | None = None) -> Any:
+        """The feature map (1, C, H, W) of the image (1, 3, H, W), left on the device. tile: as in predict_image."""
+
+    def decode(self, features: Any, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """(B, Q, 3) float32 at the queries of feature maps (B, C, H, W). coord: (B, Q, 2). cell: (B, 1 or Q, 2)."""
 
     def predict_image(
         self,

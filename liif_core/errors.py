@@ -8,7 +8,7 @@ def one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input (exit status 2): the message names the file or value and says what would be accepted."""
 
     def __str__(self) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import jittor as jt
 import numpy as np
 
-from liif_core.engine import PLAIN, REGRESSION, State, Update, choose_precision, split
+from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, split
+from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.system.memory import peak_resident_memory
 from liif_jittor import distributed
@@ -25,6 +26,7 @@ class Engine:
         precision: str = "fp32",
         update: Update = PLAIN,
     ):
+        device = find_device(device)
         self.device_kind = device
         self.precision = choose_precision(precision, native_precisions(device), f"Jittor on this {device}")
         # Jittor: one device for the whole process, not one per variable.
@@ -68,6 +70,12 @@ class Engine:
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.method.predict_queries(inp, coord, cell)
 
+    def encode(self, inp: np.ndarray, tile: int | None = None) -> jt.Var:
+        return self.networks[MODEL].encode(inp, tile)
+
+    def decode(self, features: jt.Var, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        return self.networks[MODEL].decode(features, coord, cell)
+
     def predict_image(
         self,
         inp: np.ndarray,
@@ -86,6 +94,18 @@ class Engine:
         for name, network in self.networks.items():
             if name in state:
                 network.load_state(state[name])
+
+
+def find_device(name: str) -> str:
+    """ "cpu" or "cuda" for a name: see liif_core.engine.Engine. Raises UserError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if jt.has_cuda else "cpu"
+    # Jittor: takes the first GPU that is visible when it is imported, and has CUDA only if it found it then.
+    if name not in ("cpu", "cuda", "cuda:0"):
+        raise UserError(f"device '{name}': Jittor takes the first GPU of CUDA_VISIBLE_DEVICES, which is 'cuda'")
+    if name != "cpu" and not jt.has_cuda:
+        raise UserError(f"device '{name}': Jittor has no CUDA in this process, `liif doctor` says why; 'cpu' is there")
+    return name.removesuffix(":0")
 
 
 def native_precisions(device: str) -> list[str]:

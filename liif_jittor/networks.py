@@ -100,6 +100,21 @@ class Network:
         with jt.no_grad():
             return self.predictor(self.backend.images(inp), coord, cell).numpy()
 
+    def encode(self, inp: np.ndarray, tile: int | None) -> Var:
+        """Engine.encode with this network."""
+        set_training(self.predictor, False)
+        with jt.no_grad():
+            features = encode(self.predictor.encoder, self.backend.images(inp), tile)
+            rows = features.rows(0, features.size[0])
+            rows.sync()  # Jittor: evaluated here, or every query would evaluate it again
+            return rows
+
+    def decode(self, features: Var, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Engine.decode with this network."""
+        set_training(self.predictor, False)
+        with jt.no_grad():
+            return self.predictor.query_rgb(features, coord, cell).numpy()
+
     def image(
         self, inp: np.ndarray, height: int, width: int, tile: int | None, window: coords.Window
     ) -> Iterator[np.ndarray]:

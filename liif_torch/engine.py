@@ -5,16 +5,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from liif_core.engine import PLAIN, REGRESSION, State, Update, choose_precision, split
+from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, split
+from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.system.devices import cpu_has_bf16
 from liif_core.system.memory import peak_resident_memory
 from liif_torch import distributed
 from liif_torch.methods import build as methods
 from liif_torch.networks import Backend, set_training
-
-# PyTorch: cuDNN would round float32 convolutions to TF32, three decimal digits.
-torch.backends.cudnn.allow_tf32 = False
 
 
 class Engine:
@@ -29,9 +27,14 @@ class Engine:
         precision: str = "fp32",
         update: Update = PLAIN,
     ):
-        self.device_kind = device
-        self.precision = choose_precision(precision, native_precisions(device), f"PyTorch on this {device}")
-        self.world_size = distributed.join(device) if optimizer_spec is not None else 1
+        device = find_device(device)
+        self.device_kind = device.type
+        self.precision = choose_precision(precision, native_precisions(device), f"PyTorch on this {self.device_kind}")
+        self.world_size = 1
+        if optimizer_spec is not None:
+            # PyTorch: cuDNN would round float32 convolutions to TF32, three decimal digits, in backward passes too.
+            torch.backends.cudnn.allow_tf32 = False
+            self.world_size = distributed.join(self.device_kind)
         self.backend = Backend(model_spec, device, self.precision, optimizer_spec, update, self.world_size)
         self.method = methods.make(method_spec or REGRESSION, backend=self.backend)
         self.networks = self.method.networks
@@ -70,6 +73,12 @@ class Engine:
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.method.predict_queries(inp, coord, cell)
 
+    def encode(self, inp: np.ndarray, tile: int | None = None) -> torch.Tensor:
+        return self.networks[MODEL].encode(inp, tile)
+
+    def decode(self, features: torch.Tensor, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        return self.networks[MODEL].decode(features, coord, cell)
+
     def predict_image(
         self,
         inp: np.ndarray,
@@ -90,9 +99,20 @@ class Engine:
                 network.load_state(state[name])
 
 
-def native_precisions(device: str) -> list[str]:
+def find_device(name: str) -> torch.device:
+    """The device of that name: see liif_core.engine.Engine. Raises UserError for one that is not there."""
+    count = torch.cuda.device_count()
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"device '{name}': PyTorch sees {count or 'no'} GPU{'s' * (count > 1)} here; 'cpu' is there")
+    return device
+
+
+def native_precisions(device: str | torch.device) -> list[str]:
     """What the device computes without emulating it, the best for images first."""
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         return ["bf16", "fp32"] if cpu_has_bf16() else ["fp32"]
-    tensor_cores = torch.cuda.get_device_capability()[0]
+    tensor_cores = torch.cuda.get_device_capability(device)[0]
     return [*(["bf16"] if tensor_cores >= 8 else []), *(["fp16"] if tensor_cores >= 7 else []), "fp32"]

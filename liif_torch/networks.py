@@ -1,5 +1,6 @@
 """The networks of a method in PyTorch: how they are made, what each of them holds, and how it predicts."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,21 +23,21 @@ class Backend:
     """Where and how a method's networks compute, and what makes them.
 
     model_spec, optimizer_spec: the config's; without an optimizer nothing is trained, and `training` is False.
-    device: "cpu" or "cuda". precision: of convolutions and matrix products. world_size: of processes that train
-    together. Images travel channels last, which is how oneDNN and cuDNN like them.
+    precision: of convolutions and matrix products. world_size: of processes that train together. Images travel
+    channels last, which is how oneDNN and cuDNN like them.
     """
 
     def __init__(
         self,
         model_spec: dict,
-        device: str,
+        device: torch.device,
         precision: str,
         optimizer_spec: dict | None,
         update: Update,
         world_size: int,
     ):
         self.model_spec, self.optimizer_spec = model_spec, optimizer_spec
-        self.device, self.precision = torch.device(device), precision
+        self.device, self.precision = device, precision
         self.update, self.world_size = update, world_size
         self.training = optimizer_spec is not None
 
@@ -59,7 +60,9 @@ class Backend:
         )
 
     def _module(self, spec: dict) -> nn.Module:
-        return models.make(spec).to(self.device, memory_format=torch.channels_last)
+        # PyTorch: layers draw initial values, which are replaced; whoever else draws shall not notice.
+        with torch.random.fork_rng(devices=[]):
+            return models.make(spec).to(self.device, memory_format=torch.channels_last)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """An array on the device."""
@@ -69,10 +72,18 @@ class Backend:
         """Images (B, C, H, W) on the device, channels last."""
         return self.tensor(array).contiguous(memory_format=torch.channels_last)
 
-    def arithmetic(self) -> torch.autocast:
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
         """Convolutions and products in 16 bits, if asked for; the models keep coordinates and sums in float32."""
-        dtype = DTYPES[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        dtype, convolutions = DTYPES[self.precision], torch.backends.cudnn.conv
+        before = convolutions.fp32_precision
+        # PyTorch: cuDNN would round float32 convolutions to TF32, three decimal digits. The setting is given back.
+        convolutions.fp32_precision = "ieee"
+        try:
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                yield
+        finally:
+            convolutions.fp32_precision = before
 
 
 class Network:
@@ -100,6 +111,21 @@ class Network:
         set_training(self.predictor, False)
         with self.backend.arithmetic():
             return self.predictor(self.backend.images(inp), coord, cell).float().cpu().numpy()
+
+    @torch.no_grad()
+    def encode(self, inp: np.ndarray, tile: int | None) -> Tensor:
+        """Engine.encode with this network."""
+        set_training(self.predictor, False)
+        with self.backend.arithmetic():
+            features = encode(self.predictor.encoder, self.backend.images(inp), tile)
+            return features.rows(0, features.size[0])
+
+    @torch.no_grad()
+    def decode(self, features: Tensor, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Engine.decode with this network."""
+        set_training(self.predictor, False)
+        with self.backend.arithmetic():
+            return self.predictor.query_rgb(features, coord, cell).float().cpu().numpy()
 
     @torch.no_grad()
     def image(

@@ -26,7 +26,8 @@ from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.experiments import jobs
 from liif_core.geometry import coords
-from liif_core.system import devices, provenance
+from liif_core.inference import network
+from liif_core.system import provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.packages import pip_install
 from liif_core.system.places import PRETRAINED
@@ -171,13 +172,9 @@ OPEN = {"onnx": open_onnx, "torch-export": open_torch_export}
 def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
     found = formats.load(path)
-    devices.prepare("torch", "cpu")
+    engine = network.load(path, "torch", "cpu").engine
     import torch
 
-    from liif_torch.engine import Engine
-
-    engine = Engine(found.model)
-    native.restore(engine, found.state, path)
     # torch.export.save takes channels last for a part of a tensor.
     engine.networks["model"].module.to(memory_format=torch.contiguous_format)
     properties = metadata(found, path, engine.networks["model"].module.encoder)

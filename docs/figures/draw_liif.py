@@ -21,13 +21,10 @@ from matplotlib.patches import Rectangle
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from liif_core.checkpoints import formats, native
-from liif_core.config.schema import DataNorm
 from liif_core.evaluation import psnr_ssim
 from liif_core.geometry import coords
 from liif_core.images import rgb8
-from liif_core.images.normalisation import Normalisation
-from liif_core.system import devices
+from liif_core.inference.network import load
 from liif_core.system.places import PRETRAINED
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
@@ -44,17 +41,11 @@ class Network:
     """The weights in pretrained/ in the PyTorch tree, and the example downsampled by 4."""
 
     def __init__(self):
-        devices.prepare("torch", "cpu")
+        network = load(PRETRAINED, "torch", "cpu")
         import torch
 
-        from liif_torch.engine import Engine
-
         torch.set_num_threads(1)
-        found = formats.load(PRETRAINED)
-        half = {"sub": [0.5], "div": [0.5]}
-        self.engine = Engine(found.model)
-        native.restore(self.engine, found.state, PRETRAINED)
-        self.normalisation = Normalisation(DataNorm.model_validate({"inp": half, "gt": half}))
+        self.engine, self.normalisation = network.engine, network.normalisation
         self.original = rgb8.read_image(ROOT / "examples" / "chelsea.png")
         height, width = (side // FACTOR * FACTOR for side in self.original.shape[:2])
         self.original = self.original[:height, :width]

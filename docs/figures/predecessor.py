@@ -13,17 +13,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from liif_core.checkpoints import formats, native
-from liif_core.config import load, schema
+from liif_core.config import load
 from liif_core.config.schema import MultiStepLR
 from liif_core.data import sets
 from liif_core.data.batching import Batches
 from liif_core.evaluation import psnr_ssim
 from liif_core.images import rgb8
-from liif_core.images.normalisation import Normalisation
+from liif_core.inference import network
 from liif_core.inference.network import Network
 from liif_core.report import reference
-from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
 from liif_core.training.schedule import learning_rate
 
@@ -74,17 +72,6 @@ def cost_of_swapping(predict, image, scale: int, eval_type: str) -> float:
     return scores[0] - scores[1]
 
 
-def network() -> Network:
-    """WEIGHTS in the PyTorch tree."""
-    devices.prepare("torch", "cpu")
-    from liif_torch.engine import Engine
-
-    found = formats.load(WEIGHTS)
-    engine = Engine(found.model)
-    native.restore(engine, found.state, WEIGHTS)
-    return Network(engine, Normalisation(schema.DataNorm.model_validate(found.data_norm)))
-
-
 def random_crops(predict: Network, draws: int = 6) -> list[float]:
     """Validation PSNR in dB of one network on crops drawn anew `draws` times, 400 of 10 images each."""
     settings = load.load("train-bsds400/train_edsr-baseline-liif.yaml", "train")
@@ -108,7 +95,7 @@ def random_crops(predict: Network, draws: int = 6) -> list[float]:
 
 def measure() -> None:
     """What a swapped resize and random validation crops cost with this project's own weights."""
-    predict = network()
+    predict = network.load(WEIGHTS, "torch", "cpu")
     for name in ("Set5", "Set14", "B100"):
         images = [rgb8.read_image(path) for path in sorted((ROOT / "load/benchmark" / name / "HR").glob("*.png"))]
         for scale in (6, 8):

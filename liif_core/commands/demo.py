@@ -16,9 +16,9 @@ from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.images import comparison, rgb8, video_write, vips
 from liif_core.images.image import ImageData, fit
-from liif_core.images.normalisation import Normalisation
 from liif_core.inference import plan, video, zoom
-from liif_core.inference.network import Network, load_engine
+from liif_core.inference.network import Network, choose_device
+from liif_core.inference.network import load as load_network
 from liif_core.inference.plan import Task
 from liif_core.inference.upscale import passes, upscale
 from liif_core.system import memory
@@ -44,8 +44,10 @@ def parse_arguments() -> argparse.Namespace:
     zooming.add_argument("--fps", type=float, help="frames per second (default: 20)")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
-    parser.add_argument("--tile", "-t", type=tile_side, help=TILE_HELP)
-    return parser.parse_intermixed_args()
+    parser.add_argument("--tile", "-t", default="auto", help=TILE_HELP)
+    arguments = parser.parse_intermixed_args()
+    arguments.tile = tile_side(arguments.tile)  # not as its type: argparse would say another sentence
+    return arguments
 
 
 def tile_side(text: str) -> int | None:
@@ -81,14 +83,12 @@ def demo(framework: str, load_tree: Callable) -> None:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, _stop)
 
-    def load() -> tuple[Network, str]:
-        engine, norm, device = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # Jittor's own would leave at once
-        if hasattr(signal, "SIGCHLD"):  # so would its own here, when ffmpeg is killed after a Ctrl-C
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if engine.device_kind == "cpu":
+    def load() -> Network:
+        device = choose_device(framework, arguments.gpu).kind
+        network = load_network(arguments.model, framework, device, arguments.precision, arguments.tile, load_tree)
+        if device == "cpu":
             memory.limit_memory()
-        return Network(engine, Normalisation(norm), arguments.tile), device
+        return network
 
     if arguments.zoom is not None:
         make_zoom_video(arguments, load)
@@ -96,7 +96,7 @@ def demo(framework: str, load_tree: Callable) -> None:
         upscale_files(arguments, load)
 
 
-def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
+def upscale_files(arguments: argparse.Namespace, load: Callable[[], Network]) -> None:
     """All images and videos, one after the other; leaves with status 2 if one failed."""
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
@@ -114,7 +114,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
             tqdm.write(f"error: {error}", file=sys.stderr)
             failed += 1
     if tasks:
-        network, device = load()
+        network = load()
         started, progress = time.monotonic(), Progress(tasks)
         for task in tasks:
             try:
@@ -125,14 +125,14 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], tuple[Networ
                 progress.say(f"error: {reason}", error=True)
                 failed += 1
         progress.bar.close()
-        print(f"{device}, {time.monotonic() - started:.2f} s")
+        print(f"{network.device}, {time.monotonic() - started:.2f} s")
     if len(pairs) > 1 or skipped:
         print(f"{len(pairs) - skipped - failed} upscaled, {skipped} skipped, {failed} failed")
     if failed:
         sys.exit(2)
 
 
-def make_zoom_video(arguments: argparse.Namespace, load: Callable[[], tuple[Network, str]]) -> None:
+def make_zoom_video(arguments: argparse.Namespace, load: Callable[[], Network]) -> None:
     """The zoom into one image."""
     source, output = plan.zoom_files(arguments)
     if arguments.skip_existing and os.path.lexists(output):
@@ -148,12 +148,12 @@ def make_zoom_video(arguments: argparse.Namespace, load: Callable[[], tuple[Netw
     if arguments.fps is not None:
         shown = replace(shown, frames_per_second=arguments.fps)
     zoom.check(shown, output, size)
-    network, device = load()
+    network = load()
     started = time.monotonic()
     with tqdm(total=len(shown), unit="frame", leave=False, disable=None) as bar:
         zoom.make(network, image, output, shown, bar.update)
     print(one_line(f"{source} {size[0]}x{size[1]}, x{arguments.zoom:g} in {len(shown)} frames -> {output}"))
-    print(f"{device}, {time.monotonic() - started:.2f} s")
+    print(f"{network.device}, {time.monotonic() - started:.2f} s")
 
 
 def _stop(number, frame):

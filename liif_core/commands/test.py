@@ -11,14 +11,13 @@ from tqdm import tqdm
 from liif_core.checkpoints import formats
 from liif_core.commands.entry import GPU_HELP, PRECISION_HELP, SET_HELP
 from liif_core.config import load as configs
-from liif_core.config.schema import DataNorm, TestConfig
+from liif_core.config.schema import TestConfig
 from liif_core.data import sets
 from liif_core.engine import PRECISIONS
 from liif_core.errors import UserError
 from liif_core.evaluation import evaluate, metrics
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
-from liif_core.inference.network import load_engine
 from liif_core.system import provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED
@@ -66,16 +65,17 @@ def test(framework: str, load_tree: Callable) -> None:
     test_sets = [sets.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
     origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
     if str(arguments.model) == "bicubic":
-        engine, own_norm, device = None, DataNorm(), "Pillow"
+        loaded, device = None, "Pillow"
         origin["framework"] = "pillow"
     else:
         origin["weights"] = provenance.sha256(formats.locate(arguments.model))
-        loaded = load_engine(arguments.model, framework, load_tree, arguments.gpu, arguments.precision)
-        engine, own_norm, device = loaded
-        origin["precision"] = engine.precision
+        kind = network.choose_device(framework, arguments.gpu).kind
+        loaded = network.load(arguments.model, framework, kind, arguments.precision, load_tree=load_tree)
+        origin["precision"], device = loaded.engine.precision, loaded.device
     for (name, config), test_set in zip(tests, test_sets, strict=True):
-        norm = config.data_norm if "data_norm" in config.model_fields_set else own_norm
-        predict = network.Network(engine, Normalisation(norm)) if engine else network.bicubic
+        predict = loaded or network.bicubic
+        if loaded and "data_norm" in config.model_fields_set:
+            predict = network.Network(loaded.engine, Normalisation(config.data_norm))
         print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {device}")
         rows, means = measure(predict, test_set, config)
         if outputs:

@@ -92,11 +92,12 @@ def locate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`neighbours` with all that the decoding function is told of a query's place.
 
-    cell: (B, 2) float32, or None without cell decoding (equation 5). Returns index and weight as `neighbours` does,
-    and between them position (S, B, Q, 4 or 2): relative_coord and, with cells, the cell in the same unit.
+    cell: (B, 2) or (B, Q, 2) float32, or None without cell decoding (equation 5). Returns index and weight as
+    `neighbours` does, and between them position (S, B, Q, 4 or 2): relative_coord and, with cells, the cell in the same
+    unit.
     """
     index, position, weight = neighbours(coord, size, corners)
     if cell is not None:
-        relative_cell = (cell * np.asarray(size, dtype=np.float32))[:, None]  # (B, 1, 2)
+        relative_cell = (cell * np.asarray(size, dtype=np.float32)).reshape(len(cell), -1, 2)  # (B, 1 or Q, 2)
         position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
     return index, position, weight

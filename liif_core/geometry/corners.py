@@ -31,15 +31,16 @@ def corners_on_axis(n_out: int, start: float, stop: float, n: int) -> tuple[np.n
 def locate_corner(coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """`cell_corner` on both axes of a batch of queries.
 
-    coord: (B, Q, 2) float32 in [-1, 1]. cell: (B, 2) float32. size: (H, W) of the feature map. Returns index (B, Q)
-    int32 into the B * H * W feature vectors, and position (B, Q, 3) float32: offset down, offset right, and the cell's
-    height in feature pixels, which is 1 / scale.
+    coord: (B, Q, 2) float32 in [-1, 1]. cell: (B, 2) or (B, Q, 2) float32. size: (H, W) of the feature map. Returns
+    index (B, Q) int32 into the B * H * W feature vectors, and position (B, Q, 3) float32: offset down, offset right,
+    and the cell's height in feature pixels, which is 1 / scale.
     """
     height, width = size
-    row, down = cell_corner(coord[..., 0], cell[:, :1], height)
-    column, right = cell_corner(coord[..., 1], cell[:, 1:], width)
+    cell = cell.reshape(len(cell), -1, 2)  # (B, 1 or Q, 2)
+    row, down = cell_corner(coord[..., 0], cell[..., 0], height)
+    column, right = cell_corner(coord[..., 1], cell[..., 1], width)
     first = (np.arange(coord.shape[0]) * (height * width))[:, None]
-    relative_cell = np.broadcast_to(cell[:, :1] * np.float32(height / 2), down.shape)
+    relative_cell = np.broadcast_to(cell[..., 0] * np.float32(height / 2), down.shape)
     return (first + row * width + column).astype(np.int32), np.stack([down, right, relative_cell], axis=-1)
 
 

@@ -1,6 +1,7 @@
 """A checkpoint's network, ready to be asked for images."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from liif_core.data import sampling
 from liif_core.geometry import tiling
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
-from liif_core.system import devices
+from liif_core.system import devices, signals
 from liif_core.system.distributed import ALONE, Ranks
 
 
@@ -23,23 +24,43 @@ def choose_device(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> devi
     return device
 
 
-def load_engine(path: str | Path, framework: str, load_tree: Callable, gpu: str | None, precision: str):
-    """A checkpoint's model with its weights, its normalisation, and where it runs."""
+def load(
+    path: str | Path,
+    framework: str,
+    device: str = "auto",
+    precision: str = "fp32",
+    tile: int | None = None,
+    load_tree: Callable | None = None,
+) -> "Network":
+    """The network of a checkpoint on a device: the one way of commands, web page, scripts and the Python API.
+
+    A command, whose process is its own, calls `choose_device` before. device, precision: as in liif_core.engine.Engine.
+    load_tree: the framework's, imported if it is not given.
+
+    Raises UserError for a file that is no checkpoint, a model that gives no images, and a device or precision that is
+    not there.
+    """
     found = formats.load(path)
-    device = choose_device(framework, gpu)
-    engine_class, _ = load_tree()
-    engine = engine_class(found.model, device.kind, found.method, precision=precision)
+    devices.prepare_import(framework, device)
+    if load_tree is None:
+        load_tree = importlib.import_module(f"liif_{framework}").load_tree
+    with signals.kept_handlers():
+        engine_class, _ = load_tree()
+    engine = engine_class(found.model, device, found.method, precision=precision)
     native.restore(engine, found.state, path)
-    return engine, DataNorm.model_validate(found.data_norm or {}), f"{framework} on {device.kind}, {engine.precision}"
+    norm = Normalisation(DataNorm.model_validate(found.data_norm or {}))
+    return Network(engine, norm, tile, f"{framework} on {engine.device_kind}, {engine.precision}")
 
 
 class Network:
-    """Upscales an image, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image."""
+    """Upscales an image, of 8 bits if no `white` is given, with an engine. tile: as in its predict_image.
+    device: where it runs, in words."""
 
-    def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None):
+    def __init__(self, engine: Any, normalisation: Normalisation, tile: int | None = None, device: str = ""):
         self.engine = engine
         self.normalisation = normalisation
         self.tile = tile
+        self.device = device
 
     def bands(
         self,
@@ -48,7 +69,7 @@ class Network:
         width: int,
         white: int = 255,
         noise: np.random.Generator | None = None,
-    ):
+    ) -> Iterator[np.ndarray]:
         """float32 RGB (rows, width, 3) in [0, 1], from top to bottom."""
         inp = self.normalisation.inp(image, white)
         for band in self.engine.predict_image(inp, height, width, self.tile, noise=noise or sampling.noise(0, 0)):

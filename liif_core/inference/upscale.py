@@ -56,8 +56,7 @@ def with_memory_that_is_there(network: Network, size: tuple[int, int], attempt: 
                 if not is_out_of_memory(error):
                     raise
                 network.tile = _smaller(network, size, error)
-            if network.engine.device_kind == "cpu":
-                memory.limit_memory()
+            memory.renew_limit()
     finally:
         network.tile = before
 
@@ -129,6 +128,11 @@ def _parts(image: ImageData) -> Iterator[Part]:
         yield Part(pixels[..., -1:], ALONE, ink=False)
     else:
         yield Part(pixels, slice(None), ink=False)
+
+
+def colours(image: ImageData) -> np.ndarray:
+    """(H, W, 1 or 3): what the network sees of the image first, without alpha or K."""
+    return next(_parts(image)).values
 
 
 def passes(image: ImageData) -> int:

@@ -5,7 +5,6 @@ stand still for a minute, and end without removing its files.
 """
 
 import contextlib
-import importlib
 import itertools
 import os
 import signal
@@ -24,9 +23,8 @@ import numpy as np
 from liif_core.errors import Stopped, UserError
 from liif_core.images import vips
 from liif_core.images.image import fit
-from liif_core.images.normalisation import Normalisation
 from liif_core.inference import web_view
-from liif_core.inference.network import Network, load_engine
+from liif_core.inference.network import Network, choose_device, load
 from liif_core.inference.upscale import passes, upscale
 from liif_core.inference.web_view import View
 from liif_core.system import memory
@@ -151,9 +149,8 @@ class Service:
     def network(self, model: Path) -> Network:
         """A model, loaded when it is first asked for."""
         if model not in self.networks:
-            tree = importlib.import_module(f"liif_{self.framework}")
-            engine, norm, _ = load_engine(model, self.framework, tree.load_tree, self.gpu, "fp32")
-            self.networks[model] = Network(engine, Normalisation(norm))
+            device = choose_device(self.framework, self.gpu).kind
+            self.networks[model] = load(model, self.framework, device)
         return self.networks[model]
 
     def pair(self, number: int, model: Path, rgb: Path, view: View, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,10 +47,7 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     framework or something it needs is not installed; ValueError for an unknown framework.
     """
     shield_children()
-    if framework not in PACKAGES:
-        raise ValueError(f"unknown framework {framework!r}: expected one of {sorted(PACKAGES)}")
-    if importlib.util.find_spec(framework) is None:
-        raise UserError(packages.missing(framework))
+    require_framework(framework)
     if ranks.local_world_size > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
         gpu = ",".join(map(str, range(count_gpus())))
     device = choose_device(gpu)
@@ -66,6 +64,37 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
         if ranks.local_world_size > 1:  # each would start a thread on every core
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_world_size)))
     return device
+
+
+def require_framework(framework: str) -> None:
+    """Raise UserError for a framework that is not installed, ValueError for an unknown one."""
+    if framework not in PACKAGES:
+        raise ValueError(f"unknown framework {framework!r}: expected one of {sorted(PACKAGES)}")
+    if importlib.util.find_spec(framework) is None:
+        raise UserError(packages.missing(framework))
+
+
+def prepare_import(framework: str, name: str) -> None:
+    """What must be seen to before a framework is imported into a process that may be somebody else's; `prepare` is for
+    a command's own.
+
+    name: "auto", "cpu", "cuda" or one of several GPUs like "cuda:1". Hides no GPU and changes neither allocator nor
+    signals. For Jittor, unless it is imported already, it sets the variables that Jittor reads then: `prepare_jittor`.
+
+    Raises UserError as `prepare` does, and for a name that is not understood; whether the device is there the framework
+    must say.
+    """
+    require_framework(framework)
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?", name):
+        raise UserError(f"device '{name}': expected 'auto', 'cpu', 'cuda' or one of several GPUs like 'cuda:1'")
+    if framework != "jittor" or "jittor" in sys.modules:
+        return
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    there = count_gpus() > 0 and not hidden
+    if name.startswith("cuda") and not there:  # before it compiles for minutes
+        raise UserError(f"device '{name}': no GPU is visible here; 'cpu' is there")
+    jittor_setup.choose_mpi(ALONE)
+    prepare_jittor(Device("cpu" if name == "cpu" or not there else "cuda", ""))
 
 
 def choose_device(gpu: str | None) -> Device:

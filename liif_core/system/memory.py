@@ -36,6 +36,12 @@ def limit_memory() -> None:
 _limit_at_start: int | None = None
 
 
+def renew_limit() -> None:
+    """`limit_memory` again, in a process that has called it; others have no limit from us."""
+    if _limit_at_start is not None:
+        limit_memory()
+
+
 def peak_resident_memory() -> int:
     """The most bytes that this process has had in memory at once; 0 where the system does not tell (Windows)."""
     try:

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
+from collections.abc import Iterator
 
 
 class StopRequest:
@@ -24,6 +26,19 @@ class StopRequest:
     def _request(self, number, frame):
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+
+@contextlib.contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Leaves the handling of Ctrl-C and of children that end as it was: Jittor's import takes both, and then ends the
+    process at once, at a Ctrl-C and whenever a signal ends a child."""
+    numbers = [signal.SIGINT, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 PR_SET_PDEATHSIG = 1  # Linux's name for "a signal when the parent dies", from sys/prctl.h
