@@ -1,0 +1,131 @@
+"""Images as a Python program has them, in and out: Pillow's, numpy arrays, and files, which come out as Pillow's.
+
+All become an ImageData, which is what `liif_core.inference.upscale` works on: so a program gets the pixels that demo.py
+writes into a file.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import PIL.Image
+from PIL import ExifTags, ImageOps
+
+from liif_core.errors import UserError
+from liif_core.images import vips
+from liif_core.images.image import PROFILE, ImageData
+
+Source = str | os.PathLike | PIL.Image.Image | np.ndarray
+# Makes an image of the source's kind from pixels (h, w, c) of the ImageData's dtype and channels.
+Restore = Callable[[np.ndarray], PIL.Image.Image | np.ndarray]
+
+CHANNELS = {"1": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "I;16": 1, "I;16L": 1, "I;16B": 1}
+PALETTES = ("P", "PA")  # come out as RGB, or RGBA where there is transparency: the result has colours between
+
+
+def read(source: Source) -> tuple[ImageData, Restore]:
+    """What a source shows, upright, and how its result becomes an image of its kind.
+
+    source: a Pillow image; an array, uint8 or uint16, (h, w) or (h, w, 1, 3 or 4), where the fourth channel is alpha;
+    or the path of a file in any format of demo.py. Raises UserError for anything else.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, PIL.Image.Image):
+        return _from_pillow(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_file(Path(source))
+    raise UserError(f"image: expected a Pillow image, a numpy array or a path, got {type(source).__name__}")
+
+
+def _from_array(array: np.ndarray) -> tuple[ImageData, Restore]:
+    kind, shape, channels = array.dtype, array.shape, array.shape[2:]
+    if kind.kind != "u" or kind.itemsize > 2:
+        hint = "; multiply values in [0, 1] by 255 or 65535 and round them" if kind.kind == "f" else ""
+        raise UserError(f"image: expected an array of uint8 or uint16, got {kind}{hint}")
+    if channels not in ((), (1,), (3,), (4,)) or len(shape) < 2:
+        raise UserError(f"image: expected an array of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), got {shape}")
+    if 0 in shape:
+        raise UserError(f"image: expected at least one pixel, got an array of shape {shape}")
+    pixels = np.asarray(array, dtype=kind.newbyteorder("="), order="C").reshape(*shape[:2], -1)
+
+    def restore(result: np.ndarray) -> np.ndarray:
+        return result.reshape(*result.shape[:2], *channels).astype(kind, copy=False)
+
+    return ImageData(pixels, depth=8 * kind.itemsize), restore
+
+
+def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
+    if 0 in image.size:
+        raise UserError(f"image: expected at least one pixel, got a Pillow image of {image.height}x{image.width}")
+    if image.mode not in CHANNELS and image.mode not in PALETTES:
+        accepted = ", ".join([*CHANNELS, *PALETTES])
+        raise UserError(f"image: expected a Pillow image of mode {accepted}, got {image.mode}; convert it first")
+    try:
+        image = ImageOps.exif_transpose(image)
+        image.load()
+    except Exception as error:  # Pillow decodes only now, and raises whatever a broken file provokes
+        raise UserError(f"image: Pillow cannot decode it (truncated or damaged): {error}") from None
+    if image.mode in PALETTES or "transparency" in image.info:
+        image = _without_palette(image)
+    info = {key: value for key, value in image.info.items() if key != "transparency"}
+    pixels = np.asarray(image)
+    if image.mode == "1":
+        pixels = pixels.astype(np.uint8) * 255
+    stored = pixels.dtype
+    pixels = pixels.reshape(image.height, image.width, -1).astype(stored.newbyteorder("="), copy=False)
+    depth = 1 if image.mode == "1" else 8 * stored.itemsize
+
+    def restore(result: np.ndarray) -> PIL.Image.Image:
+        return to_pillow(result.astype(stored, copy=False), image.mode, info)
+
+    return ImageData(pixels, depth=depth, cmyk=image.mode == "CMYK"), restore
+
+
+def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Colours instead of numbers of colours, alpha instead of one colour that is transparent."""
+    clear = image.mode == "PA" or "transparency" in image.info
+    if image.mode in ("1", "L") and clear:
+        return image.convert("L").convert("LA") if image.mode == "1" else image.convert("LA")
+    if image.mode in PALETTES or image.mode == "RGB":
+        return image.convert("RGBA" if clear else "RGB")
+    return image
+
+
+def _from_file(path: Path) -> tuple[ImageData, Restore]:
+    image = vips.read(path)
+    channels = image.pixels.shape[2]
+    if image.pixels.dtype == np.uint16 and channels > 1:
+        raise UserError(
+            f"{path} has {image.depth} bits in {channels} channels, which no Pillow image holds: "
+            "give its pixels as an array of uint16, or use demo.py"
+        )
+    mode = "CMYK" if image.cmyk else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    if channels == 1 and image.depth in (1, 16):
+        mode = "1" if image.depth == 1 else "I;16"
+    return image, lambda result: to_pillow(result, mode, _info(image))
+
+
+def _info(image: ImageData) -> dict:
+    """What a file says beside its pixels, as Pillow keeps it."""
+    names = {"icc_profile": PROFILE, "exif": "exif-data", "xmp": "xmp-data"}
+    info = {name: image.fields[field][1] for name, field in names.items() if field in image.fields}
+    if "exif" in info:  # the pixels are upright by now
+        exif = PIL.Image.Exif()
+        exif.load(cast(bytes, info["exif"]))
+        exif.pop(ExifTags.Base.Orientation, None)
+        info["exif"] = exif.tobytes()
+    return info
+
+
+def to_pillow(pixels: np.ndarray, mode: str, info: dict) -> PIL.Image.Image:
+    """A Pillow image of pixels (h, w, c); `info` holds profile, EXIF and the like."""
+    height, width = pixels.shape[:2]
+    if mode == "1":
+        image = PIL.Image.fromarray(pixels[..., 0] > 0)
+    else:
+        image = PIL.Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).tobytes())
+    image.info = dict(info)
+    return image
