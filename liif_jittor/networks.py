@@ -148,6 +148,8 @@ class Network:
             _load(self.average, state.weights)
         if state.optimizer and self.updater:
             self.updater.load_state(self.names, state.optimizer)
+        # Jittor: evaluates lazily; loading would be fused into the step that comes, which then rounds differently.
+        jt.sync_all()
 
 
 def set_training(module: nn.Module, training: bool) -> None:

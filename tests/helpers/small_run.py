@@ -129,10 +129,11 @@ def outcome(action: Callable[[], object], capsys) -> tuple[int, str, str]:
 # After `steps` steps of its own the process sends itself a signal, so that it is always the same step that it hits.
 STOPPED_RUN = """
 import os, signal, sys
-sys.path.insert(0, {root!r})
+sys.path[:0] = [{root!r}, {root!r} + "/tests"]
 from liif_core.commands import entry, train
 
 def load_tree():
+    {imports}
     from liif_{framework}.datasets import make_loader
     from liif_{framework}.engine import Engine
 
@@ -151,8 +152,10 @@ entry.run(train.train, {framework!r}, load_tree)
 """
 
 
-def stopped_process(framework, steps, signal_name, *arguments) -> subprocess.CompletedProcess:
-    program = STOPPED_RUN.format(root=str(ROOT), framework=framework, steps=steps, signal=signal_name)
+def stopped_process(framework, steps, signal_name, *arguments, imports="pass") -> subprocess.CompletedProcess:
+    """imports: a statement that registers what the config names, after the device has been chosen."""
+    names = {"root": str(ROOT), "framework": framework, "steps": steps, "signal": signal_name, "imports": imports}
+    program = STOPPED_RUN.format(**names)
     command = [sys.executable, "-c", program, *map(str, arguments), "--gpu", "cpu"]
     return run(command)
 

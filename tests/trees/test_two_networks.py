@@ -1,0 +1,188 @@
+"""The seam: a method of the tests' own with two networks, statistics of BatchNorm, named losses and random numbers.
+
+What regression needs, this method needs twice: the same numbers in both trees, and the same bits after a kill.
+"""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from helpers.small_run import (
+    FRAMEWORKS,
+    WITHOUT_JITTOR,
+    load_tree,
+    model_spec,
+    records,
+    stopped_process,
+    train_config,
+    write_yaml,
+)
+from liif_core.checkpoints import formats, native
+from liif_core.checkpoints.native import Checkpoint
+from liif_core.data import sampling
+from liif_core.engine import Update, is_buffer
+from liif_core.system import devices
+
+METHOD = {"name": "test-two-networks", "args": {}}
+ADAM = {"name": "adam", "args": {"lr": 1e-3}}
+RULES = Update(accumulate=2, ema=0.75)
+MODEL_SPEC = model_spec(8)
+MODEL_SPEC["args"]["encoder_spec"] = {"name": "test-bn-encoder", "args": {"n_feats": 8}}
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    uniform = {"inp": (3, 3, 9, 11), "gt": (3, 17, 3), "coord": (3, 17, 2), "cell": (3, 2)}
+    return {key: rng.uniform(-0.9, 0.9, shape).astype(np.float32) for key, shape in uniform.items()}
+
+
+def make(framework: str, update: Update = RULES, optimizer: dict | None = ADAM):
+    devices.prepare(framework, "cpu")
+    importlib.import_module(f"helpers.two_networks_{framework}")
+    engine_class, _ = load_tree(framework)()
+    engine = engine_class(MODEL_SPEC, "cpu", METHOD, optimizer, "fp32", update)
+    engine.seed(3)
+    return engine
+
+
+def step(engine, seed: int) -> None:
+    engine.begin_step(seed, lambda base: base)
+    engine.train_step(batch(seed))
+
+
+def variables(engine) -> dict[str, np.ndarray]:
+    found = {}
+    for name, network in engine.state().items():
+        for kind in ("parameters", "buffers", "optimizer", "average"):
+            found |= {f"{name} {kind} {key}": array for key, array in getattr(network, kind).items()}
+    return found
+
+
+def test_networks_have_parameters_and_statistics_apart(framework):
+    state = make(framework).state()
+    assert list(state) == ["model", "discriminator"]
+    norm = {"encoder.norm.running_mean", "encoder.norm.running_var"}
+    assert set(state["model"].buffers) == norm and not any(map(is_buffer, state["model"].parameters))
+    assert set(state["model"].average) == set(state["model"].parameters) | norm
+    assert not state["discriminator"].average and set(state["discriminator"].buffers) == {
+        "norm.running_mean",
+        "norm.running_var",
+    }
+
+
+def test_norms_and_prelu_start_at_constants_and_networks_of_one_shape_differ(framework):
+    state = make(framework).state()
+    parameters = state["model"].parameters
+    assert (parameters["encoder.norm.weight"] == 1).all() and (parameters["encoder.norm.bias"] == 0).all()
+    assert (parameters["encoder.act.weight"] == 0.25).all()
+    assert np.abs(state["discriminator"].parameters["head.weight"]).max() > 0.1
+
+
+@pytest.mark.skipif(WITHOUT_JITTOR, reason="compares both frameworks")
+def test_both_frameworks_take_the_same_steps():
+    engines = [make(name) for name in FRAMEWORKS]
+    first, second = (variables(engine) for engine in engines)
+    assert first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+    for engine in engines:
+        step(engine, 0)
+    first, second = (variables(engine) for engine in engines)
+    for key in (key for key in first if "buffers" in key):  # float32 sums over 198 pixels near 1
+        np.testing.assert_allclose(first[key], second[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    for seed in (1, 2):
+        for engine in engines:
+            step(engine, seed)
+    losses = [engine.read_losses() for engine in engines]
+    assert [list(one) for one in losses[0]] == [["loss", "loss_discriminator"]] * 3
+    for ours, theirs in zip(*losses, strict=True):
+        # Rounding of float32 sums over 153 pixels and 51 colours, after up to two steps of Adam at 1e-3
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_statistics_are_the_batches_and_prediction_uses_their_average(framework):
+    """By hand: BatchNorm (Ioffe and Szegedy, 2015) keeps (1 - 0.1) old + 0.1 new, the variance unbiased."""
+    engine = make(framework, Update(ema=0.5))
+    before = engine.state()["model"]
+    kernel, bias = (before.parameters[f"encoder.head.{name}"] for name in ("weight", "bias"))
+    step(engine, 1)
+    padded = np.pad(batch(1)["inp"].astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))  # (3, 3, 9, 11, 3, 3)
+    x = np.einsum("bchwij,ocij->obhw", windows, kernel) + bias[:, None, None, None]
+    state = engine.state()["model"]
+    mean, variance = 0.1 * x.mean(axis=(1, 2, 3)), 0.9 + 0.1 * x.var(axis=(1, 2, 3), ddof=1)
+    np.testing.assert_allclose(state.buffers["encoder.norm.running_mean"], mean, atol=1e-6)  # float32 below 1
+    np.testing.assert_allclose(state.buffers["encoder.norm.running_var"], variance, atol=1e-6)
+    np.testing.assert_allclose(state.average["encoder.norm.running_mean"], mean / 2, atol=1e-6)
+    predictor = make(framework, optimizer=None)
+    native.restore(predictor, engine.state(), "run")
+    asked = batch(2)
+    found, expected = (one.predict_queries(asked["inp"], asked["coord"], asked["cell"]) for one in (predictor, engine))
+    np.testing.assert_array_equal(found, expected)
+    again = engine.predict_queries(asked["inp"][:1], asked["coord"][:1], asked["cell"][:1])
+    np.testing.assert_allclose(again, expected[:1], atol=1e-6)  # in training mode it would depend on the other images
+    step(engine, 2)  # gradients flow again after a prediction
+    name = "encoder.head.weight"
+    assert (engine.state()["model"].parameters[name] != state.parameters[name]).any()
+
+
+@pytest.mark.skipif(WITHOUT_JITTOR, reason="compares both frameworks")
+@pytest.mark.parametrize(("writer", "reader"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_a_checkpoint_holds_all_of_it(tmp_path, writer, reader):
+    source, target, goes_on = make(FRAMEWORKS[writer]), make(FRAMEWORKS[reader]), make(FRAMEWORKS[writer])
+    step(source, 1)
+    native.save(tmp_path / "run.safetensors", Checkpoint(MODEL_SPEC, source.state(), optimizer=ADAM, method=METHOD))
+    found = formats.load(tmp_path / "run.safetensors")
+    assert found.method == METHOD
+    assert native.restore(target, found.state, "run") == []
+    first, second = variables(source), variables(target)
+    assert first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+    if writer == reader:
+        native.restore(goes_on, found.state, "run")
+        for engine in (source, goes_on):
+            step(engine, 2)
+        first, second = variables(source), variables(goes_on)
+        assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_bare_weights_lack_the_other_network_and_say_so(tmp_path, framework):
+    engine = make(framework)
+    native.save(tmp_path / "bare.safetensors", Checkpoint(MODEL_SPEC, {"model": engine.state()["model"]}))
+    assert native.restore(make(framework), formats.load(tmp_path / "bare.safetensors").state, "bare") == [
+        "discriminator"
+    ]
+
+
+def test_what_a_prediction_draws_comes_from_the_core():
+    images = []
+    for name in FRAMEWORKS:
+        engine = make(name, optimizer=None)
+        inp = batch(4)["inp"][:1]
+        for seed in (0, 0, 1):
+            bands = engine.predict_image(inp, 13, 17, noise=sampling.noise(seed, 5))
+            images.append(np.concatenate(list(bands)))
+    for first, second, other in (images[k : k + 3] for k in range(0, len(images), 3)):
+        np.testing.assert_array_equal(first, second)
+        assert np.abs(first - other).max() > 0.01
+    np.testing.assert_allclose(images[0], images[-3], rtol=0, atol=1e-6)  # float32 near 1, in two frameworks
+
+
+def test_a_killed_run_ends_with_the_same_bits(framework, image_folders, tmp_path):
+    config = train_config(image_folders, model=MODEL_SPEC, method=METHOD, ema=0.9, accumulate=2, epoch_max=2)
+    path = write_yaml(tmp_path / "config.yaml", config)
+    arguments = ["--config", path, "--name", "run", "--save-dir"]
+    imports = f"import helpers.two_networks_{framework}"
+    whole = stopped_process(framework, 99, "SIGKILL", *arguments, tmp_path / "whole", imports=imports)
+    assert whole.returncode == 0, whole.stderr
+    assert "loss_discriminator=" in whole.stdout and "discriminator: " in whole.stdout
+    killed = stopped_process(framework, 5, "SIGKILL", *arguments, tmp_path / "killed", imports=imports)
+    assert killed.returncode == -9, killed.stderr
+    resumed = stopped_process(framework, 99, "SIGKILL", *arguments, tmp_path / "killed", "--resume", imports=imports)
+    assert resumed.returncode == 0 and "resumed at epoch 1, step 4" in resumed.stdout, resumed.stderr
+    runs = [tmp_path / name / "run" for name in ("whole", "killed")]
+    first, second = (formats.load(run / "epoch-last.safetensors") for run in runs)
+    for name in ("model", "discriminator"):
+        for kind in ("parameters", "buffers", "optimizer", "average"):
+            ours, theirs = (getattr(one.state[name], kind) for one in (first, second))
+            assert ours.keys() == theirs.keys()
+            assert all(np.array_equal(ours[key], theirs[key]) for key in ours), (name, kind)
+    assert records(runs[0]) == records(runs[1]) and "loss_discriminator" in records(runs[0])[0]
