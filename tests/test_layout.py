@@ -40,6 +40,7 @@ TREE = (
     "datasets",
     "engine",
     "methods",
+    "networks",
     "updates",
     "optim",
     "distributed",

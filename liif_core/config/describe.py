@@ -18,7 +18,7 @@ PASSED = {
     "model": ("in_dim",),
     "wrapper": ("dataset", "seed", "training"),
     "optimizer": ("params",),
-    "method": ("build", "model", "updater"),
+    "method": ("backend",),
 }
 WORDS = {bool: "bool", int: "int", float: "float", str: "str", types.NoneType: "null", Any: "anything"}
 SPEC = "{name, args}"

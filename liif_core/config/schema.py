@@ -93,7 +93,7 @@ class TestConfig(Evaluation):
     """What test.py reads."""
 
     test_dataset: Data
-    """In a test config: data set, wrapper (`{name, args}` each) and `batch_size`."""
+    """Data set, wrapper (`{name, args}` each) and `batch_size`."""
     metrics: Annotated[list[str], pydantic.Field(min_length=1)] = ["psnr", "ssim"]
     """Ours. What is measured; the first is the result. `liif metrics` lists them."""
 

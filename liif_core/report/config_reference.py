@@ -26,11 +26,12 @@ def table(name: str) -> Table:
 
 
 def _keys() -> Table:
-    """The keys of training configs, and those that test configs have besides."""
-    found = {key.name: key for schema in (TrainConfig, TestConfig) for key in describe.keys(schema)}
+    """The keys of training configs, and those of test configs that are others."""
+    training, test = (describe.keys(schema) for schema in (TrainConfig, TestConfig))
+    found = [(code(key.name), key) for key in training]
+    found += [(f"{code(key.name)}, test", key) for key in test if key not in training]
     rows: list[list[Cell | str]] = [
-        [code(key.name), key.type, "needed" if key.default is None else code(key.default), key.text]
-        for key in found.values()
+        [name, key.type, "needed" if key.default is None else code(key.default), key.text] for name, key in found
     ]
     return Table("keys", ["key", "value", "default", "meaning"], rows, labels=4)
 
