@@ -18,7 +18,7 @@ doctor:
 lint: .venv/.installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy liif_core
+	$(PY) -m mypy
 
 # Never touches save/ (trained models) or load/ (data).
 clean:

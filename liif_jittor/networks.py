@@ -84,7 +84,7 @@ class Network:
         self.names = [name for name, _ in module.named_parameters() if not is_buffer(name)]
 
     @property
-    def predictor(self) -> nn.Module:
+    def predictor(self) -> Any:
         """What predicts: the average where one is kept."""
         return self.module if self.average is None else self.average
 

@@ -56,7 +56,7 @@ class Updater:
         if self.update.clip_grad is not None:
             self.optimizer.clip_grad_norm(self.update.clip_grad)
         self.optimizer.step()
-        if self.average is not None:
+        if self.average is not None and self.update.ema is not None:
             for average, variable in zip(self.average, [*self.parameters, *self.buffers], strict=True):
                 average.update(average + (variable - average) * (1 - self.update.ema))
         # Jittor: evaluates lazily; without this a loss that nobody reads keeps its whole graph alive.

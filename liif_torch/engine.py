@@ -27,15 +27,15 @@ class Engine:
         precision: str = "fp32",
         update: Update = PLAIN,
     ):
-        device = find_device(device)
-        self.device_kind = device.type
-        self.precision = choose_precision(precision, native_precisions(device), f"PyTorch on this {self.device_kind}")
+        found = find_device(device)
+        self.device_kind = found.type
+        self.precision = choose_precision(precision, native_precisions(found), f"PyTorch on this {self.device_kind}")
         self.world_size = 1
         if optimizer_spec is not None:
             # PyTorch: cuDNN would round float32 convolutions to TF32, three decimal digits, in backward passes too.
             torch.backends.cudnn.allow_tf32 = False
             self.world_size = distributed.join(self.device_kind)
-        self.backend = Backend(model_spec, device, self.precision, optimizer_spec, update, self.world_size)
+        self.backend = Backend(model_spec, found, self.precision, optimizer_spec, update, self.world_size)
         self.method = methods.make(method_spec or REGRESSION, backend=self.backend)
         self.networks = self.method.networks
         self.receptive_radius = self.method.receptive_radius

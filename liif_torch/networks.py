@@ -75,7 +75,7 @@ class Backend:
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
         """Convolutions and products in 16 bits, if asked for; the models keep coordinates and sums in float32."""
-        dtype, convolutions = DTYPES[self.precision], torch.backends.cudnn.conv
+        dtype, convolutions = DTYPES[self.precision], torch.backends.cudnn.conv  # type: ignore[attr-defined]
         before = convolutions.fp32_precision
         # PyTorch: cuDNN would round float32 convolutions to TF32, three decimal digits. The setting is given back.
         convolutions.fp32_precision = "ieee"
@@ -95,7 +95,7 @@ class Network:
         self.names = [name for name, _ in module.named_parameters()]
 
     @property
-    def predictor(self) -> nn.Module:
+    def predictor(self) -> Any:
         """What predicts: the average where one is kept."""
         return self.module if self.average is None else self.average
 

@@ -52,7 +52,7 @@ class Updater:
             self.scaler.scale(loss).backward(inputs=self.parameters)
             total += loss.detach()
         if self.world_size > 1:
-            distributed.add_up([parameter.grad for parameter in self.parameters])
+            distributed.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
             distributed.mean(self.buffers, self.world_size)
         self.scaler.unscale_(self.optimizer)
         if self.update.clip_grad is not None:

@@ -9,6 +9,8 @@ The neighbours are looked up here, in numpy float32, and not in the frameworks: 
 depend on how a float is rounded, and both frameworks must pick the same pixel.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from liif_core.errors import UserError
@@ -65,7 +67,7 @@ def nearest_pixel(coord: np.ndarray, n: int, shift: int) -> tuple[np.ndarray, np
     return index, relative
 
 
-def neighbours(coord: np.ndarray, size: tuple[int, int], corners: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def neighbours(coord: np.ndarray, size: Sequence[int], corners: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The feature vectors a batch of queries is decoded from.
 
     coord: (B, Q, 2) float32 in [-1, 1]. size: (H, W) of the feature map. corners: S, 4 for the local
@@ -88,7 +90,7 @@ def neighbours(coord: np.ndarray, size: tuple[int, int], corners: int) -> tuple[
 
 
 def locate(
-    coord: np.ndarray, cell: np.ndarray | None, size: tuple[int, int], corners: int
+    coord: np.ndarray, cell: np.ndarray | None, size: Sequence[int], corners: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`neighbours` with all that the decoding function is told of a query's place.
 

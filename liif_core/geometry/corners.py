@@ -1,5 +1,7 @@
 """Corners of cells, from which MetaSR counts its coordinates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from liif_core.geometry.coords import EPS_SHIFT, INSIDE, WHOLE, Window, pixel_centres
@@ -28,7 +30,7 @@ def corners_on_axis(n_out: int, start: float, stop: float, n: int) -> tuple[np.n
     return *cell_corner(pixel_centres(n_out, start, stop), side, n), side * n / 2
 
 
-def locate_corner(coord: np.ndarray, cell: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def locate_corner(coord: np.ndarray, cell: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """`cell_corner` on both axes of a batch of queries.
 
     coord: (B, Q, 2) float32 in [-1, 1]. cell: (B, 2) or (B, Q, 2) float32. size: (H, W) of the feature map. Returns

@@ -6,6 +6,7 @@ Letters: H W low-resolution, h w output, C feature channels.
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,9 @@ from liif_core.inference.upscale import colours, passes, upscale, with_memory_th
 QUERIES = 1 << 15  # decoded at a time: at 4 corners with 256 hidden values in float32, 128 MiB
 
 
-def load(path: str | Path, framework: str, device: str, precision: str, tile: int | None) -> "Model":
+def load(path: str | os.PathLike, framework: str, device: str, precision: str, tile: int | None) -> "Model":
     """See liif_torch.load."""
-    return Model(networks.load(path, framework, str(device), precision, tile))
+    return Model(networks.load(Path(path), framework, str(device), precision, tile))
 
 
 @dataclass(frozen=True)

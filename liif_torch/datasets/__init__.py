@@ -1,6 +1,7 @@
 """PyTorch's own loader over liif_core.data."""
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
@@ -14,11 +15,15 @@ __all__ = ["make", "make_loader"]
 def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
     """The batches of an epoch in order, as numpy arrays, fetched by `num_workers` processes (0: in this one)."""
     return DataLoader(
-        batches, batch_size=None, num_workers=num_workers, collate_fn=_unchanged, worker_init_fn=lambda number: serve()
+        cast(Any, batches),
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_unchanged,
+        worker_init_fn=lambda number: serve(),
     )
 
 
-def _unchanged(batch: dict) -> dict:
+def _unchanged(batch: Any) -> Any:
     """Batches come whole and stay in numpy.
 
     PyTorch: as tensors they would come through shared memory, which takes the main process longer than a pipe at this

@@ -4,6 +4,7 @@ Letters: C feature channels, H W feature map.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import jittor as jt
 from jittor import Var, nn
@@ -35,7 +36,7 @@ class FeatureMap:
         return nn.ConstantPad2d((0, 0, max(0, -top), max(0, bottom - self.size[0])), 0)(jt.concat(parts, dim=2))
 
 
-def encode(encoder: nn.Module, inp: Var, tile: int | None = None) -> FeatureMap:
+def encode(encoder: Any, inp: Var, tile: int | None = None) -> FeatureMap:
     """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = "cuda" if jt.flags.use_cuda else "cpu"

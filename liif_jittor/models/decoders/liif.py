@@ -14,6 +14,7 @@ vector per output row and one per output column. tests/helpers/equations.py has 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -45,8 +46,8 @@ class LIIF(nn.Module):
         self.local_ensemble = local_ensemble
         self.feat_unfold = feat_unfold
         self.cell_decode = cell_decode
-        self.encoder = make(encoder_spec)
-        self.imnet = None
+        self.encoder: Any = make(encoder_spec)
+        self.imnet: Any = None
         if imnet_spec is None and self.encoder.out_dim != 3:
             raise UserError(
                 f"model 'liif': without imnet_spec the encoder must end in 3 channels, not {self.encoder.out_dim}: "

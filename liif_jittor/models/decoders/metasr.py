@@ -13,6 +13,7 @@ equations as they are printed are in tests/helpers/equations.py.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -32,9 +33,9 @@ class MetaSR(nn.Module):
 
     def __init__(self, encoder_spec: dict):
         super().__init__()
-        self.encoder = make(encoder_spec)
+        self.encoder: Any = make(encoder_spec)
         weights = self.encoder.out_dim * 9 * 3
-        self.imnet = make({"name": "mlp", "args": {"in_dim": 3, "out_dim": weights, "hidden_list": [HIDDEN]}})
+        self.imnet: Any = make({"name": "mlp", "args": {"in_dim": 3, "out_dim": weights, "hidden_list": [HIDDEN]}})
 
     def execute(self, inp: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
         """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
@@ -42,7 +43,7 @@ class MetaSR(nn.Module):
 
     def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
-        index, position = on_device_of(feat, *corners.locate_corner(coord, cell, tuple(feat.shape[2:])))
+        index, position = on_device_of(feat, *corners.locate_corner(coord, cell, feat.shape[2:]))
         hidden = jt.maximum(self.imnet.layers[0](position.reshape(-1, 3)), 0.0)  # (B * Q, K)
         table = rows_of(nn.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))
         weight = table[index.flatten()].reshape(-1, 3, HIDDEN + 1)
@@ -80,7 +81,7 @@ class MetaSR(nn.Module):
         row, down, relative_cell = corners.corners_on_axis(height, *window[0], size[0])
         column, right, _ = corners.corners_on_axis(width, *window[1], size[1])
         on_down, on_right = self.hidden_on_grid(down, right, relative_cell)  # (h, K), (w, K)
-        (column,) = on_device_of(on_right, column)
+        (columns,) = on_device_of(on_right, column)
         tile = grids.TILE[features.device]
         n_rows, bottom = max(1, tile // size[1]), 0
         for low, rows in corners.stretches(row):
@@ -102,9 +103,10 @@ class MetaSR(nn.Module):
         """The hidden layer before its ReLU on a regular grid, to be added for each query: what the offset down
         contributes (h, K), and what the offset right, the cell and the bias contribute (w, K)."""
         layer = self.imnet.layers[0]
-        down, right = on_device_of(layer.weight, down, right)
+        offset_down, offset_right = on_device_of(layer.weight, down, right)
         bias = layer.bias + layer.weight[:, 2] * relative_cell
-        on_down, on_right = down.unsqueeze(1) * layer.weight[:, 0], right.unsqueeze(1) * layer.weight[:, 1] + bias
+        on_down = offset_down.unsqueeze(1) * layer.weight[:, 0]
+        on_right = offset_right.unsqueeze(1) * layer.weight[:, 1] + bias
         jt.sync([on_down, on_right])  # Jittor: evaluated here, or every band would evaluate them again
         return on_down, on_right
 

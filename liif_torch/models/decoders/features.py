@@ -4,10 +4,11 @@ Letters: C feature channels, H W feature map.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from liif_core.geometry import tiling
 
@@ -36,7 +37,7 @@ class FeatureMap:
         return F.pad(torch.cat(parts, dim=2), (0, 0, max(0, -top), max(0, bottom - self.size[0])))
 
 
-def encode(encoder: nn.Module, inp: Tensor, tile: int | None = None) -> FeatureMap:
+def encode(encoder: Any, inp: Tensor, tile: int | None = None) -> FeatureMap:
     """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
     height, width = inp.shape[2:]
     device = inp.device.type

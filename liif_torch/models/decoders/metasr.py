@@ -13,6 +13,7 @@ equations as they are printed are in tests/helpers/equations.py.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,9 @@ class MetaSR(nn.Module):
 
     def __init__(self, encoder_spec: dict):
         super().__init__()
-        self.encoder = make(encoder_spec)
+        self.encoder: Any = make(encoder_spec)
         weights = self.encoder.out_dim * 9 * 3
-        self.imnet = make({"name": "mlp", "args": {"in_dim": 3, "out_dim": weights, "hidden_list": [HIDDEN]}})
+        self.imnet: Any = make({"name": "mlp", "args": {"in_dim": 3, "out_dim": weights, "hidden_list": [HIDDEN]}})
 
     def forward(self, inp: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
@@ -43,7 +44,7 @@ class MetaSR(nn.Module):
 
     def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
         """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
-        index, position = on_device_of(feat, *corners.locate_corner(coord, cell, tuple(feat.shape[2:])))
+        index, position = on_device_of(feat, *corners.locate_corner(coord, cell, feat.shape[2:]))
         # PyTorch: coordinates stay in float32 when autocast would have 16 bits.
         with torch.autocast(feat.device.type, enabled=False):
             hidden = self.imnet.layers[0](position.flatten(0, 1)).relu()  # (B * Q, K)
@@ -82,7 +83,7 @@ class MetaSR(nn.Module):
         row, down, relative_cell = corners.corners_on_axis(height, *window[0], size[0])
         column, right, _ = corners.corners_on_axis(width, *window[1], size[1])
         on_down, on_right = self.hidden_on_grid(down, right, relative_cell)  # (h, K), (w, K)
-        (column,) = on_device_of(on_right, column)
+        (columns,) = on_device_of(on_right, column)
         tile = grids.TILE[features.device]
         n_rows, bottom = max(1, tile // size[1]), 0
         for low, rows in corners.stretches(row):
@@ -92,7 +93,7 @@ class MetaSR(nn.Module):
             band = []
             step = max(1, tile // (rows.stop - rows.start))
             for left in range(0, width, step):
-                weight = table[low - top].index_select(0, column[left : left + step])  # (columns, 3, K + 1)
+                weight = table[low - top].index_select(0, columns[left : left + step])  # (columns, 3, K + 1)
                 hidden = (on_right[left : left + step].unsqueeze(1) + on_down[rows]).relu_()  # (columns, rows, K)
                 weight, bias = weight[..., :HIDDEN].transpose(1, 2), weight[..., HIDDEN].unsqueeze(1)
                 band.append(torch.baddbmm(bias, hidden, weight).transpose(0, 1))  # (rows, columns, 3)
@@ -102,9 +103,9 @@ class MetaSR(nn.Module):
         """The hidden layer before its ReLU on a regular grid, to be added for each query: what the offset down
         contributes (h, K), and what the offset right, the cell and the bias contribute (w, K)."""
         layer = self.imnet.layers[0]
-        down, right = on_device_of(layer.weight, down, right)
+        offset_down, offset_right = on_device_of(layer.weight, down, right)
         bias = layer.bias + layer.weight[:, 2] * relative_cell
-        return torch.outer(down, layer.weight[:, 0]), torch.outer(right, layer.weight[:, 1]) + bias
+        return torch.outer(offset_down, layer.weight[:, 0]), torch.outer(offset_right, layer.weight[:, 1]) + bias
 
     def weights_of_rows(self, features: FeatureMap, kernel: Tensor, top: int, bottom: int) -> Tensor:
         """What the queries of feature rows top to bottom (excluded) multiply their hidden vector with:

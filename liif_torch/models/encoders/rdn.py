@@ -5,7 +5,7 @@ Letters: B batch, C channels, H W low-resolution, G0 channels of the feature map
 fixed factor.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ def conv(in_channels: int, out_channels: int, side: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, side, padding=side // 2)
 
 
-def convolve_parts(layer: nn.Conv2d, parts: list[Tensor]) -> Tensor:
+def convolve_parts(layer: Any, parts: list[Tensor]) -> Tensor:
     """A convolution over the concatenation of feature maps (B, C_i, H, W), which is not built: it is the sum of one
     convolution over each part. As fast, and without the copies that a concatenation in every layer makes."""
     first, *others = zip(parts, layer.weight.split([part.shape[1] for part in parts], dim=1), strict=True)
@@ -95,7 +95,8 @@ class RDN(nn.Module):
         x = self.SFENet2(shallow)
         # A 1x1 convolution over the blocks' outputs side by side is the sum of one over each. So they need not be
         # kept: of a 1020x678 image they would take 2.8 GB, and their concatenation as much again.
-        fuse, smooth = self.GFF
+        fusion: list[Any] = list(self.GFF)
+        fuse, smooth = fusion
         fused = fuse.bias.view(1, -1, 1, 1)
         for block, weight in zip(self.RDBs, fuse.weight.split(x.shape[1], dim=1), strict=True):
             x = block(x)
