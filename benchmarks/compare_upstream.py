@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
+sys.path[0:1] = [str(ROOT), str(ROOT / "tests")]
 
+from helpers.models import MODELS, liif
 from liif_core.checkpoints import formats, native
 from liif_core.config import load
 from liif_core.config.schema import TestConfig
@@ -32,27 +33,18 @@ STANDSTILL = {"name": "sgd", "args": {"lr": 0}}  # a step that computes gradient
 SCALES = (2, 3.7, 6)
 
 
-def with_encoder(spec: dict, name: str, **args) -> dict:
-    """A model's spec over another encoder."""
-    return {**spec, "args": {**spec["args"], "encoder_spec": {"name": name, "args": args}}}
-
-
 def all_specs() -> dict[str, dict]:
     """The models of the experiments, and those that no config names: other encoders and factors."""
     specs = {}
     for experiment in listed.read():
         recipe = "celebAHQ" if experiment.group == "faces" else "div2k"
         specs[experiment.name] = load.load(experiment.config_in(recipe), "train").model.model_dump()
-    decoder, fixed = specs["edsr-baseline-liif"], specs["edsr-baseline-x2"]
-    return specs | {
-        "edsr-liif": with_encoder(decoder, "edsr", no_upsampling=True),
-        "rdn-A-liif": with_encoder(decoder, "rdn", no_upsampling=True, RDNconfig="A"),
-        "rcan-liif": with_encoder(decoder, "rcan", no_upsampling=True),
-        "edsr-baseline-x3": with_encoder(fixed, "edsr-baseline", scale=3),
-        "rdn-x3": with_encoder(fixed, "rdn", scale=3),
-        "rdn-x4": with_encoder(fixed, "rdn", scale=4),
-        "rcan-x2": with_encoder(fixed, "rcan", scale=2),
-    }
+    specs |= {name: model.full for name, model in MODELS.items() if name not in specs}
+    specs["rdn-A-liif"] = liif("rdn", no_upsampling=True, RDNconfig="A")
+    specs["edsr-baseline-x3"] = liif("edsr-baseline", scale=3)
+    specs["rdn-x4"] = liif("rdn", scale=4)
+    specs["rcan-x2"] = liif("rcan", scale=2)
+    return specs
 
 
 SPECS = all_specs()

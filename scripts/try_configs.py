@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path[0:1] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "tests")]
 
+from helpers.models import NARROW
 from liif_core.commands import demo, test, train
 from liif_core.config import load as configs
 from liif_core.config import schema
@@ -32,12 +33,6 @@ from liif_core.system import packages
 from liif_core.system.places import SHIPPED
 
 LOW = 12  # pixels: the side of the low resolution
-TINY = {
-    "edsr-baseline": ["n_resblocks=1", "n_feats=8"],
-    "edsr": ["n_resblocks=1", "n_feats=8"],
-    "rdn": ["G0=8", "RDNconfig=A"],
-    "rcan": ["n_resgroups=1", "n_resblocks=1", "n_feats=16"],
-}
 TEST = {
     "test_dataset": {
         "dataset": {"name": "paired-image-folders", "args": {}},
@@ -92,7 +87,7 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
             changes += [f"{wrapper}.sample_q={LOW * LOW // 2}"]
     encoder = config.model.args["encoder_spec"]["name"]
     if tiny:
-        changes += [f"model.args.encoder_spec.args.{change}" for change in TINY[encoder]]
+        changes += [f"model.args.encoder_spec.args.{key}={value}" for key, value in NARROW[encoder].items()]
         changes += ["model.args.imnet_spec.args.hidden_list=[16]"] if "imnet_spec" in config.model.args else []
     return changes
 

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from helpers import made_images
+from helpers.models import SHALLOW_RDN
 from helpers.small_run import FRAMEWORKS, load_tree, outcome, process, train_config, write_yaml
 from liif_core.commands import demo, entry, test, train
 from liif_core.images import rgb8
@@ -25,6 +26,14 @@ COMMANDS = {"train": train.train, "test": test.test, "demo": demo.demo}
 def children_may_die():
     """Jittor: where a test before has imported it, its handler would end this process when a child is killed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.fixture
+def shallow_rdn(monkeypatch):
+    """RDN's configuration A has two blocks instead of twenty, in both trees."""
+    for tree in FRAMEWORKS:
+        if (module := f"liif_{tree}.models.encoders.rdn") in sys.modules:
+            monkeypatch.setitem(sys.modules[module].CONFIGS, "A", SHALLOW_RDN)
 
 
 @pytest.fixture(scope="session", params=FRAMEWORKS)

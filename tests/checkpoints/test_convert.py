@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import ROOT
+from helpers import ROOT, models
+from helpers.models import MODELS, SMALL
 from helpers.small_run import load_script, run
 from liif_core.checkpoints import formats, liif, liif_pytorch, native
 from liif_core.checkpoints.native import Checkpoint
@@ -17,13 +18,6 @@ from liif_torch.engine import Engine
 
 SCRIPT = str(ROOT / "scripts" / "convert_checkpoint.py")
 NORM = {"inp": {"sub": [0.4, 0.5, 0.6], "div": [1.0]}, "gt": {"sub": [0.0], "div": [1.0]}}
-IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 12]}}
-ENCODERS = {
-    "edsr-baseline": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True},
-    "edsr": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True, "rgb_range": 255},
-    "rcan": {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4, "no_upsampling": True},
-    "rdn": {"G0": 8, "RDNconfig": "A", "no_upsampling": True},
-}
 
 
 def convert(monkeypatch, *paths) -> None:
@@ -31,20 +25,17 @@ def convert(monkeypatch, *paths) -> None:
     load_script("convert_checkpoint").main()
 
 
-def small_model(encoder: str) -> dict:
-    return {"name": "liif", "args": {"encoder_spec": {"name": encoder, "args": ENCODERS[encoder]}, "imnet_spec": IMNET}}
-
-
-def save_small(path, encoder="edsr-baseline", norm=None, **more) -> Engine:
-    engine = Engine(small_model(encoder))
+def save_small(path, spec=SMALL, norm=None, **more) -> Engine:
+    engine = Engine(spec)
     engine.seed(1)
-    native.save(path, Checkpoint(small_model(encoder), engine.state(), norm or liif.DATA_NORM, **more))
+    native.save(path, Checkpoint(spec, engine.state(), norm or liif.DATA_NORM, **more))
     return engine
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_conversion_there_and_back_gives_the_same_file(tmp_path, monkeypatch, encoder):
-    save_small(tmp_path / "a.safetensors", encoder, NORM)
+@pytest.mark.usefixtures("shallow_rdn")
+@pytest.mark.parametrize("name", MODELS)
+def test_conversion_there_and_back_gives_the_same_file(tmp_path, monkeypatch, name):
+    save_small(tmp_path / "a.safetensors", MODELS[name].spec, NORM)
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
     convert(monkeypatch, tmp_path / "b.pth", tmp_path / "c.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
@@ -56,7 +47,7 @@ def test_a_pth_has_all_that_liif_looks_for(tmp_path, monkeypatch):
     content = torch.load(tmp_path / "b.pth")  # PyTorch's own restricted reader
     assert content["epoch"] == 0  # train_liif.py goes on with the next
     model = content["model"]
-    assert {key: model[key] for key in ("name", "args")} == small_model("edsr-baseline")
+    assert {key: model[key] for key in ("name", "args")} == SMALL
     parameters = engine.state()["model"].parameters
     shift = {f"encoder.{name}_mean.{kind}" for name in ("sub", "add") for kind in ("weight", "bias")}
     assert set(model["sd"]) == set(parameters) | shift
@@ -71,7 +62,7 @@ def test_a_pth_has_all_that_liif_looks_for(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("encoder", "rgb_range"), [("edsr-baseline", 1), ("edsr", 255), ("rcan", 1)])
 def test_the_mean_shift_has_liifs_values(encoder, rgb_range):
-    state = liif.model_content(small_model(encoder), {})["sd"]
+    state = liif.model_content(models.liif(encoder, rgb_range=rgb_range, **models.FREE), {})["sd"]
     mean = torch.tensor([0.4488, 0.4371, 0.4040]) * rgb_range
     for name, sign in (("sub_mean", -1), ("add_mean", 1)):
         assert state[f"encoder.{name}.weight"].shape == (3, 3, 1, 1)
@@ -81,7 +72,7 @@ def test_the_mean_shift_has_liifs_values(encoder, rgb_range):
 
 
 def test_rdn_has_no_mean_shift():
-    assert liif.model_content(small_model("rdn"), {})["sd"] == {}
+    assert liif.model_content(MODELS["rdn-liif"].spec, {})["sd"] == {}
 
 
 def test_specs_get_the_args_that_liif_does_not_do_without():

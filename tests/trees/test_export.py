@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from helpers import ROOT, made_images
+from helpers.models import MODELS, SMALL
 from helpers.small_run import load_script, run
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
@@ -38,30 +39,17 @@ TOLERANCE = 1e-4
 EXAMPLE = ROOT / "examples" / "upscale_onnx.py"
 export = load_script("export")
 
-SMALL = {"n_resblocks": 1, "n_feats": 8}
-IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}}
-
-
-def spec(encoder_name: str, encoder: dict, name="liif", **args) -> dict:
-    return {"name": name, "args": {"encoder_spec": {"name": encoder_name, "args": encoder}} | args}
-
-
-# Every decoder and every encoder once.
+# What the decoder leaves out, each flag over another encoder.
+FLAGS = {
+    "rcan-liif": {"cell_decode": False},
+    "rdn-liif": {"feat_unfold": False},
+    "edsr-liif": {"local_ensemble": False},
+}
+# The first is exported in full, from pretrained/.
 VARIANTS = {
-    "without cell, RCAN": spec(
-        "rcan",
-        encoder={**SMALL, "n_resgroups": 1, "reduction": 4, "no_upsampling": True},
-        imnet_spec=IMNET,
-        cell_decode=False,
-    ),
-    "without unfolding, RDN": spec(
-        "rdn", encoder={"G0": 8, "RDNconfig": "A", "no_upsampling": True}, imnet_spec=IMNET, feat_unfold=False
-    ),
-    "without ensemble, EDSR": spec(
-        "edsr", encoder={**SMALL, "no_upsampling": True}, imnet_spec=IMNET, local_ensemble=False
-    ),
-    "a fixed factor": spec("edsr-baseline", encoder={**SMALL, "scale": 3}),
-    "MetaSR": spec("edsr-baseline", name="metasr", encoder={**SMALL, "no_upsampling": True}),
+    name: {"name": model.spec["name"], "args": model.spec["args"] | FLAGS.get(name, {})}
+    for name, model in MODELS.items()
+    if model.exportable and model.spec != SMALL
 }
 
 
@@ -115,9 +103,9 @@ def test_the_smallest_image_and_a_single_query(pretrained, form):
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.usefixtures("shallow_rdn")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_model_in_onnxruntime(tmp_path, monkeypatch, variant):
-    monkeypatch.setitem(rdn.CONFIGS, "A", (2, 2, 4))
     path = save_small(tmp_path / "a.safetensors", VARIANTS[variant])
     engine, _ = export.export(path, tmp_path, "onnx")
     graphs = export.OPEN["onnx"](tmp_path)
@@ -131,7 +119,7 @@ def test_every_model_in_onnxruntime(tmp_path, monkeypatch, variant):
 
 
 def test_metasr_as_torch_export(tmp_path):
-    path = save_small(tmp_path / "a.safetensors", VARIANTS["MetaSR"])
+    path = save_small(tmp_path / "a.safetensors", VARIANTS["edsr-baseline-metasr"])
     engine, _ = export.export(path, tmp_path, "torch-export")
     assert all(row.difference < TOLERANCE for row in export.compare(engine, export.OPEN["torch-export"](tmp_path)))
 
@@ -221,14 +209,14 @@ def test_the_constants_are_numpys_for_every_size():
 
 
 def test_the_metadata_tells_a_user_all_there_is_to_know(tmp_path, pretrained):
-    save_small(tmp_path / "a.safetensors", VARIANTS["a fixed factor"])
+    save_small(tmp_path / "a.safetensors", VARIANTS["edsr-baseline-x2"])
     export.export(tmp_path / "a.safetensors", tmp_path, "onnx")
     for name in ("encoder", "decoder"):
         meta = onnxruntime.InferenceSession(tmp_path / f"{name}.onnx").get_modelmeta().custom_metadata_map
         numbers = {key: json.loads(meta[key]) for key in ("inp_sub", "inp_div", "gt_sub", "gt_div")}
         assert numbers == {"inp_sub": [0.4, 0.5, 0.6], "inp_div": [1.0], "gt_sub": [0.25], "gt_div": [0.5]}
-        assert meta["model"] == "liif with edsr-baseline" and json.loads(meta["spec"]) == VARIANTS["a fixed factor"]
-        assert meta["feat"].startswith("(1, 3, 3 H, 3 W)") and meta["weights"].startswith("a.safetensors, SHA-256 ")
+        assert meta["model"] == "liif with edsr-baseline" and json.loads(meta["spec"]) == VARIANTS["edsr-baseline-x2"]
+        assert meta["feat"].startswith("(1, 3, 2 H, 2 W)") and meta["weights"].startswith("a.safetensors, SHA-256 ")
     found = {"metadata.json": ""}
     torch.export.load(pretrained[0] / "decoder.pt2", extra_files=found)
     assert json.loads(found["metadata.json"])["feat"].startswith("(1, 64, H, W)")
@@ -322,10 +310,10 @@ def call(monkeypatch, *arguments) -> None:
 
 def test_the_command_writes_and_compares(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "CHECKS", export.CHECKS[2:3])
-    model = save_small(tmp_path / "a.safetensors", VARIANTS["a fixed factor"])
+    model = save_small(tmp_path / "a.safetensors", VARIANTS["edsr-baseline-x2"])
     call(monkeypatch, "--model", model, "--output", tmp_path / "new", "--check")
     output = capsys.readouterr().out
-    assert "encoder.onnx: 0.04 MB" in output and "13x29 -> 97x51" in output
+    assert "encoder.onnx: 0.13 MB" in output and "13x29 -> 97x51" in output
     wrong = export.open_onnx(tmp_path / "new")
     monkeypatch.setitem(export.OPEN, "onnx", lambda folder: lambda *arrays: wrong(*arrays) + np.float32(2e-4))
     with pytest.raises(RuntimeError, match="the graphs are wrong"):
@@ -347,7 +335,7 @@ def test_bad_input_to_the_command_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         call(monkeypatch, "--output", tmp_path / "file")
-    model = VARIANTS["MetaSR"]["args"]["encoder_spec"]
+    model = VARIANTS["edsr-baseline-metasr"]["args"]["encoder_spec"]
     native.save(tmp_path / "encoder.safetensors", Checkpoint(model, {"model": NetworkState({})}))
     with pytest.raises(UserError, match="gives features, not images"):
         call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers import ROOT
+from helpers.models import ADAM, REGRESSION, SMALL, batch
 from helpers.small_run import WITHOUT_JITTOR
 from liif_core.config.schema import MultiStepLR
 from liif_core.geometry import coords
@@ -81,7 +82,6 @@ def test_a_generator_leaks_no_grad_in_jittor_and_its_decorator_does_not_in_pytor
 
 def test_gradients_flow_between_two_bands_of_an_image(jt):
     from liif_jittor.engine import Engine
-    from trees.test_parity import SMALL
 
     bands = Engine(SMALL).predict_image(np.zeros((1, 3, 11, 17), dtype=np.float32), 41, 63)
     next(bands)
@@ -99,7 +99,6 @@ def test_eval_stops_gradients_in_jittor(jt):
 
 def test_the_jittor_engine_can_train_after_it_has_predicted(jt):
     from liif_jittor.engine import Engine
-    from trees.test_parity import ADAM, REGRESSION, SMALL, batch
 
     engine = Engine(SMALL, "cpu", REGRESSION, ADAM)
     queries = batch(1)

@@ -5,7 +5,6 @@ both sum the same float32 products in another order; on outputs near 1 that is s
 room for other processors.
 """
 
-import copy
 import gc
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from helpers import ROOT
+from helpers.models import ADAM, MODELS, REGRESSION, SMALL, batch, spec_with
 from helpers.small_run import WITHOUT_JITTOR, losses_of
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
@@ -43,30 +43,6 @@ from liif_jittor.engine import Engine as JittorEngine
 from liif_torch.datasets import make_loader as torch_loader
 from liif_torch.engine import Engine as TorchEngine
 
-SMALL = {
-    "name": "liif",
-    "args": {
-        "encoder_spec": {"name": "edsr-baseline", "args": {"no_upsampling": True, "n_resblocks": 3, "n_feats": 16}},
-        "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [32, 32]}},
-    },
-}
-
-
-def over(encoder: str, decoder: str = "liif", **args) -> dict:
-    imnet = {"imnet_spec": SMALL["args"]["imnet_spec"]} if decoder == "liif" else {}
-    encoder_spec = {"name": encoder, "args": {"no_upsampling": True, **args}}
-    return {"name": decoder, "args": {"encoder_spec": encoder_spec, **imnet}}
-
-
-# The other models, narrow: every new shape compiles.
-OTHERS = {
-    "metasr": over("edsr-baseline", "metasr", n_resblocks=1, n_feats=8),
-    "rdn": over("rdn", G0=8, RDNconfig="A"),
-    "rcan": over("rcan", n_resgroups=2, n_resblocks=2, n_feats=16, reduction=4),
-    "edsr": over("edsr", n_resblocks=2, n_feats=8),
-}
-REGRESSION = {"name": "regression", "args": {}}
-ADAM = {"name": "adam", "args": {"lr": 1e-3}}
 SGD = {"name": "sgd", "args": {"lr": 1e-2, "momentum": 0.9, "weight_decay": 1e-3}}
 HALF = DataNorm.model_validate({"inp": {"sub": [0.5], "div": [0.5]}, "gt": {"sub": [0.5], "div": [0.5]}})
 
@@ -78,28 +54,12 @@ def both(spec: dict, optimizer: dict = ADAM, seed: int = 5) -> list:
     return engines
 
 
-def variant(**args) -> dict:
-    spec = copy.deepcopy(SMALL)
-    spec["args"].update(args)
-    return spec
-
-
 def whole(engine, image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.concatenate(list(engine.predict_image(image, height, width)))
 
 
 def normalised_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
-
-
-def batch(seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "inp": rng.uniform(-1, 1, (3, 3, 11, 17)).astype(np.float32),
-        "coord": rng.uniform(-1, 1, (3, 64, 2)).astype(np.float32),
-        "cell": rng.uniform(0.02, 0.2, (3, 2)).astype(np.float32),
-        "gt": rng.uniform(-1, 1, (3, 64, 3)).astype(np.float32),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +95,9 @@ def test_a_whole_image(scale):
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "flags", [{"local_ensemble": False}, {"feat_unfold": False}, {"cell_decode": False}, {"imnet_spec": None}], ids=str
-)
+@pytest.mark.parametrize("flags", [{"local_ensemble": False}, {"feat_unfold": False}, {"cell_decode": False}], ids=str)
 def test_every_ablation(flags):
-    spec = variant(**flags)
-    if "imnet_spec" in flags:  # the feature map is the image
-        spec["args"]["encoder_spec"]["args"] |= {"no_upsampling": False, "scale": 2}
-    engines = both(spec)
+    engines = both(spec_with(**flags))
     first, second = (whole(engine, normalised_image(11, 17), 41, 63) for engine in engines)
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
     queries = batch(1)
@@ -150,11 +105,12 @@ def test_every_ablation(flags):
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.usefixtures("shallow_rdn")
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].spec != SMALL])
 def test_images_queries_and_gradients_of_the_other_models(name):
     """MetaSR's random weights give colours up to 4, whose float32 sums of 72 x 256 products carry some 1e-6."""
-    engines = both(OTHERS[name], {"name": "sgd", "args": {"lr": 1.0}})
-    for scale in (2, 3.7, 6):
+    engines = both(MODELS[name].spec, {"name": "sgd", "args": {"lr": 1.0}})
+    for scale in (2, 3.7):
         size = round(41 * scale), round(67 * scale)
         first, second = (whole(engine, normalised_image(41, 67), *size) for engine in engines)
         assert first.shape == (*size, 3) and first.std() > 1e-3

@@ -1,0 +1,99 @@
+"""The models: what tests loop over, and so do scripts/try_configs.py and benchmarks/compare_upstream.py.
+
+A new encoder or decoder is a row of MODELS. That row is built and counted, held against the other tree, cut into tiles,
+exported, converted and compared with LIIF's code.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+# What makes an encoder narrow, so that it costs nothing; with the fixture `shallow_rdn`, RDN has two blocks of three
+# layers as well.
+NARROW = {
+    "edsr-baseline": {"n_resblocks": 3, "n_feats": 16},
+    "edsr": {"n_resblocks": 2, "n_feats": 8},
+    "rdn": {"G0": 8, "RDNconfig": "A"},
+    "rcan": {"n_resgroups": 2, "n_resblocks": 2, "n_feats": 16, "reduction": 4},
+}
+SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
+FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
+HIDDEN, NARROW_HIDDEN = [256] * 4, [32, 32]
+REGRESSION = {"name": "regression", "args": {}}
+ADAM = {"name": "adam", "args": {"lr": 1e-3}}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in full, and as narrow as tests need it."""
+
+    full: dict
+    parameters: int | None  # of `full`: as LIIF's code counts them without its unused mean shifts, where it was asked
+    receptive_radius: int | None  # of the narrow encoder; None: it sees the whole image
+    exportable: bool = True
+
+    @property
+    def spec(self) -> dict:
+        """The narrow one."""
+        spec = copy.deepcopy(self.full)
+        encoder = spec["args"]["encoder_spec"]
+        encoder["args"] |= NARROW[encoder["name"]]
+        if spec["args"].get("imnet_spec"):
+            spec["args"]["imnet_spec"]["args"]["hidden_list"] = NARROW_HIDDEN
+        return spec
+
+
+def liif(encoder: str, **args) -> dict:
+    """A spec of LIIF over an encoder of full width; with a factor, of the encoder alone: its features are the image."""
+    imnet = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": HIDDEN}}
+    decoder = {"imnet_spec": None if "scale" in args else imnet}
+    return {"name": "liif", "args": {"encoder_spec": {"name": encoder, "args": args}} | decoder}
+
+
+def metasr(encoder: str) -> dict:
+    return {"name": "metasr", "args": {"encoder_spec": {"name": encoder, "args": dict(FREE)}}}
+
+
+MODELS = {
+    "edsr-baseline-liif": Model(liif("edsr-baseline", **FREE), 1_567_299, 8),
+    "edsr-liif": Model(liif("edsr", **FREE), None, 6),
+    "rdn-liif": Model(liif("rdn", **FREE), 22_320_835, 9),
+    "rcan-liif": Model(liif("rcan", **FREE), None, None),
+    "edsr-baseline-metasr": Model(metasr("edsr-baseline"), 1_665_536, 8),
+    "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
+    "rdn-x3": Model(liif("rdn", scale=3), None, 11),
+}
+SMALL = MODELS["edsr-baseline-liif"].spec
+EDSR_X8 = liif("edsr-baseline", scale=8), 1_665_283  # three upsamplers, whose number grows with the factor
+
+
+def spec_with(**args) -> dict:
+    """SMALL with other arguments."""
+    spec = copy.deepcopy(SMALL)
+    spec["args"] |= args
+    return spec
+
+
+def narrow_encoder(name: str, **args) -> dict:
+    """An encoder's spec, narrow, with or without a factor."""
+    return {"name": name, "args": NARROW[name] | (args if "scale" in args else FREE | args)}
+
+
+def names_in(spec: object) -> set[str]:
+    """All models that a spec is built from."""
+    if not isinstance(spec, dict):
+        return set()
+    found = {spec["name"]} if isinstance(spec.get("name"), str) else set()
+    return found.union(*(names_in(value) for value in spec.values()))
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    """Three samples to train on, of chance, as they come from data_norm."""
+    rng = np.random.default_rng(seed)
+    return {
+        "inp": rng.uniform(-1, 1, (3, 3, 11, 17)).astype(np.float32),
+        "coord": rng.uniform(-1, 1, (3, 64, 2)).astype(np.float32),
+        "cell": rng.uniform(0.02, 0.2, (3, 2)).astype(np.float32),
+        "gt": rng.uniform(-1, 1, (3, 64, 3)).astype(np.float32),
+    }
