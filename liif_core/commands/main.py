@@ -23,6 +23,7 @@ COMMANDS = {
     "check-data": ("liif_core.commands.check_data", "main", "say whether images are what a config expects"),
     "download": ("liif_core.commands.download", "main", "fetch the public data sets into load/"),
     "models": ("liif_core.commands.models", "models", "list what a config may name, with all arguments"),
+    "metrics": ("liif_core.commands.metrics", "main", "list what test and validation can measure"),
     "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),
     "report": ("liif_core.commands.report", "main", "lay runs and scores beside the published figures"),
     "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and how to fix it"),

@@ -18,8 +18,8 @@ from liif_core.evaluation import psnr_ssim
 class Metric:
     """function: see above; prediction and target are float32 (h, w, 3) in [0, 1], or (Q, 3) where `of_queries`.
 
-    unit: of its values. of_queries: whether it is defined on colours without neighbours, which is what validation
-    has without a protocol.
+    unit, low, high: of its values. of_queries: whether it is defined on colours without neighbours, which is what
+    validation has without a protocol.
     """
 
     name: str
@@ -27,6 +27,8 @@ class Metric:
     better: Literal["higher", "lower"]
     per: Literal["image", "set"]
     unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
     of_queries: bool = False
 
     def improves(self, value: float, best: float | None) -> bool:
@@ -39,8 +41,8 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("psnr", psnr_ssim.psnr, "higher", "image", "dB", of_queries=True),
-        Metric("ssim", psnr_ssim.ssim, "higher", "image"),
+        Metric("psnr", psnr_ssim.psnr, "higher", "image", "dB", low=0, of_queries=True),
+        Metric("ssim", psnr_ssim.ssim, "higher", "image", low=-1, high=1),
     )
 }
 

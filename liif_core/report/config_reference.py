@@ -1,14 +1,17 @@
 """The tables of docs/configs.md: what a config may say, from the code that reads it."""
 
 import importlib
+import inspect
 
 from liif_core.config import describe
 from liif_core.config.registry import Registry
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data import sets
+from liif_core.evaluation.metrics import METRICS
 from liif_core.report.tables import Cell, Table, code
 
 NAMES = ("models", "datasets", "wrappers", "optimizers", "methods")
+TABLES = ("keys", "metrics", *NAMES)
 
 
 def registries(framework: str) -> dict[str, Registry]:
@@ -21,8 +24,10 @@ def registries(framework: str) -> dict[str, Registry]:
 
 
 def table(name: str) -> Table:
-    """The table `name` of docs/configs.md: "keys", or one of NAMES."""
-    return _keys() if name == "keys" else _names(registries("torch")[name])  # the trees agree: test_mirror.py
+    """The table `name` of docs/configs.md, one of TABLES."""
+    if name in NAMES:
+        return _names(registries("torch")[name])  # the trees agree: test_mirror.py
+    return _keys() if name == "keys" else metrics_table()
 
 
 def _keys() -> Table:
@@ -43,3 +48,13 @@ def _names(registry: Registry) -> Table:
         name = code(entry.name) + (f", {entry.kind}" if entry.kind != registry.kind else "")
         rows.append([name, ", ".join(code(str(argument)) for argument in entry.arguments), entry.text])
     return Table(registry.kind, ["name", "arguments", "meaning"], rows, labels=3)
+
+
+def metrics_table() -> Table:
+    """What can be measured, and what the values mean."""
+    rows: list[list[Cell | str]] = []
+    for metric in METRICS.values():
+        meaning = (inspect.getdoc(metric.function) or "").split("\n\n")[0]
+        values = f"{metric.low:g} to {metric.high:g} {metric.unit}".strip()
+        rows.append([code(metric.name), metric.better, metric.per, values, " ".join(meaning.split())])
+    return Table("metrics", ["name", "better", "per", "range", "meaning"], rows, labels=5)

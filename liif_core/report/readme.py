@@ -42,7 +42,7 @@ def _from_code(name: str) -> Callable[[ExperimentsFolder, str], list[Table]]:
     return lambda kept, language: [config_reference.table(name)]
 
 
-TABLES |= {name: _from_code(name) for name in ("keys", *config_reference.NAMES)}
+TABLES |= {name: _from_code(name) for name in config_reference.TABLES}
 
 
 def rewrite(text: str, name: str, results: Path = RESULTS) -> str:

@@ -12,6 +12,7 @@ from helpers.small_run import FRAMEWORKS, outcome
 from liif_core.commands import main
 from liif_core.config import describe, schema
 from liif_core.config.registry import Registry
+from liif_core.evaluation.metrics import METRICS
 from liif_core.report import config_reference
 
 
@@ -100,3 +101,11 @@ def test_models_refuses_a_name_that_nothing_has(typed):
     status, out, err = typed("models", "edrs")
     assert (status, out) == (2, "")
     assert err.startswith("error: nothing is registered as 'edrs': did you mean 'edsr'?")
+
+
+def test_metrics_lists_what_can_be_measured(typed):
+    status, out, err = typed("metrics")
+    assert status == 0, err
+    lines = [line.split(maxsplit=3) for line in out.splitlines()]
+    assert lines[0][:3] == ["name", "better", "per"] and len(lines) == len(METRICS) + 1
+    assert lines[1][:3] == ["psnr", "higher", "image"] and lines[1][3].startswith("0 to inf dB")
