@@ -58,16 +58,19 @@ VARIABLES = {
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
+BOTH = ("train_loss", "val_psnr")  # of every run, and of the predecessor's curves
+
+
 @dataclass(frozen=True)
 class Line:
-    """A curve in both panels: (epoch, value) of the loss and of the validation PSNR."""
+    """A curve in every panel: (epoch, value). curves: the training losses by their names in the log, "train_loss" the
+    first, and "val_psnr"."""
 
     label: str
     colour: str
     own: bool
     width: float
-    loss: list[tuple[int, float]]
-    psnr: list[tuple[int, float]]
+    curves: dict[str, list[tuple[int, float]]]
 
 
 def lines(runs: list[Run], curve: str | None) -> list[Line]:
@@ -80,26 +83,35 @@ def lines(runs: list[Run], curve: str | None) -> list[Line]:
         old = reference.curves().get((framework, curve or ""))
         if old and any(run.on_div2k for run in runs):
             pairs = (list(zip(old.epochs, values, strict=True)) for values in (old.loss, old.psnr))
-            found.append(Line(f"{name},\npredecessor", PALE[framework], False, 1.1, *pairs))
+            found.append(
+                Line(f"{name},\npredecessor", PALE[framework], False, 1.1, dict(zip(BOTH, pairs, strict=True)))
+            )
     for run in runs:
-        loss = [(record["epoch"], record["train_loss"]) for record in run.epochs]
-        psnr = [(record["epoch"], record["val_psnr"]) for record in run.validated()]
+        names = dict.fromkeys(name for record in run.epochs for name in record if name.startswith("train_"))
+        curves = {
+            name: [(record["epoch"], record[name]) for record in run.epochs if record.get(name) is not None]
+            for name in [*names, "val_psnr"]
+        }
         width = 2.4 if run.framework == "torch" else 1.3  # the one on top leaves the one below to be seen
-        found.append(Line(FRAMEWORKS[run.framework], COLOURS[run.framework], True, width, loss, psnr))
+        found.append(Line(FRAMEWORKS[run.framework], COLOURS[run.framework], True, width, curves))
     return found
 
 
 def experiment_figure(runs: list[Run], curve: str | None) -> Figure:
-    """Training loss at the left, validation PSNR at the right, a label at the end of every line."""
+    """Training loss at the left, validation PSNR at its right, a label at the end of every line; the other losses of a
+    method that has some, two panels to a row."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 3))
-        panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.62})
-        figure.subplots_adjust(left=0.09, right=0.885, top=0.96, bottom=0.155)
         drawn = lines(runs, curve)
-        for axes, what, unit in (
-            (panels[0], "loss", "training loss (L1)"),
-            (panels[1], "psnr", "validation PSNR (dB)"),
-        ):
+        others = dict.fromkeys(name for line in drawn for name in line.curves if name not in BOTH)
+        units = {"train_loss": "training loss (L1)", "val_psnr": "validation PSNR (dB)"}
+        units |= {name: name.removeprefix("train_").replace("_", " ") for name in others}
+        rows = -(-len(units) // 2)
+        figure = Figure(figsize=(8, 3 * rows))
+        panels = figure.subplots(rows, 2, squeeze=False, gridspec_kw={"wspace": 0.62})
+        figure.subplots_adjust(left=0.09, right=0.885, top=1 - 0.04 / rows, bottom=0.155 / rows)
+        for axes in panels.flat[len(units) :]:
+            axes.remove()
+        for axes, (what, unit) in zip(panels.flat, units.items(), strict=False):
             _draw(axes, drawn, what, _last_epoch(drawn))
             axes.set_ylabel(unit)
             axes.set_xlabel("epoch")
@@ -118,10 +130,14 @@ def summary_figure(experiments: dict[str, tuple[list[Run], str | None]]) -> Figu
         every = {name: lines(*found) for name, found in experiments.items()}
         last = max(_last_epoch(drawn) for drawn in every.values())
         for axes, (name, drawn) in zip(panels.flat, every.items(), strict=False):
-            _draw(axes, drawn, "psnr", last)
+            _draw(axes, drawn, "val_psnr", last)
             axes.set_title(title(name))
             axes.tick_params(labelbottom=True)
-            best = [(line, max(value for _, value in line.psnr)) for line in drawn if line.own and line.psnr]
+            best = [
+                (line, max(value for _, value in line.curves["val_psnr"]))
+                for line in drawn
+                if line.own and line.curves["val_psnr"]
+            ]
             for height, (line, value) in enumerate(reversed(best)):
                 place = (0.97, 0.05 + 0.13 * height)
                 text = f"{line.label} {value:.2f}"
@@ -134,13 +150,13 @@ def summary_figure(experiments: dict[str, tuple[list[Run], str | None]]) -> Figu
 
 
 def _last_epoch(drawn: list[Line]) -> int:
-    return max([2, *(line.loss[-1][0] for line in drawn if line.loss)])
+    return max([2, *(epoch for line in drawn for epoch, _ in line.curves.get("train_loss", [])[-1:])])
 
 
 def _draw(axes: Axes, drawn: list[Line], what: str, last: int) -> None:
     """The lines over epochs 1 to `last`; few points are marked, for one alone makes no line."""
     for line in drawn:
-        points = getattr(line, what)
+        points = line.curves.get(what, [])
         axes.plot(
             [epoch for epoch, _ in points],
             [value for _, value in points],
@@ -165,7 +181,7 @@ def _draw(axes: Axes, drawn: list[Line], what: str, last: int) -> None:
 def _label_ends(axes: Axes, drawn: list[Line], what: str) -> None:
     """A line that ends near the right edge has its label beyond it, another one beside its last point."""
     right = axes.get_xlim()[1]
-    ends = [(line, *getattr(line, what)[-1]) for line in drawn if getattr(line, what)]
+    ends = [(line, *line.curves[what][-1]) for line in drawn if line.curves.get(what)]
     groups: dict[float, list] = {}
     for line, epoch, value in ends:
         beyond = epoch > right / 3

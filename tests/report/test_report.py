@@ -351,6 +351,14 @@ def test_a_plot_without_a_validation_or_a_predecessor_is_drawn(made):
     assert [len(axes.texts) for axes in (loss, psnr)] == [1, 0]
 
 
+def test_other_losses_have_panels_of_their_own(tmp_path):
+    run = experiments_folder.Run("x", "torch", {}, [{"epoch": 1, "train_loss": 1.0, "train_loss_d": 0.5}])
+    _, psnr, other = plots.experiment_figure([run], None).axes
+    assert other.get_ylabel() == "loss d" and other.lines[0].get_ydata().tolist() == [0.5]
+    assert not len(psnr.lines[0].get_ydata())
+
+
+
 def test_the_summary_has_a_panel_for_each_experiment_and_its_best(made):
     groups = page.by_experiment(made, EXPERIMENTS)
     assert list(groups) == ["edsr-baseline-liif", "own<i>"]
