@@ -358,7 +358,6 @@ def test_other_losses_have_panels_of_their_own(tmp_path):
     assert not len(psnr.lines[0].get_ydata())
 
 
-
 def test_the_summary_has_a_panel_for_each_experiment_and_its_best(made):
     groups = page.by_experiment(made, EXPERIMENTS)
     assert list(groups) == ["edsr-baseline-liif", "own<i>"]
