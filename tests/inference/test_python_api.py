@@ -30,7 +30,7 @@ from liif_core.images.image import ImageData
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import api
 from liif_core.inference.network import Network
-from liif_core.system import devices
+from liif_core.system import devices, memory
 
 SIZE, SCALE, LARGE = (13, 19), 3.7, (48, 70)
 PROFILE = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
@@ -106,11 +106,13 @@ def test_a_query_of_a_grid_is_what_upscale_gives(model, files):
 
 def test_queries_are_decoded_in_parts(model, files, monkeypatch):
     coord = coords.make_coord(LARGE)
-    cell = np.random.default_rng(0).uniform(0.01, 0.1, coord.shape)
+    cell = np.linspace((0.01, 0.02), (0.2, 0.3), len(coord))
     features = model.encode(files / "small.png")
     whole = model.query(features, coord, cell)
     monkeypatch.setattr(api, "QUERIES", 2000)
     assert np.abs(model.query(features, coord, cell) - whole).max() <= 1e-5  # as above
+    last = model.query(features, coord[-1:], cell[-1])
+    assert np.abs(last - whole[-1]).max() <= 1e-5 < np.abs(last - model.query(features, coord[-1:], cell[0])).max()
     own = coords.make_cell(SIZE)
     np.testing.assert_array_equal(model.query(features, coord), model.query(features, coord, own))
     assert model.query(features, np.zeros((0, 2))).shape == (0, 3)
@@ -307,6 +309,20 @@ def test_loading_and_upscaling_change_nothing_in_the_process(tree, framework, fi
     before = state()
     tree.load(device="cpu").upscale(files / "small.png", SCALE)
     assert state() == before
+
+
+def test_memory_that_is_refused_is_one_sentence_and_no_limit_is_set(monkeypatch):
+    resource = pytest.importorskip("resource")
+
+    class Scarce(Repeat):
+        def bands(self, *arguments):
+            raise MemoryError
+
+    monkeypatch.setattr(memory, "_limit_at_start", None)  # as in a process in which no command has run
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(UserError, match="^not enough memory to upscale 13x19 pixels"):
+        api.Model(Scarce()).upscale(KINDS["RGB"], scale=2)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_what_jittor_reads_at_import_is_named(monkeypatch):
