@@ -264,7 +264,7 @@ def test_a_finished_run_has_nothing_left_to_do(run_command, image_folders, train
 
 def test_the_best_is_kept_and_remembered_by_a_resumed_run(run_command, image_folders, tmp_path, monkeypatch):
     scores = iter([20.0, 30.0, 25.0, 29.0, 31.0])
-    monkeypatch.setattr(evaluate, "validate", lambda *_: next(scores))
+    monkeypatch.setattr(evaluate, "validate", lambda *_: {"psnr": next(scores)})
     best = []
     for epoch_max in (1, 2, 3, 4, 5):
         config = write_yaml(tmp_path / "config.yaml", train_config(image_folders, epoch_max=epoch_max))
