@@ -1,15 +1,24 @@
-# make demo | test | doctor | lint | clean        another Python: make test PYTHON=python3.11
+# make demo | test | quick | nightly | doctor | lint | clean        another Python: make test PYTHON=python3.11
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
-.PHONY: demo test doctor lint clean
+.PHONY: demo test quick nightly doctor lint clean
 
 demo: .venv/.installed
 	$(PY) scripts/demo.py
 
 test: .venv/.installed-dev
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not nightly" $(PYTEST)
+
+# No Jittor, no training, no data: to be called after every change. test_parity.py starts Jittor when it is read.
+quick: .venv/.installed-dev
+	$(PY) -m pytest -m "not slow and not jittor and not data and not nightly" \
+		--ignore=tests/trees/test_parity.py $(PYTEST)
+
+# What `make test` has no time for.
+nightly: .venv/.installed-dev
+	$(PY) -m pytest -m nightly $(PYTEST)
 
 # Before anything is installed the doctor still says what is missing, with the plain Python.
 doctor:

@@ -22,10 +22,28 @@ from liif_core.images import rgb8
 COMMANDS = {"train": train.train, "test": test.test, "demo": demo.demo}
 
 
+def pytest_collection_modifyitems(items):
+    """The markers that fixtures and parameters tell; pyproject.toml says what they mean."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "jt" in item.fixturenames or "jittor" in map(str, parameters):
+            item.add_marker("jittor")
+        if "trained" in item.fixturenames:
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def children_may_die():
     """Jittor: where a test before has imported it, its handler would end this process when a child is killed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def jittor_only_where_it_is_marked(request):
+    """So that `make quick` stays without it."""
+    before = "jittor" in sys.modules
+    yield
+    assert before or "jittor" not in sys.modules or request.node.get_closest_marker("jittor"), "mark it: jittor"
 
 
 @pytest.fixture

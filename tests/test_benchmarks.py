@@ -16,6 +16,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 import candidates
 import common
 
+pytestmark = pytest.mark.slow
+
 SMALL_IMAGE = ["--size", "12", "16", "--scale", "2"]
 SMALL_BATCH = ["batch_size=2", "wrapper.args.inp_size=12", "wrapper.args.sample_q=32"]
 SMALL_MODEL = "model.args.encoder_spec.args.n_resblocks=1"

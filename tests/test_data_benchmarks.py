@@ -2,7 +2,11 @@
 
 import sys
 
+import pytest
+
 from helpers.small_run import run
+
+pytestmark = pytest.mark.slow
 
 
 def table(name: str, *arguments: str) -> list[list[str]]:

@@ -42,6 +42,8 @@ from liif_core.evaluation import evaluate
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 
+pytestmark = pytest.mark.slow
+
 
 def head() -> str:
     """The commit that is checked out; empty without git."""

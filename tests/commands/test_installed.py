@@ -18,6 +18,8 @@ from liif_core.images import rgb8
 from liif_core.system import places
 from liif_core.system.places import PRETRAINED
 
+pytestmark = pytest.mark.slow
+
 TREES = ("liif_core", "liif_torch", "liif_jittor")
 FOLDERS = ("configs", "pretrained", "reference")
 FILES = ("pyproject.toml", "requirements.txt", "LICENSE")

@@ -69,6 +69,7 @@ def typed(monkeypatch, capsys):
     os.environ.update(before)
 
 
+@pytest.mark.jittor
 def test_models_lists_everything_that_a_config_may_name_the_same_in_both_frameworks(typed):
     found = {framework: typed("models", "--framework", framework) for framework in FRAMEWORKS}
     for status, out, err in found.values():

@@ -165,6 +165,7 @@ print(*(int(dataset[i].sum()) for i in range(len(dataset))), sep=",")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_it_once_and_read_the_same(tmp_path, monkeypatch):
     monkeypatch.delenv("LIIF_CACHE", raising=False)
     root = made_images.folder(tmp_path / "many", {f"{number}.png": (240, 320) for number in range(40)})
@@ -222,6 +223,7 @@ def _sums(dataset, queue):
     queue.put([int(dataset[index].sum()) for index in range(len(dataset))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes_read_the_same(folder, method):
     cached = image_folder(folder)

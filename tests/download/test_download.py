@@ -443,6 +443,7 @@ def test_every_archive_of_the_catalogue_fills_its_own_folders():
         assert one.sha256 is None or re.fullmatch("[0-9a-f]{64}", one.sha256)
 
 
+@pytest.mark.data
 @pytest.mark.skipif(not (ROOT / "load" / "bsds400").is_dir(), reason="load/bsds400 is not here")
 def test_the_images_of_bsds400_are_those_of_the_catalogue():
     assert catalogue.BSDS400.contents["bsds400"] == obtain.contents_digest(ROOT / "load" / "bsds400")
@@ -483,6 +484,7 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_faces_are_downsampled_as_liif_does_it(tmp_path):
     """256 from 1024 and the others from 256, each by Pillow's bicubic."""
     source = made_images.folder(tmp_path / "data1024x1024", {"1.jpg": (1024, 1024), "2.png": (1024, 1024)})

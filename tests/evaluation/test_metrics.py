@@ -170,6 +170,7 @@ def test_evaluation_gives_a_row_per_image():
 BICUBIC = [("Set5", 2, 33.67), ("Set5", 3, 30.40), ("Set5", 4, 28.43), ("B100", 2, 29.56)]
 
 
+@pytest.mark.data
 @pytest.mark.parametrize(("name", "scale", "expected"), BICUBIC)
 def test_bicubic_scores_what_is_published(name, scale, expected):
     """The sanity row that anybody can check: Pillow's bicubic on the official low-resolution images.

@@ -24,6 +24,8 @@ from liif_core.experiments.slurm import gpu_groups
 from liif_core.experiments.slurm_job import Run, launched
 from liif_core.system import devices
 
+pytestmark = pytest.mark.slow
+
 TITLE = "rdn-liif_torch"
 ONE = ["--recipe", "bsds400", "--only", "rdn-liif"]
 RESOURCES = ["--partition", "gpu", "--gpus", "1", "--cpus", "8", "--memory", "64", "--hours", "24"]

@@ -325,6 +325,7 @@ def test_memory_that_is_refused_is_one_sentence_and_no_limit_is_set(monkeypatch)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
+@pytest.mark.jittor
 def test_what_jittor_reads_at_import_is_named(monkeypatch):
     import liif_jittor
 
@@ -350,6 +351,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.jittor
 def test_jittor_does_not_end_the_program_with_a_child_or_at_ctrl_c():
     result = run([sys.executable, "-c", SIGNALS])
     assert result.stdout.splitlines()[-2:] == ["-9", "interrupted"], result.stderr

@@ -125,6 +125,7 @@ def renderer():
     asked.close()
 
 
+@pytest.mark.slow
 def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(renderer, web_files, tmp_path):
     visit = web_view.Visit()
     visit.open(web_files / "deep.png", tmp_path)
@@ -145,6 +146,7 @@ def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(ren
         renderer.pair(web_files / "none.safetensors", visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
 
 
+@pytest.mark.slow
 def test_a_framework_that_dies_is_started_again(renderer, web_files, tmp_path):
     visit = web_view.Visit()
     visit.open(web_files / "deep.png", tmp_path)

@@ -553,6 +553,7 @@ def test_folders_without_experiments_are_refused_with_what_is_expected(tmp_path)
         experiments_folder.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_the_plots(made, tmp_path):
     command = [sys.executable, "scripts/report.py", made.folder, "--html", tmp_path / "new/page.html"]
     done = subprocess.run([*command, "--plots", tmp_path / "plots"], cwd=ROOT, capture_output=True, text=True)

@@ -68,9 +68,9 @@ def _prepare(folder: Path):
     native.save(folder / "model.safetensors", native.Checkpoint(model_spec(8), engine.state(), half))
 
     class Light(Engine):
-        def predict_image(self, inp, height, width, *more):
+        def predict_image(self, inp, height, width, *more, **named):
             if inp.shape[2] * inp.shape[3] + height * width < 40_000:
-                yield from super().predict_image(inp, height, width, *more)
+                yield from super().predict_image(inp, height, width, *more, **named)
                 return
             rows = max(1, 1_000_000 // width)
             for top in range(0, height, rows):

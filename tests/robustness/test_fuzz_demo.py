@@ -10,6 +10,7 @@ from robustness import fuzz_demo, fuzz_images
 CASES = {"images": 250, "arguments": 120}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", fuzz_demo.KINDS)
 def test_nothing_odd_breaks_the_demo(tmp_path, kind):
     counts, culprits = fuzz_demo.run(kind, range(CASES[kind]), seed=7, keep=tmp_path)

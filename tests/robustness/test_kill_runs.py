@@ -11,6 +11,8 @@ from helpers import ROOT, run_process
 from helpers.small_run import run
 from robustness import kill_runs, kill_scenes
 
+pytestmark = pytest.mark.slow
+
 KILLS = {"torch": 3, "jittor": 1}
 
 
@@ -19,6 +21,7 @@ def any_seed() -> int:
     return random.SystemRandom().randrange(1000)
 
 
+@pytest.mark.nightly
 def test_a_killed_training_ends_with_the_same_bytes(framework, trained, tmp_path):
     seed = any_seed()
     trial = kill_runs.make_trial(framework, tmp_path, seed, large=False, undisturbed=trained)

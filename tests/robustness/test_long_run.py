@@ -9,7 +9,11 @@ import pytest
 
 from helpers.small_run import WITHOUT_JITTOR, run
 
-pytestmark = pytest.mark.skipif(WITHOUT_JITTOR, reason="asked to do without Jittor")
+pytestmark = [
+    pytest.mark.skipif(WITHOUT_JITTOR, reason="asked to do without Jittor"),
+    pytest.mark.jittor,
+    pytest.mark.nightly,
+]
 
 STEPS, EVERY = 60, 20
 MODEL = {

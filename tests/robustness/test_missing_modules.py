@@ -15,6 +15,8 @@ from liif_core.commands import doctor
 from liif_core.images import rgb8
 from liif_core.system import packages
 
+pytestmark = pytest.mark.slow
+
 # In a process of its own. PyTorch comes first: Linux' own asks for some of it when it is imported.
 HIDDEN = """
 import importlib.machinery, json, os, signal, sys

@@ -15,6 +15,8 @@ import pytest
 
 from helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 MKL = Path(".cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp")
 WATCHED = (
     "CUDA_VISIBLE_DEVICES",

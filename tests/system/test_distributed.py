@@ -16,6 +16,8 @@ from liif_core.checkpoints import formats
 from liif_core.errors import UserError
 from liif_core.system import devices, distributed, jittor_setup
 
+pytestmark = pytest.mark.slow
+
 # The same float32 numbers, added up in another order in the gradients: some 1e-7 at first. Adam turns rounding errors
 # of gradients near zero into steps of the learning rate, so losses part slowly; the claim is 1e-5 over 50 steps.
 TOLERANCE = 1e-5

@@ -35,6 +35,8 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
     )
 import onnxruntime
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 EXAMPLE = ROOT / "examples" / "upscale_onnx.py"
 export = load_script("export")

@@ -43,6 +43,8 @@ from liif_jittor.engine import Engine as JittorEngine
 from liif_torch.datasets import make_loader as torch_loader
 from liif_torch.engine import Engine as TorchEngine
 
+pytestmark = pytest.mark.jittor
+
 SGD = {"name": "sgd", "args": {"lr": 1e-2, "momentum": 0.9, "weight_decay": 1e-3}}
 HALF = DataNorm.model_validate({"inp": {"sub": [0.5], "div": [0.5]}, "gt": {"sub": [0.5], "div": [0.5]}})
 
@@ -252,7 +254,8 @@ def test_optimizers_make_the_same_of_the_same_gradients(spec):
 
 @pytest.mark.skipif(not (ROOT / "load/benchmark/Set5").exists(), reason="needs load/benchmark/Set5")
 @pytest.mark.skipif(not PRETRAINED.exists(), reason="needs the weights in pretrained/")
-@pytest.mark.parametrize("scale", [2, 3, 4, 6, 8])
+@pytest.mark.data
+@pytest.mark.parametrize("scale", [3, 8, *(pytest.param(scale, marks=pytest.mark.nightly) for scale in (2, 4, 6))])
 def test_psnr_of_set5(scale):
     settings = load.load(f"test/test-set5-{scale}.yaml", "test")
     test_set = sets.make(settings.test_dataset.model_dump(), seed=0, training=False)

@@ -50,6 +50,7 @@ def upscale(precision: str, low: np.ndarray, height: int, width: int) -> np.ndar
     return Network(engine, Normalisation(DataNorm.model_validate(found.data_norm)))(low, height, width)
 
 
+@pytest.mark.slow
 @needs_bf16
 @pytest.mark.skipif(not PRETRAINED.exists(), reason="needs the weights in pretrained/")
 @pytest.mark.parametrize("factor", [3, 3.7])

@@ -4,6 +4,7 @@ What regression needs, this method needs twice: the same numbers in both trees, 
 """
 
 import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ ADAM = {"name": "adam", "args": {"lr": 1e-3}}
 RULES = Update(accumulate=2, ema=0.75)
 MODEL_SPEC = model_spec(8)
 MODEL_SPEC["args"]["encoder_spec"] = {"name": "test-bn-encoder", "args": {"n_feats": 8}}
+
+
+@pytest.fixture(autouse=True)
+def own_names():
+    """What the helpers register is gone after each test: others list what is registered."""
+    yield
+    for tree in FRAMEWORKS:
+        if sys.modules.pop(f"helpers.two_networks_{tree}", None):
+            for kind in ("models", "methods"):
+                entries = getattr(importlib.import_module(f"liif_{tree}.{kind}.registry"), kind).entries
+                for name in [name for name in entries if name.startswith("test-")]:
+                    del entries[name]
 
 
 def batch(seed: int) -> dict[str, np.ndarray]:
@@ -80,6 +93,7 @@ def test_norms_and_prelu_start_at_constants_and_networks_of_one_shape_differ(fra
 
 
 @pytest.mark.skipif(WITHOUT_JITTOR, reason="compares both frameworks")
+@pytest.mark.jittor
 def test_both_frameworks_take_the_same_steps():
     engines = [make(name) for name in FRAMEWORKS]
     first, second = (variables(engine) for engine in engines)
@@ -125,6 +139,7 @@ def test_statistics_are_the_batches_and_prediction_uses_their_average(framework)
     assert (engine.state()["model"].parameters[name] != state.parameters[name]).any()
 
 
+@pytest.mark.jittor
 @pytest.mark.skipif(WITHOUT_JITTOR, reason="compares both frameworks")
 @pytest.mark.parametrize(("writer", "reader"), [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_a_checkpoint_holds_all_of_it(tmp_path, writer, reader):
@@ -152,6 +167,7 @@ def test_bare_weights_lack_the_other_network_and_say_so(tmp_path, framework):
     ]
 
 
+@pytest.mark.jittor
 def test_what_a_prediction_draws_comes_from_the_core():
     images = []
     for name in FRAMEWORKS:
@@ -166,6 +182,7 @@ def test_what_a_prediction_draws_comes_from_the_core():
     np.testing.assert_allclose(images[0], images[-3], rtol=0, atol=1e-6)  # float32 near 1, in two frameworks
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(framework, image_folders, tmp_path):
     config = train_config(image_folders, model=MODEL_SPEC, method=METHOD, ema=0.9, accumulate=2, epoch_max=2)
     path = write_yaml(tmp_path / "config.yaml", config)
