@@ -6,8 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+import liif_core
 from helpers import ROOT
+from liif_core.commands import doctor
 from liif_core.config import load
 
 PATTERNS = ("*.md", "[a-z]*/*.md", "docs/*/*.md")
@@ -118,6 +121,27 @@ def test_scripts_and_configs_that_the_readme_names_exist(document):
     for name in re.findall(r"--config (\S+\.yaml)", readme):
         if "$" not in name:
             load.find(name)
+
+
+def test_targets_of_make_that_documents_and_workflows_name_exist():
+    known = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    workflow = re.findall(r"run: make (\w+)", text(".github/workflows/tests.yml"))
+    assert {"lint", "quick", "demo", "test"} <= set(workflow) <= known
+    for document in DOCUMENTS:
+        assert set(re.findall(r"(?:`|^ {4})make (\w+)", text(document), flags=re.M)) <= known, document
+
+
+def test_the_workflow_tests_every_python_that_is_supported():
+    workflow = yaml.safe_load(text(".github/workflows/tests.yml"))
+    versions = workflow["jobs"]["tests"]["strategy"]["matrix"]["python-version"]
+    oldest, newest = doctor.OLDEST_PYTHON, doctor.NEWEST_PYTHON
+    assert versions == [f"{oldest[0]}.{minor}" for minor in range(oldest[1], newest[1] + 1)]
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load(text("CITATION.cff"))
+    assert citation["version"] == liif_core.__version__
+    assert citation["preferred-citation"]["title"] in text("README.md")
 
 
 @pytest.mark.parametrize(("english", "chinese"), TWINS)
