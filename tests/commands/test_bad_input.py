@@ -23,89 +23,102 @@ from liif_core.system import devices
 # Bad configs and data
 
 
-def with_train_folder(image_folders, folder, **wrapper) -> dict:
-    content = train_config(image_folders)
-    content["train_dataset"]["dataset"]["args"] = {"root_path": str(folder)}
-    content["train_dataset"]["wrapper"]["args"] |= wrapper
-    return content
+def with_train_folder(good: dict, folder: Path, **wrapper) -> dict:
+    good["train_dataset"]["dataset"]["args"] = {"root_path": str(folder)}
+    good["train_dataset"]["wrapper"]["args"] |= wrapper
+    return good
+
+
+def with_value(*keys_and_value):
+    """What sets a value below keys of a config."""
+
+    def change(good: dict, image_folders: Path, place: Path) -> dict:
+        *path, key, value = keys_and_value
+        inner = good
+        for step in path:
+            inner = inner[step]
+        inner[key] = value
+        return good
+
+    return change
+
+
+def with_empty_folder(good: dict, image_folders: Path, place: Path) -> dict:
+    (place / "none").mkdir()
+    return with_train_folder(good, place / "none")
+
+
+def with_small_image(good: dict, image_folders: Path, place: Path) -> dict:
+    return with_train_folder(good, made_images.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
+
+
+def with_bad_image(cut: bool):
+    def change(good: dict, image_folders: Path, place: Path) -> dict:
+        folder = made_images.folder(place / "p", {"a.png": (30, 30), "z.png": (30, 30)})
+        whole = (folder / "z.png").read_bytes()
+        (folder / "z.png").write_bytes(whole[: len(whole) // 2] if cut else b"text")
+        return with_train_folder(good, folder)
+
+    return change
+
+
+ENCODER, IMNET = ("model", "args", "encoder_spec"), ("model", "args", "imnet_spec")
+NESTEROV = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
+# What is made of a good config, image_folders and a folder for what it needs; and the sentence.
+BROKEN = {
+    "unknown key": (with_value("epoch_maxx", 3), "unknown key 'epoch_maxx': did you mean 'epoch_max'"),
+    "unknown model": (with_value("model", "name", "lif"), "unknown model 'lif': did you mean 'liif'"),
+    "unknown encoder": (
+        with_value(*ENCODER, "name", "edsr-baselin"),
+        "unknown model 'edsr-baselin': did you mean 'edsr-baseline'",
+    ),
+    "unknown argument": (
+        with_value("optimizer", "args", "beta", 0.9),
+        "optimizer 'adam': unknown key 'beta': did you mean 'betas'",
+    ),
+    "no learning rate": (with_value("optimizer", "args", {}), "optimizer 'adam': key 'lr' is missing"),
+    "negative learning rate": (with_value("optimizer", "args", "lr", -1), "optimizer 'adam': 'lr' is -1"),
+    "nesterov alone": (with_value("optimizer", NESTEROV), "nesterov needs a momentum above 0"),
+    "features for images": (
+        with_value(*IMNET, None),
+        "without imnet_spec the encoder must end in 3 channels, not 8",
+    ),
+    "encoder for model": (
+        lambda good, *_: good | {"model": good["model"]["args"]["encoder_spec"]},
+        "'edsr-baseline' gives features, not images",
+    ),
+    "wrong type": (with_value("epoch_max", "many"), "'epoch_max' is 'many'"),
+    "wrong type inside": (with_value(*IMNET, "args", "hidden_list", "wide"), "model 'mlp': 'hidden_list' is 'wide'"),
+    "syntax": (lambda *_: "model: [1, 2\nepoch_max: 3\n", "line 2: not valid YAML"),
+    "empty": (lambda *_: "", "a config is a mapping of keys to values"),
+    "a test config": (
+        lambda good, image_folders, place: test_config(image_folders),
+        "'test_dataset': it is not a config for train.py",
+    ),
+    "missing folder": (
+        lambda good, image_folders, place: with_train_folder(good, place / "nowhere"),
+        "no folder or file '.*nowhere'",
+    ),
+    "no images": (with_empty_folder, "no images in .*none: put image files"),
+    "a file for a folder": (
+        lambda good, image_folders, place: with_train_folder(good, image_folders / "input.png"),
+        "input.png is not a folder",
+    ),
+    "too small": (with_small_image, "'tiny' is 20x60, smaller than the 24x24 crop"),
+    "truncated image": (with_bad_image(cut=True), "z.png as an image .truncated"),
+    "no image": (with_bad_image(cut=False), "z.png is not a readable image.*skip_broken: true"),
+}
 
 
 def broken(kind: str, image_folders: Path, place: Path) -> dict | str:
     """A training config with one thing wrong; what it needs is made in `place`."""
-    good = train_config(image_folders)
-    if kind == "unknown key":
-        good["epoch_maxx"] = 3
-    elif kind == "unknown model":
-        good["model"]["name"] = "lif"
-    elif kind == "unknown encoder":
-        good["model"]["args"]["encoder_spec"]["name"] = "edsr-baselin"
-    elif kind == "unknown argument":
-        good["optimizer"]["args"]["beta"] = 0.9
-    elif kind == "no learning rate":
-        good["optimizer"]["args"] = {}
-    elif kind == "negative learning rate":
-        good["optimizer"]["args"]["lr"] = -1
-    elif kind == "nesterov alone":
-        good["optimizer"] = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
-    elif kind == "features for images":
-        del good["model"]["args"]["imnet_spec"]
-    elif kind == "encoder for model":
-        good["model"] = good["model"]["args"]["encoder_spec"]
-    elif kind == "wrong type":
-        good["epoch_max"] = "many"
-    elif kind == "wrong type inside":
-        good["model"]["args"]["imnet_spec"]["args"]["hidden_list"] = "wide"
-    elif kind == "syntax":
-        return "model: [1, 2\nepoch_max: 3\n"
-    elif kind == "empty":
-        return ""
-    elif kind == "a test config":
-        return test_config(image_folders)
-    elif kind == "missing folder":
-        return with_train_folder(image_folders, place / "nowhere")
-    elif kind == "no images":
-        (place / "none").mkdir()
-        return with_train_folder(image_folders, place / "none")
-    elif kind == "a file for a folder":
-        return with_train_folder(image_folders, image_folders / "input.png")
-    elif kind == "too small":
-        return with_train_folder(image_folders, made_images.folder(place / "p", {"tiny.png": (20, 60)}), scale_min=2)
-    elif kind in ("truncated image", "no image"):
-        folder = made_images.folder(place / "p", {"a.png": (30, 30), "z.png": (30, 30)})
-        whole = (folder / "z.png").read_bytes()
-        (folder / "z.png").write_bytes(whole[: len(whole) // 2] if kind == "truncated image" else b"text")
-        return with_train_folder(image_folders, folder)
-    return good
+    return BROKEN[kind][0](train_config(image_folders), image_folders, place)
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("unknown key", "unknown key 'epoch_maxx': did you mean 'epoch_max'"),
-        ("unknown model", "unknown model 'lif': did you mean 'liif'"),
-        ("unknown encoder", "unknown model 'edsr-baselin': did you mean 'edsr-baseline'"),
-        ("unknown argument", "optimizer 'adam': unknown key 'beta': did you mean 'betas'"),
-        ("no learning rate", "optimizer 'adam': key 'lr' is missing"),
-        ("negative learning rate", "optimizer 'adam': 'lr' is -1"),
-        ("nesterov alone", "nesterov needs a momentum above 0"),
-        ("features for images", "without imnet_spec the encoder must end in 3 channels, not 8"),
-        ("encoder for model", "'edsr-baseline' gives features, not images"),
-        ("wrong type", "'epoch_max' is 'many'"),
-        ("wrong type inside", "model 'mlp': 'hidden_list' is 'wide'"),
-        ("syntax", "line 2: not valid YAML"),
-        ("empty", "a config is a mapping of keys to values"),
-        ("a test config", "'test_dataset': it is not a config for train.py"),
-        ("missing folder", "no folder or file '.*nowhere'"),
-        ("no images", "no images in .*none: put image files"),
-        ("a file for a folder", "input.png is not a folder"),
-        ("too small", "'tiny' is 20x60, smaller than the 24x24 crop"),
-        ("truncated image", "z.png as an image .truncated"),
-        ("no image", "z.png is not a readable image.*skip_broken: true"),
-    ],
-)
-def test_a_broken_config_or_folder_is_one_sentence(expect_error, image_folders, tmp_path, kind, message):
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_config_or_folder_is_one_sentence(expect_error, image_folders, tmp_path, kind):
     config = write_yaml(tmp_path / "config.yaml", broken(kind, image_folders, tmp_path))
-    expect_error(message, "train", "--config", config, "--name", "run", "--save-dir", tmp_path / "save")
+    expect_error(BROKEN[kind][1], "train", "--config", config, "--name", "run", "--save-dir", tmp_path / "save")
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
