@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from liif_core.errors import UserError
-from liif_core.geometry import coords, grids
+from liif_core.geometry import coords, corners, grids
 
 # Odd and non-square. With an odd number of feature pixels on an axis no query of a regular grid lies half-way between
 # two of them (that takes (2 i + 1) n = 2 j h), so "the nearest" is one pixel whatever the rounding.
@@ -152,3 +152,14 @@ def test_blocks_of_feature_rows_are_few_and_overlap_little():
     for (_, bottom), (top, _) in itertools.pairwise(blocks):
         assert bottom - 2 <= top <= bottom  # a row that two blocks need goes through the first layer twice
     assert len(blocks) < 2 * 100 / grids.FEATURE_ROWS
+
+
+def test_the_corner_of_a_pixel_by_hand():
+    """Four feature pixels on [-1, 1], upscaled by 2: pixels 2k and 2k + 1 begin at 0 and 0.5 in feature pixel k."""
+    index, offset = corners.cell_corner(coords.pixel_centres(8), 2 / 8, 4)
+    assert index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    np.testing.assert_allclose(offset, [0, 0.5] * 4, atol=1e-6)
+
+
+def test_stretches():
+    assert corners.stretches(np.array([2, 2, 3, 7, 7, 7])) == [(2, slice(0, 2)), (3, slice(2, 3)), (7, slice(3, 6))]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from helpers import numpy_engine
 from helpers.small_run import EPOCHS, STEPS, records, train_config
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
@@ -21,31 +22,19 @@ from liif_core.system.distributed import Ranks
 from liif_core.training import loop, run_folder
 
 
-class CountingEngine:
+class CountingEngine(numpy_engine.Engine):
     """One parameter, the number of steps; predictions are as many levels, or what `predicts` says."""
 
     def __init__(self, predicts=None):
-        self.steps, self.predicts, self.unread = 0.0, predicts, []
+        self.predicts = predicts
+        super().__init__({})
 
     def seed(self, seed):
         self.steps = 0.0
 
-    def begin_step(self, random_seed, learning_rate):
-        self.rate = learning_rate
-
     def train_step(self, batch, weight):
         self.steps += 1
-        self.unread.append({"loss": 1 / self.steps})
-
-    def read_losses(self):
-        losses, self.unread = self.unread, []
-        return losses
-
-    def total(self, values):
-        return values
-
-    def peak_memory(self):
-        return 0
+        self.losses.append({"loss": 1 / self.steps})
 
     def predict_queries(self, inp, coord, cell):
         value = self.steps / 255 if self.predicts is None else self.predicts
@@ -240,7 +229,7 @@ class NanEngine(CountingEngine):
     def train_step(self, batch, weight):
         super().train_step(batch, weight)
         if self.steps >= 9:
-            self.unread[-1] = {"loss": math.nan}
+            self.losses[-1] = {"loss": math.nan}
 
     def state(self):
         state = super().state()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers.models import EDSR_X8, MODELS, names_in
+from helpers.models import EDSR_X8, MODELS, NARROW, names_in, narrow_encoder
 from liif_core.errors import UserError
 from liif_torch.models import build as models
 from liif_torch.models import registry
@@ -70,13 +70,10 @@ def test_rcan_weighs_its_channels():
     torch.testing.assert_close(model(x), head + model.body[1](group), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "args"),
-    [("rdn", {"G0": 4, "RDNconfig": "A"}), ("rcan", {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 16})],
-)
+@pytest.mark.parametrize("encoder", NARROW)
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_encoders_upscale_by_their_factor(encoder, args, scale):
-    model = models.make({"name": encoder, "args": {**args, "scale": scale}})
+def test_encoders_upscale_by_their_factor(encoder, scale):
+    model = models.make(narrow_encoder(encoder, scale=scale))
     assert model(torch.zeros(1, 3, 5, 9)).shape == (1, 3, 5 * scale, 9 * scale)
 
 

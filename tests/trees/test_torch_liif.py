@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from helpers import equations
+from helpers.models import MODELS
 from liif_core.geometry import coords, grids
 from liif_core.training.initial import initial_parameters
 from liif_torch.engine import Engine
@@ -191,30 +192,15 @@ def test_loss_and_gradients_equal_the_equations(ablation, dtype, tolerance, monk
         assert (found[name] - gradient).norm() / gradient.norm() < tolerance, name
 
 
-def test_the_model_of_the_paper_has_1567299_parameters():
-    model = models.make(
-        {
-            "name": "liif",
-            "args": {
-                "encoder_spec": {"name": "edsr-baseline", "args": {"no_upsampling": True}},
-                "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256] * 4}},
-            },
-        }
-    )
-    assert sum(parameter.numel() for parameter in model.parameters()) == 1_567_299
-    assert sum(parameter.numel() for parameter in model.imnet.parameters()) == 346_883
+def test_the_papers_model_has_liifs_names():
+    """How many parameters they are is in test_models.py."""
+    model = models.make(MODELS["edsr-baseline-liif"].full)
     names = [f"encoder.head.0.{kind}" for kind in ("weight", "bias")]
     for block in range(16):
         names += [f"encoder.body.{block}.body.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")]
     names += [f"encoder.body.16.{kind}" for kind in ("weight", "bias")]
     names += [f"imnet.layers.{i}.{kind}" for i in (0, 2, 4, 6, 8) for kind in ("weight", "bias")]
     assert [name for name, _ in model.named_parameters()] == names
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_edsr_upscales_by_its_factor(scale):
-    model = models.make({"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": scale}})
-    assert model(torch.zeros(1, 3, 5, 9)).shape == (1, 3, 5 * scale, 9 * scale)
 
 
 def test_a_residual_block_by_hand():

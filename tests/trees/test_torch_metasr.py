@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers import equations
-from liif_core.geometry import coords, corners, grids
+from liif_core.geometry import corners, grids
 from liif_core.training.initial import initial_parameters
 from liif_torch.models import build as models
 from liif_torch.models.decoders.features import FeatureMap
@@ -106,14 +106,3 @@ def test_loss_and_gradients_equal_the_equations(dtype, tolerance, monkeypatch):
     for name, gradient in expected.items():
         assert gradient.norm() > 0, name
         assert (found[name] - gradient).norm() / gradient.norm() < tolerance, name
-
-
-def test_the_corner_of_a_pixel_by_hand():
-    """Four feature pixels on [-1, 1], upscaled by 2: pixels 2k and 2k + 1 begin at 0 and 0.5 in feature pixel k."""
-    index, offset = corners.cell_corner(coords.pixel_centres(8), 2 / 8, 4)
-    assert index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    np.testing.assert_allclose(offset, [0, 0.5] * 4, atol=1e-6)
-
-
-def test_stretches():
-    assert corners.stretches(np.array([2, 2, 3, 7, 7, 7])) == [(2, slice(0, 2)), (3, slice(2, 3)), (7, slice(3, 6))]
