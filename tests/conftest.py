@@ -10,8 +10,10 @@ import pytest
 
 # OpenMP's threads wait asleep: spinning, they take the core from whatever else runs on the machine. Read at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# A shell that starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and nohup the end of the terminal, and with
+# them all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from helpers import made_images
 from helpers.models import SHALLOW_RDN

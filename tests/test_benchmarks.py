@@ -44,6 +44,7 @@ def test_decode():
     assert all(float(row["peak MiB above base"]) > 0 and row["of the ceiling"].endswith("%") for row in rows)
 
 
+@pytest.mark.nightly
 def test_train_step():
     changes = [f"train_dataset.{change}" for change in SMALL_BATCH]
     (rows,) = tables("train_step", "--set", *changes, SMALL_MODEL, "--only", "PyTorch")
@@ -72,6 +73,7 @@ def test_evaluate():
     assert scores[0]["set"] == "b100 x8" and 15 < float(scores[0]["PyTorch"]) < 40
 
 
+@pytest.mark.nightly
 def test_startup():
     helps, images = tables("startup", "--only", "PyTorch")
     assert 0 < float(helps[0]["median s"]) < float(images[0]["median s"])

@@ -617,13 +617,10 @@ def test_from_training_to_table_and_comparison(image_folders, tmp_path, monkeypa
 
 
 # Of every kind of model and data one, and some more.
-SOME = [
-    "train-div2k/train_rdn-liif.yaml",
-    "train-div2k-100/train_edsr-baseline-metasr.yaml",
-    "train-bsds400/train_edsr-baseline-x2.yaml",
-    "train-celebAHQ/*64-128_liif.yaml",
-]
+SOME = ["train-div2k-100/train_edsr-baseline-metasr.yaml", "train-celebAHQ/*64-128_liif.yaml"]
 MORE = [
+    "train-div2k/train_rdn-liif.yaml",
+    "train-bsds400/train_edsr-baseline-x2.yaml",
     "train-div2k/train_edsr-baseline-liif.yaml",
     "train-div2k/train_edsr-baseline-x2.yaml",
     "train-div2k/train_rdn-x2.yaml",
@@ -638,7 +635,7 @@ def test_some_configs_run_in_both_frameworks(only):
     command = [sys.executable, "scripts/try_configs.py", "--tiny", "--gpu", "cpu", "--only", *only]
     result = run([*command, "--frameworks", *FRAMEWORKS])
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("result: ") == 4 * len(FRAMEWORKS)
+    assert result.stdout.count("result: ") == len(only) * len(FRAMEWORKS)
 
 
 def test_a_config_that_does_not_run_is_named(call, tmp_path, monkeypatch):
