@@ -15,6 +15,10 @@ class UserError(ValueError):
         return one_line(super().__str__())
 
 
+class NotFinite(UserError):
+    """A network's output is NaN or infinite, though its weights are not."""
+
+
 class Unsavable(UserError):
     """After it the state in memory must not be saved: it may hold NaN, or other processes are not at the same step."""
 

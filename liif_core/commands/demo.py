@@ -121,8 +121,9 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], Network]) ->
                 work = upscale_video if task.video else upscale_file
                 progress.say(one_line(work(network, task, arguments, progress)))
             except (UserError, MemoryError) as error:
-                reason = error if isinstance(error, UserError) else f"{task.source}: not enough memory"
-                progress.say(f"error: {reason}", error=True)
+                reason = str(error) if isinstance(error, UserError) else "not enough memory"
+                named = reason if task.source.name in reason else f"{task.source}: {reason}"
+                progress.say(f"error: {named}", error=True)
                 failed += 1
         progress.bar.close()
         print(f"{network.device}, {time.monotonic() - started:.2f} s")

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data import sampling
 from liif_core.data.batching import Batches, checked
+from liif_core.errors import NotFinite
 from liif_core.evaluation import metrics
 from liif_core.images import comparison, rgb8
 from liif_core.images.normalisation import Normalisation
@@ -39,7 +40,10 @@ def test(predict, test_set, config: TestConfig, of_set: dict[str, Any] | None = 
     for index in range(len(test_set)):
         low, high = test_set.pair(index)
         height, width = high.shape[:2]
-        prediction, target = predict(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
+        try:
+            prediction, target = predict(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
+        except NotFinite as error:
+            raise NotFinite(f"{test_set.name(index)}: {error}") from None
         values = {metric.name: metric.function(prediction, target, config.eval_type) for metric in per_image}
         for collector in (of_set or {}).values():
             collector.add(prediction, target, config.eval_type)
@@ -52,9 +56,14 @@ def collectors(names: list[str]) -> dict[str, Any]:
 
 
 def mean(rows: list[Row], of_set: dict[str, Any] | None = None) -> dict[str, float]:
-    """Each metric's mean over images, or its value of the set, by name."""
+    """Each metric's mean over images, or its value of the set, by name. Raises NotFinite for one that is NaN; infinite
+    is the PSNR of equal images."""
     values = {name: float(np.mean([row.values[name] for row in rows])) for name in rows[0].values}
-    return values | {name: float(collector.value()) for name, collector in (of_set or {}).items()}
+    values |= {name: float(collector.value()) for name, collector in (of_set or {}).items()}
+    for name, value in values.items():
+        if math.isnan(value):
+            raise NotFinite(f"the {name} of {len(rows)} images is NaN: expected a number")
+    return values
 
 
 def summary(name: str, test_set, config: TestConfig, rows: list[Row], means: dict[str, float]) -> dict:
@@ -102,8 +111,8 @@ def validate(
         for index in bar(range(ranks.rank, len(val_set), ranks.world_size)):
             low, high = val_set.pair(index)
             height, width = high.shape[:2]
-            prediction, target = network(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
-            scores[:, index] = [metric.function(prediction, target, config.eval_type) for metric in measured]
+            predict = functools.partial(network, low, height, width, sampling.noise(0, index))
+            scores[:, index] = _scores(measured, predict, high, config.eval_type)
     else:
         batches = Batches(val_set, config.val_dataset.batch_size)
         scores = np.zeros((len(measured), len(batches)))
@@ -112,8 +121,7 @@ def validate(
         batches.indices = [batches.indices[k] for k in own]
         for k, batch in zip(own, bar(checked(make_loader(batches)), total=len(own)), strict=True):
             found = engine.predict_queries(normalisation.inp(batch["inp"]), batch["coord"], batch["cell"])
-            prediction, target = normalisation.rgb(found), rgb8.to_float(batch["gt"])
-            scores[:, k] = [metric.function(prediction, target) for metric in measured]
+            scores[:, k] = _scores(measured, functools.partial(normalisation.rgb, found), batch["gt"], None)
     totals = engine.total(scores)
     return {
         metric.name: float(np.sum(row * weights) / np.sum(weights))
@@ -121,18 +129,29 @@ def validate(
     }
 
 
+def _scores(
+    measured: list[metrics.Metric], predict: Callable[[], np.ndarray], target: np.ndarray, eval_type: str | None
+) -> list[float]:
+    """The metrics of one prediction; NaN where there is none, for which a training need not end."""
+    try:
+        prediction = predict()
+    except NotFinite:
+        return [math.nan] * len(measured)
+    return [metric.function(prediction, rgb8.to_float(target), eval_type) for metric in measured]
+
+
 def comparisons(engine, val_set, count: int, normalisation: Normalisation) -> Iterator[tuple[str, np.ndarray]]:
     """The name and a comparison, uint8 (h, w, 3), of each of the first `count` items: bicubic, prediction and
-    original."""
+    original. What is NaN is left out."""
     network = Network(engine, normalisation)
     for index in range(min(count, len(val_set))):
         low, high = val_set.pair(index)
         height, width = high.shape[:2]
-        images = (
-            rgb8.resize(low, height, width),
-            rgb8.to_uint8(network(low, height, width, sampling.noise(0, index))),
-            high,
-        )
+        try:
+            prediction = rgb8.to_uint8(network(low, height, width, sampling.noise(0, index)))
+        except NotFinite:
+            continue
+        images = (rgb8.resize(low, height, width), prediction, high)
         captions = ("bicubic", "prediction", "original")
         columns = [(caption, _centre(image)) for caption, image in zip(captions, images, strict=True)]
         yield f"{index}-{val_set.name(index)}", comparison.comparison(columns)

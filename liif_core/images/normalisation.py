@@ -3,6 +3,7 @@
 import numpy as np
 
 from liif_core.config.schema import DataNorm
+from liif_core.errors import NotFinite
 from liif_core.images import rgb8
 
 
@@ -36,7 +37,13 @@ class Normalisation:
         }
 
     def rgb(self, prediction: np.ndarray) -> np.ndarray:
-        """What the network gives (..., 3) -> float32 RGB clamped to [0, 1]."""
+        """What the network gives (..., 3) -> float32 RGB clamped to [0, 1]. Raises NotFinite for NaN and infinity,
+        which clamping would hide."""
+        if not np.isfinite(prediction).all():
+            raise NotFinite(
+                "the network gives NaN or infinity, though its weights are finite: its numbers overflow; "
+                "try the precision fp32, or other weights"
+            )
         sub, div = self.norms["gt"]
         values = prediction * div
         values += sub

@@ -109,6 +109,8 @@ def finish_epoch(run: Run, make_loader, train_set, val_set, rate: float) -> None
         if run.ranks.rank == 0:
             for name, page in evaluate.comparisons(run.engine, val_set, config.val_images, run.normalisation):
                 run.log.image(f"val/{name}", page, progress.step)
+        if any(map(math.isnan, values.values())):
+            run.log.text(f"warning: the validation after epoch {epoch} is NaN: the network's numbers overflow")
         record |= {f"val_{name}": value for name, value in values.items() if math.isfinite(value)}
         if METRICS[config.best].improves(values[config.best], progress.best):
             progress.best = values[config.best]

@@ -10,9 +10,10 @@ from helpers import ROOT
 from helpers.made_images import make_image
 from liif_core.config import load, schema
 from liif_core.data import sets
-from liif_core.errors import UserError
+from liif_core.errors import NotFinite, UserError
 from liif_core.evaluation import evaluate, psnr_ssim
 from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 
 SIZE = (47, 62)  # odd, non-square, and enough left when 14 pixels are cut from every side
@@ -183,3 +184,41 @@ def test_bicubic_scores_what_is_published(name, scale, expected):
     test_set = sets.make(test_config.test_dataset.model_dump(), seed=0, training=False)
     psnr = evaluate.mean(list(evaluate.test(network.bicubic, test_set, test_config)))["psnr"]
     assert psnr == pytest.approx(expected, abs=0.01)
+
+
+class Unequal:
+    """A test set of one image."""
+
+    def __len__(self):
+        return 1
+
+    def pair(self, index):
+        return make_image(7, 9), make_image(21, 27)
+
+    def name(self, index):
+        return "one.png"
+
+
+NORM = Normalisation(
+    schema.DataNorm.model_validate({"gt": {"sub": [0.5], "div": [0.5]}, "inp": {"sub": [0], "div": [1]}})
+)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_no_number_makes_an_image_an_error(value):
+    def predict(low, height, width, noise):
+        prediction = np.zeros((height, width, 3), np.float32)
+        assert NORM.rgb(prediction).max() == 0.5
+        prediction[-1, -1, 1] = value
+        return NORM.rgb(prediction)
+
+    config = schema.TestConfig(test_dataset={"dataset": {"name": "a"}, "wrapper": {"name": "b"}, "batch_size": 1})
+    with pytest.raises(NotFinite, match="one.png: the network gives NaN or infinity.*overflow"):
+        list(evaluate.test(predict, Unequal(), config))
+
+
+def test_a_mean_that_is_nan_is_an_error_and_an_infinite_one_is_not():
+    rows = [evaluate.Row("a", 1, 1, {"psnr": value, "ssim": 1.0}) for value in (math.inf, 30.0)]
+    assert evaluate.mean(rows)["psnr"] == math.inf
+    with pytest.raises(UserError, match="the psnr of 3 images is NaN"):
+        evaluate.mean([*rows, evaluate.Row("b", 1, 1, {"psnr": math.nan, "ssim": 1.0})])

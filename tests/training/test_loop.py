@@ -75,6 +75,7 @@ def test_nan_is_never_the_best(run):
     folder = run(CountingEngine(predicts=math.nan))
     assert not (folder / "epoch-best.safetensors").exists()
     assert formats.load(folder / "epoch-last.safetensors").progress["best_psnr"] is None
+    assert "warning: the validation after epoch 1 is NaN" in (folder / "log.txt").read_text()
 
 
 def test_a_kill_between_two_checkpoints_loses_neither(run, monkeypatch):
