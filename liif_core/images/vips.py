@@ -4,21 +4,18 @@ libvips reads and writes, because it keeps 16 bits of colour and writes row by r
 libvips does not know.
 """
 
-import contextlib
 import logging
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import PIL.Image
-from PIL import ExifTags
 
 from liif_core.errors import UserError
-from liif_core.images import rgb8
+from liif_core.images import rgb8, tiff_tags
 from liif_core.images.image import (
     AVIF,
     FORMATS,
@@ -33,6 +30,7 @@ from liif_core.images.image import (
     pyvips,
     to_vips,
 )
+from liif_core.images.tiff_tags import quiet
 from liif_core.system import files
 
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
@@ -63,10 +61,11 @@ def read(path: Path) -> ImageData:
         return _read_bmp(path)
     image = _open(path)
     notes = _several(path, image)
-    if _suffix(image) == ".tif" and _tiff_has_exif(path):
+    tags = tiff_tags.read(path) if _suffix(image) == ".tif" else {}
+    if tiff_tags.has_exif(tags):
         notes.append("EXIF of TIFF is not kept")
     try:
-        image, more = _plain(path, image)
+        image, more = _plain(path, image, tags)
         image = image.copy_memory().autorot()
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
         fields, lost = _fields(image)
@@ -166,29 +165,29 @@ def _several(path: Path, image: pyvips.Image) -> list[str]:
     return []
 
 
-def _tiff_has_exif(path: Path) -> bool:
-    """Whether there is more than a TIFF needs: libvips does not read it."""
-    with _quiet(), contextlib.suppress(Exception), PIL.Image.open(path, formats=["TIFF"]) as image:
-        tags = set(image.getexif())
-        return not tags.isdisjoint((ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))
-    return False
-
-
 def _head(path: Path) -> bytes:
     """How a file begins."""
     with open(path, "rb") as file:
         return file.read(1 << 16)
 
 
-def _plain(path: Path, image: pyvips.Image) -> tuple[pyvips.Image, list[str]]:
-    """uchar or ushort in 1 to 4 channels; what was lost on the way. Raises UserError for other samples."""
+def _plain(path: Path, image: pyvips.Image, tags: tiff_tags.Tags) -> tuple[pyvips.Image, list[str]]:
+    """uchar or ushort in 1 to 4 channels; what was lost on the way. Raises UserError for other samples.
+
+    tags: of a TIFF, else empty.
+    """
     notes = []
     if image.format not in ("uchar", "ushort"):
         raise UserError(f"{path} has samples of type {image.format}: accepted are whole numbers of 1 to 16 bits")
     if image.interpretation == "cmyk" and image.format == "ushort":
         image, notes = image.cast("uchar", shift=True).copy(interpretation="cmyk"), ["CMYK of 16 bits becomes 8 bits"]
-    if image.interpretation == "cmyk" and image.bands > 4:
-        image, notes = image.extract_band(0, n=4), [*notes, "the alpha of CMYK is dropped"]
+    if tags:
+        kept, more = tiff_tags.kept_bands(tags, image.bands)
+        notes += more
+        if len(kept) < image.bands:
+            image = (
+                image[kept[0]].bandjoin([image[band] for band in kept[1:]]).copy(interpretation=image.interpretation)
+            )
     known = ("b-w", "grey16", "srgb", "rgb", "rgb16", "cmyk", "multiband")
     if image.interpretation not in known or image.bands > 4:
         raise UserError(
@@ -212,14 +211,6 @@ def _depth(path: Path, image: pyvips.Image) -> int:
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python would print what Pillow logs
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings: what they are about is refused, or is none of the user's concern."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _is_bmp(path: Path) -> bool:
     files.check_readable(path)
     return _head(path)[:2] == b"BM"
@@ -227,7 +218,7 @@ def _is_bmp(path: Path) -> bool:
 
 def _pillow(path: Path) -> PIL.Image.Image:
     try:
-        with _quiet():
+        with quiet():
             image = PIL.Image.open(path, formats=["BMP"])
     except PIL.Image.DecompressionBombError:
         raise UserError(f"{path} claims more than {rgb8.MAX_PIXELS:,} pixels; scale it down first") from None

@@ -1,6 +1,10 @@
 """Image files of every kind in every format that the table of formats in docs/upscale.md names."""
 
+import io
 import re
+import struct
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +81,40 @@ def save(path: Path, kind: str) -> np.ndarray:
     others = [PIL.Image.fromarray(rgb[::-1]), PIL.Image.fromarray(rgb[:, ::-1])]
     image.save(path, save_all=True, append_images=others, **quality)
     return rgb
+
+
+def tiff(pixels: np.ndarray, photometric: int, tags: dict[int, tuple[int, ...]], order: str = "<") -> bytes:
+    """A TIFF of pixels (h, w, c) with tags of its own beside those that it needs; order: "<" or ">"."""
+    height, width, bands = pixels.shape
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    bits = (8 * pixels.dtype.itemsize,) * bands
+    entries = {256: (width,), 257: (height,), 258: bits, 259: (1,), 262: (photometric,), 273: (8,), 277: (bands,)}
+    entries |= {278: (height,), 279: (len(data),)} | tags
+    first = 8 + len(data) + len(data) % 2
+    after, directory, more = first + 2 + 12 * len(entries) + 4, b"", b""
+    for tag, values in sorted(entries.items()):
+        # Shorts, and what is no short as long.
+        kind, code = (3, "H") if max(values) < 1 << 16 else (4, "I")
+        body = struct.pack(f"{order}{len(values)}{code}", *values)
+        if len(body) > 4:
+            more, body = more + body, struct.pack(f"{order}I", after + len(more))
+        directory += struct.pack(f"{order}HHI", tag, kind, len(values)) + body.ljust(4, b"\0")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, first)
+    return head + data.ljust(first - 8, b"\0") + struct.pack(f"{order}H", len(entries)) + directory + bytes(4) + more
+
+
+def png_with(image: PIL.Image.Image, chunks: Iterable[tuple[bytes, bytes]], late: bool = False) -> bytes:
+    """A PNG with more chunks, before its pixels or (late) after them."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    png = content.getvalue()
+    at = png.index(b"IEND" if late else b"IDAT") - 4
+    return png[:at] + b"".join(png_chunk(*chunk) for chunk in chunks) + png[at:]
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """With its length and its checksum."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def table() -> list[tuple[str, str, str]]:
