@@ -83,7 +83,7 @@ def kept_bands(tags: Tags, bands: int) -> tuple[list[int], list[str]]:
 
     Colours come first; of the bands after them, one that ExtraSamples declares is alpha.
     """
-    photometric = tags.get(PHOTOMETRIC)
+    photometric = tags.get(PHOTOMETRIC, -1)
     declared = _several(tags.get(EXTRA_SAMPLES))
     colours, notes = {SEPARATED: 4, PALETTE: bands}.get(photometric, 3), []
     if photometric in GREY:
