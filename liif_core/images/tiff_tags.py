@@ -31,17 +31,22 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def read(path: Path) -> Tags:
-    """The values of the first directory by tag, a tuple where there may be several; empty where it cannot be read."""
-    return next(_directories(path), {})
+def read(path: Path, page: int = 0) -> Tags:
+    """The values of a page's directory by tag, a tuple where there may be several; empty where it cannot be read."""
+    return next(_directories(path, page), {})
 
 
-def _directories(path: Path) -> Iterator[Tags]:
-    """The first directory, and then those that it refers to as its parts."""
+def _directories(path: Path, page: int = 0) -> Iterator[Tags]:
+    """The directory of a page, and then those that it refers to as its parts."""
     with quiet(), suppress(Exception), open(path, "rb") as file:  # Pillow raises whatever a broken file provokes
         head = file.read(16)
         head = head if head[2:4] in (b"+\0", b"\0+") else head[:8]
         places = [ImageFileDirectory_v2(head).next]
+        for _ in range(page):
+            before = ImageFileDirectory_v2(head)
+            file.seek(places[0])
+            before.load(file)
+            places = [before.next]
         for place in places:
             directory = ImageFileDirectory_v2(head)
             file.seek(place)

@@ -46,22 +46,22 @@ def read_header(path: Path) -> tuple[int, int]:
     if _is_bmp(path):
         with _pillow(path) as image:
             return image.height, image.width
-    image = _open(path)
+    image = open_image(path)
     lies = image.get_typeof("orientation") != 0 and image.get("orientation") >= 5
     return (image.width, image.height) if lies else (image.height, image.width)
 
 
-def read(path: Path) -> ImageData:
-    """The image of a file, the first of several.
+def read(path: Path, page: int | None = None) -> ImageData:
+    """The image of a file. page: which of several, from 0; without it the first, and the notes say so.
 
     Raises UserError for a file that is missing, damaged or none of FORMATS, for samples of other than 1 to 16 bits and
     for more than imaging.MAX_PIXELS.
     """
     if _is_bmp(path):
         return _read_bmp(path)
-    image = _open(path)
-    notes = _several(path, image)
-    tags = tiff_tags.read(path) if _suffix(image) == ".tif" else {}
+    image = open_image(path, **({"page": page} if page else {}))
+    notes = _several(path, image) if page is None else []
+    tags = tiff_tags.read(path, page or 0) if _suffix(image) == ".tif" else {}
     if tiff_tags.has_exif(tags):
         notes.append("EXIF of TIFF is not kept")
     try:
@@ -114,9 +114,12 @@ def _without_thumbnail(exif: bytes) -> bytes:
     return exif[: len(exif) - len(tiff)] + tiff[:link] + bytes(4) + tiff[link + 4 :]
 
 
-def _open(path: Path) -> pyvips.Image:
-    """Its header; pixels are decoded when they are asked for."""
-    options = {"access": "sequential", "fail_on": "error"}
+def open_image(path: Path, **more: int) -> pyvips.Image:
+    """Its header; pixels are decoded when they are asked for, from top to bottom. Raises UserError as `read` does.
+
+    more: options of libvips' reader: page, from 0, and n, how many of them are put one below the other; -1: all.
+    """
+    options = {"access": "sequential", "fail_on": "error", **more}
     try:
         # No name: names are searched for options, and "a[1].png" is a name. Nor need they be text, as pyvips' errors.
         with open(path, "rb") as file:
@@ -129,7 +132,7 @@ def _open(path: Path) -> pyvips.Image:
         raise _unreadable(path, error) from None
     if not _suffix(image):
         raise UserError(f"cannot read {path}: accepted are {SUFFIXES}")
-    _check_pixels(path, image.height, image.width)
+    _check_pixels(path, image.get("page-height") if more.get("n") else image.height, image.width)
     return image
 
 
@@ -262,24 +265,27 @@ def write(path: Path, pixels: np.ndarray, image: ImageData, metadata: str = "kee
     colours would be others. The file appears under its name only when it is whole. Raises UserError when it cannot be
     written.
     """
-    suffix = path.suffix.lower()
     with files.replacing(path) as temporary:
         try:
-            if suffix == ".bmp":
-                _write_bmp(temporary, pixels, image)
-            else:
-                kept = ["icc"]
-                if metadata == "keep":
-                    kept += ["xmp", "iptc", "other"]
-                # Only if there was EXIF, or libvips makes some; but it is where JPEG keeps dots per inch.
-                dots = FORMATS[suffix] is JPEG and "resolution-unit" in image.fields
-                if metadata == "keep" and ("exif-data" in image.fields or dots):
-                    kept.append("exif")
-                save = _savers(image)[FORMATS[suffix]]
-                save(to_vips(image, pixels), os.fsencode(temporary), ":".join(kept))
+            save(temporary, path.suffix.lower(), pixels, image, metadata)
         except (pyvips.Error, UnicodeDecodeError) as error:  # pyvips fails to say names that are no text
             lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
             raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
+
+
+def save(name: str, suffix: str, pixels: np.ndarray, image: ImageData, metadata: str) -> None:
+    """What `write` does, straight into a file of that name. Raises pyvips.Error and OSError."""
+    if suffix == ".bmp":
+        _write_bmp(name, pixels, image)
+        return
+    kept = ["icc"]
+    if metadata == "keep":
+        kept += ["xmp", "iptc", "other"]
+    # Only if there was EXIF, or libvips makes some; but it is where JPEG keeps dots per inch.
+    dots = FORMATS[suffix] is JPEG and "resolution-unit" in image.fields
+    if metadata == "keep" and ("exif-data" in image.fields or dots):
+        kept.append("exif")
+    _savers(image)[FORMATS[suffix]](to_vips(image, pixels), os.fsencode(name), ":".join(kept))
 
 
 def _savers(image: ImageData) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:
