@@ -25,7 +25,7 @@ from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_core.system import files, locks
 
-VERSION = 1
+VERSION = 2  # of what is taken from a folder, and of how rgb8 reads it
 ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"
 
 

@@ -3,13 +3,17 @@
 An image is uint8 (h, w, 3) RGB everywhere in the core.
 """
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from liif_core.errors import UserError
+from liif_core.images import late_chunks, tiff_tags
 from liif_core.system import files
 
 # Pillow warns above 89 and refuses above 179 megapixels; a 2 GB image is where memory gets tight.
@@ -18,27 +22,20 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice this value
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """uint8 (h, w, 3) RGB of an image file, EXIF orientation applied.
+    """uint8 (h, w, 3) RGB of an image file, EXIF orientation applied, of 12 and 16 bits the upper eight.
 
-    Raises UserError for a missing, truncated or non-image file and for one above MAX_PIXELS.
+    Raises UserError for a missing, truncated or non-image file, for one above MAX_PIXELS and for one of ranges that
+    are not 0 to white, such as floating-point numbers.
     """
-    path = Path(path)
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I;16"):  # convert("RGB") would clip 16 bits at 255
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"no such image: {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: expected an image file") from None
-    except PermissionError:
-        raise UserError(f"no permission to read {path}") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{path} claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
-    except Exception as error:  # Pillow's plugins raise whatever a broken file provokes
-        raise UserError(f"cannot read {path} as an image (truncated or not an image): {error}") from None
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if (drop := _surplus_bits(image)) is not None:  # convert("RGB") would clip at 255
+            levels = np.asarray(upright)
+            if image.format == "TIFF" and image.tag_v2.get(tiff_tags.PHOTOMETRIC) == 0:  # white is 0
+                levels = 65535 - levels
+            return np.repeat((levels >> drop).astype(np.uint8)[..., None], 3, axis=2)
+        straight = {"La": "LA", "RGBa": "RGBA"}.get(upright.mode)  # which Pillow converts no further in one step
+        return np.array((upright.convert(straight) if straight else upright).convert("RGB"))
 
 
 def is_image(path: str | Path) -> bool:
@@ -51,12 +48,73 @@ def is_image(path: str | Path) -> bool:
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Height and width that `read_image` would give, from the file's header alone; the file is one that `is_image`."""
-    with Image.open(path) as image:
-        # PngImageFile's own getexif decodes the pixels, and TiffImageFile gives its size upright.
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-        lies = orientation >= 5 and image.format != "TIFF"
+    """Height and width that `read_image` would give, without the pixels; UserError for what it would refuse by then."""
+    with _opened(path) as image:
+        turned = False
+        if image.format == "PNG":
+            image.info.update(late_chunks.info(image))
+        elif image.format == "TIFF":  # Pillow gives the size upright, unless XMP alone says how it lies
+            turned = image.tag_v2.get(ExifTags.Base.Orientation, 1) >= 5
+        # PngImageFile's own getexif decodes the pixels.
+        lies = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8) and not turned
         return (image.width, image.height) if lies else (image.height, image.width)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """A file as Pillow's, its header read and found acceptable; what goes wrong with it inside is a UserError."""
+    try:
+        with Image.open(path) as image:
+            _check_kind(image, path)
+            yield image
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"no such image: {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: expected an image file") from None
+    except PermissionError:
+        raise UserError(f"no permission to read {path}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path} claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
+    except UnidentifiedImageError:
+        if tags := tiff_tags.read(Path(path)):
+            what = f"photometric interpretation {tags.get(tiff_tags.PHOTOMETRIC)}, bits {tags.get(tiff_tags.BITS)}"
+            kind = tiff_tags.unknown_samples(tags) or f"a TIFF that Pillow does not read ({what})"
+            raise _of_kind(path, kind) from None
+        known = "expected PNG, JPEG, TIFF or another format of Pillow's"
+        raise UserError(f"cannot read {path} as an image (truncated or not an image): {known}") from None
+    except MemoryError:
+        raise UserError(f"not enough memory to read {path}") from None
+    except Exception as error:  # Pillow's plugins raise whatever a broken file provokes
+        if isinstance(error, OSError) and error.errno:  # of the system: too many open files, a disk that fails
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path} as an image (truncated or not an image): {error}") from None
+
+
+ACCEPTED = "of 1 to 8 or unsigned 16 bits per sample, in grey, RGB, CMYK or with a palette"
+CONVERTED = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+OTHERS = {"F": "floating-point samples", "I": "32-bit samples", "LAB": "Lab colours"}  # by Pillow's mode
+
+
+def _check_kind(image: Any, path: str | Path) -> None:
+    """Raise UserError for samples of which nobody can say what is white, and for the preview of a raw file."""
+    if image.format == "TIFF":  # Pillow's modes do not tell signed from unsigned
+        if kind := "a camera's raw data" if tiff_tags.is_raw(Path(path)) else tiff_tags.unknown_samples(image.tag_v2):
+            raise _of_kind(path, kind)
+    if image.mode not in CONVERTED and _surplus_bits(image) is None:
+        raise _of_kind(path, OTHERS.get(image.mode, f"samples of the mode {image.mode}"))
+
+
+def _of_kind(path: str | Path, kind: str) -> UserError:
+    return UserError(f"{path} holds {kind}: expected an image {ACCEPTED}")
+
+
+def _surplus_bits(image: Any) -> int | None:
+    """How many of the bits of a deep grey image are below the upper eight; None for one that is not deep."""
+    if image.mode.startswith("I;16") and image.format in ("PNG", "TIFF", "JPEG2000"):
+        return 4 if image.format == "TIFF" and image.tag_v2.get(tiff_tags.BITS) == (12,) else 8
+    return 8 if image.mode == "I" and image.format == "PPM" else None
 
 
 def check_writable(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders as they are: names, splits, pairs, broken files; images in and out."""
+"""Folders as they are: names, splits, pairs, broken files."""
 
 import json
 import shutil
@@ -11,7 +11,6 @@ from helpers import made_images
 from liif_core.data import sets
 from liif_core.data.registries import DATASETS
 from liif_core.errors import UserError
-from liif_core.images import rgb8
 
 
 def image_folder(root, **arguments):
@@ -183,62 +182,3 @@ def test_a_data_set_and_a_wrapper_that_do_not_fit_are_refused_before_anything_is
     fit = {"image-folder": ("downsampled", "paired-image-folders")}.get(dataset, ("paired' or", "'image-folder'"))
     assert f"'{dataset}' gives" in message and f"'{wrapper}' takes" in message
     assert all(part in message.partition(": take ")[2] for part in fit)
-
-
-# Images in and out
-
-
-def test_modes_become_rgb(tmp_path):
-    grey = Image.fromarray(made_images.make_image(5, 7)[..., 0])
-    for mode in ("L", "LA", "P", "1", "RGBA", "CMYK"):
-        path = tmp_path / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
-        grey.convert(mode).save(path)
-        assert rgb8.read_image(path).shape == (5, 7, 3)
-    sixteen = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1872
-    Image.fromarray(sixteen).save(tmp_path / "16.png")
-    np.testing.assert_array_equal(rgb8.read_image(tmp_path / "16.png")[..., 0], sixteen >> 8)
-
-
-def test_an_image_that_lies_on_its_side_is_turned(tmp_path):
-    image = made_images.make_image(20, 10)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright
-    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(rgb8.read_image(tmp_path / "a.png"), np.rot90(image, -1))
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
-@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
-def test_the_size_from_the_header_is_that_of_the_image_read(tmp_path, ending, orientation):
-    exif = Image.Exif()
-    if orientation:
-        exif[0x0112] = orientation
-    path = tmp_path / f"a.{ending}"
-    Image.fromarray(made_images.make_image(20, 13)).save(path, exif=exif)
-    size = rgb8.read_size(path)
-    assert size == rgb8.read_image(path).shape[:2] == ((13, 20) if orientation in (6, 8) else (20, 13))
-
-
-def test_the_size_is_read_without_the_pixels(folder):
-    truncate(folder / "b.png")
-    assert rgb8.read_size(folder / "b.png") == (9, 13)
-
-
-def test_numbers_are_rounded_not_truncated():
-    values = np.array([-0.5, 0, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1, 7])
-    assert rgb8.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(rgb8.to_uint8(rgb8.to_float(levels)), levels)
-
-
-def test_writing_and_reading_back(tmp_path):
-    image = made_images.make_image(5, 9)
-    rgb8.write_image(tmp_path / "new" / "a.png", image)
-    np.testing.assert_array_equal(rgb8.read_image(tmp_path / "new" / "a.png"), image)
-
-
-@pytest.mark.parametrize("name", ["a", "a.xyz", "a.psd", "a.txt"])
-def test_endings_that_cannot_be_written_are_refused_before_the_work(tmp_path, name):
-    with pytest.raises(UserError, match="end it in .png"):
-        rgb8.check_writable(tmp_path / name)
-    assert not list(tmp_path.iterdir())
