@@ -12,6 +12,8 @@ import numpy as np
 os.environ.setdefault("VIPS_WARNING", "0")  # libvips would write its warnings between ours
 import pyvips  # noqa: E402
 
+from liif_core.images import png_chunks  # noqa: E402
+
 PROFILE = "icc-profile-data"  # libvips' name of an ICC profile
 
 
@@ -60,8 +62,9 @@ class ImageData:
 
     pixels: (h, w, c) uint8, or uint16 for more than 8 bits; c is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB
     and alpha, or CMYK. depth: bits per sample of the file. palette: the file had one. fields: EXIF, XMP, profile and
-    the like under libvips' names, with its types. resolution: pixels per mm, across and down. suffix: of its format.
-    notes: what of the file is not kept, a few words each.
+    the like under libvips' names, with its types. chunks: of a PNG, what its colours mean and its texts.
+    resolution: pixels per mm, across and down. suffix: of its format. notes: what of the file is not kept, a few words
+    each.
     """
 
     pixels: np.ndarray
@@ -69,6 +72,7 @@ class ImageData:
     cmyk: bool = False
     palette: bool = False
     fields: dict[str, tuple[int, object]] = field(default_factory=dict)
+    chunks: png_chunks.Chunks = ()
     resolution: tuple[float, float] = (1.0, 1.0)
     suffix: str = ".png"
     notes: tuple[str, ...] = ()
@@ -119,9 +123,14 @@ def fit(image: ImageData, suffix: str) -> ImageData:
         image, notes = _to_srgb(image), [*notes, f"{name} has no CMYK: converted to sRGB"]
     elif PROFILE in image.fields and not form.fields:
         image, notes = _to_srgb(image), [*notes, f"{name} has no profiles: converted to sRGB"]
+    meant = png_chunks.other_colours(image.chunks, PROFILE in image.fields)
+    if meant and form is not PNG:
+        notes.append(f"{name} has no {', '.join(meant)}: colours will look different")
     lost = {key for key in image.fields if not form.fields or (key.startswith("exif-") and not form.exif)}
     if any(key.startswith(("exif-", "xmp-", "iptc-")) for key in lost):
         notes.append(f"{name} has no EXIF here")
+    if form is not PNG and len(image.chunks) > len(png_chunks.colours(image.chunks)):
+        notes.append(f"{name} has no texts here")
     image = replace(image, fields={key: value for key, value in image.fields.items() if key not in lost})
     if image.alpha and suffix == ".gif" and not np.isin(image.pixels[..., -1], (0, 255)).all():
         notes.append("GIF has no half-transparent pixels")

@@ -4,6 +4,8 @@ All become an ImageData, which is what `liif_core.inference.upscale` works on: s
 writes into a file.
 """
 
+import contextlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +14,12 @@ from typing import cast
 import numpy as np
 import PIL.Image
 from PIL import ExifTags, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from liif_core.errors import UserError
-from liif_core.images import vips
+from liif_core.images import png_chunks, vips
 from liif_core.images.image import PROFILE, ImageData
+from liif_core.images.tiff_tags import quiet
 
 Source = str | os.PathLike | PIL.Image.Image | np.ndarray
 # Makes an image of the source's kind from pixels (h, w, c) of the ImageData's dtype and channels.
@@ -117,7 +121,21 @@ def _info(image: ImageData) -> dict:
         exif.load(cast(bytes, info["exif"]))
         exif.pop(ExifTags.Base.Orientation, None)
         info["exif"] = exif.tobytes()
-    return info
+    return info | _png_info(image)
+
+
+def _png_info(image: ImageData) -> dict:
+    """What a PNG says of its colours, and its texts, as Pillow keeps them; and what writes both: save's pnginfo."""
+    if not image.chunks:
+        return {}
+    file, writes = io.BytesIO(), PngInfo()
+    PIL.Image.new("L", (1, 1)).save(file, "PNG")
+    png_chunks.insert(file, image.chunks)
+    for chunk in image.chunks:
+        writes.add(*chunk)
+    with contextlib.suppress(Exception), quiet():  # Pillow refuses texts that are too long or damaged
+        return {"pnginfo": writes} | PIL.Image.open(file).info
+    return {"pnginfo": writes}
 
 
 def to_pillow(pixels: np.ndarray, mode: str, info: dict) -> PIL.Image.Image:

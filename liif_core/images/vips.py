@@ -9,13 +9,13 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import PIL.Image
 
 from liif_core.errors import UserError
-from liif_core.images import rgb8, tiff_tags
+from liif_core.images import png_chunks, rgb8, tiff_tags
 from liif_core.images.image import (
     AVIF,
     FORMATS,
@@ -36,7 +36,8 @@ from liif_core.system import files
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
 SUFFIXES = ", ".join(FORMATS)
 # Of what a file says beside its pixels; the thumbnail is left out, for it shows the small image.
-FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "png-comment-", "resolution-unit")
+FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "resolution-unit")
+XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:>|=[\"']))(\d)")
 DENSEST = 1e6  # pixels per mm that libvips takes
 ANIMATED = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
 
@@ -46,7 +47,7 @@ def read_header(path: Path) -> tuple[int, int]:
     if _is_bmp(path):
         with _pillow(path) as image:
             return image.height, image.width
-    image = open_image(path)
+    image = open_image(path, header=True)
     lies = image.get_typeof("orientation") != 0 and image.get("orientation") >= 5
     return (image.width, image.height) if lies else (image.height, image.width)
 
@@ -68,7 +69,7 @@ def read(path: Path, page: int | None = None) -> ImageData:
         image, more = _plain(path, image, tags)
         image = image.copy_memory().autorot()
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
-        fields, lost = _fields(image)
+        fields = _fields(image)
     except (pyvips.Error, MemoryError) as error:
         raise _unreadable(path, error) from None
     return ImageData(
@@ -77,19 +78,16 @@ def read(path: Path, page: int | None = None) -> ImageData:
         cmyk=image.interpretation == "cmyk",
         palette=image.get_typeof("palette") != 0,
         fields=fields,
+        chunks=png_chunks.read(path) if _suffix(image) == ".png" else (),
         resolution=(image.xres, image.yres),
         suffix=_suffix(image),
-        notes=(*notes, *more, *lost),
+        notes=(*notes, *more),
     )
 
 
-def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[str]]:
-    """FIELDS of an upright image, with their types, and what of them is lost; they no longer say that it is rotated."""
-    try:
-        every, lost = image.get_fields(), []
-    except UnicodeDecodeError:  # pyvips wants names in UTF-8; PNG has them in Latin-1
-        every, lost = [PROFILE] * (image.get_typeof(PROFILE) != 0), ["EXIF and comments with odd names are not kept"]
-    names = [name for name in every if name.startswith(FIELDS) and not name.endswith("-Orientation")]
+def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
+    """FIELDS of an upright image, with their types; they no longer say that it is rotated."""
+    names = [name for name in image.get_fields() if name.startswith(FIELDS) and not name.endswith("-Orientation")]
     fields = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if "exif-data" in fields:
         kind, exif = fields["exif-data"]
@@ -99,8 +97,8 @@ def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[st
         fields[PROFILE] = kind, profile[: max(128, int.from_bytes(profile[:4], "big"))]  # libpng refuses what follows
     if "xmp-data" in fields:
         kind, xmp = fields["xmp-data"]
-        fields["xmp-data"] = kind, re.sub(rb"(tiff:Orientation(?:>|=[\"']))\d", rb"\g<1>1", xmp)
-    return fields, lost
+        fields["xmp-data"] = kind, XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+    return fields
 
 
 def _without_thumbnail(exif: bytes) -> bytes:
@@ -114,25 +112,39 @@ def _without_thumbnail(exif: bytes) -> bytes:
     return exif[: len(exif) - len(tiff)] + tiff[:link] + bytes(4) + tiff[link + 4 :]
 
 
-def open_image(path: Path, **more: int) -> pyvips.Image:
+def open_image(path: Path, header: bool = False, **more: int) -> pyvips.Image:
     """Its header; pixels are decoded when they are asked for, from top to bottom. Raises UserError as `read` does.
 
-    more: options of libvips' reader: page, from 0, and n, how many of them are put one below the other; -1: all.
+    header: they will not be. more: options of libvips' reader: page, from 0, and n, how many of them are put one below
+    the other; -1: all.
     """
     options = {"access": "sequential", "fail_on": "error", **more}
     try:
+        head = _head(path)
+        moved = png_chunks.for_libvips(path, header) if head.startswith(png_chunks.MAGIC) else None
         # No name: names are searched for options, and "a[1].png" is a name. Nor need they be text, as pyvips' errors.
         with open(path, "rb") as file:
-            source = pyvips.Source.new_from_descriptor(file.fileno())
-        if _head(path)[4:12] == ANIMATED:
+            source = pyvips.Source.new_from_memory(moved) if moved else pyvips.Source.new_from_descriptor(file.fileno())
+        if head[4:12] == ANIMATED:
             image = pyvips.Image.heifload_source(source, **options)
         else:
             image = pyvips.Image.new_from_source(source, "", **options)
-    except pyvips.Error as error:
+    except (pyvips.Error, MemoryError) as error:
         raise _unreadable(path, error) from None
     if not _suffix(image):
         raise UserError(f"cannot read {path}: accepted are {SUFFIXES}")
     _check_pixels(path, image.get("page-height") if more.get("n") else image.height, image.width)
+    return _turned_by_xmp(image)
+
+
+def _turned_by_xmp(image: pyvips.Image) -> pyvips.Image:
+    """With the rotation that XMP tells, where EXIF tells none; Pillow, which reads data sets, heeds it too."""
+    if image.get_typeof("orientation") or not image.get_typeof("xmp-data") or _suffix(image) == ".avif":
+        return image
+    found = XMP_ORIENTATION.search(image.get("xmp-data"))
+    if found and b"1" <= found[2] <= b"8":
+        image = image.copy()
+        image.set_type(pyvips.GValue.gint_type, "orientation", int(found[2]))
     return image
 
 
@@ -261,9 +273,9 @@ def check_output(path: Path, height: int, width: int) -> None:
 def write(path: Path, pixels: np.ndarray, image: ImageData, metadata: str = "keep") -> None:
     """Write pixels (h, w, c) as what `image` is: a file of its depth, with its profile and its fields.
 
-    image: what `fit` gave for the ending. metadata: "keep", or "strip" for all but the profile, without which the
-    colours would be others. The file appears under its name only when it is whole. Raises UserError when it cannot be
-    written.
+    image: what `fit` gave for the ending. metadata: "keep", or "strip" for all but the profile and the chunks like it,
+    without which the colours would be others. The file appears under its name only when it is whole. Raises UserError
+    when it cannot be written.
     """
     with files.replacing(path) as temporary:
         try:
@@ -280,12 +292,22 @@ def save(name: str, suffix: str, pixels: np.ndarray, image: ImageData, metadata:
         return
     kept = ["icc"]
     if metadata == "keep":
-        kept += ["xmp", "iptc", "other"]
+        kept += ["iptc", "other"] + ["xmp"] * (FORMATS[suffix] is not PNG)
     # Only if there was EXIF, or libvips makes some; but it is where JPEG keeps dots per inch.
     dots = FORMATS[suffix] is JPEG and "resolution-unit" in image.fields
     if metadata == "keep" and ("exif-data" in image.fields or dots):
         kept.append("exif")
     _savers(image)[FORMATS[suffix]](to_vips(image, pixels), os.fsencode(name), ":".join(kept))
+    if FORMATS[suffix] is PNG:
+        _insert_chunks(name, image, metadata)
+
+
+def _insert_chunks(name: str, image: ImageData, metadata: str) -> None:
+    chunks = image.chunks if metadata == "keep" else png_chunks.colours(image.chunks)
+    if metadata == "keep" and "xmp-data" in image.fields:
+        chunks = (*chunks, png_chunks.xmp_chunk(cast(bytes, image.fields["xmp-data"][1])))
+    with open(name, "r+b") as file:
+        png_chunks.insert(file, chunks)
 
 
 def _savers(image: ImageData) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:

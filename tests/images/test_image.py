@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-import PIL.PngImagePlugin
 import pytest
 
 from helpers import made_images
@@ -414,15 +413,6 @@ def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwar
     (tmp_path / "b.bmp").write_bytes(raw[:18] + (16_777_209).to_bytes(4, "little") + raw[22:])
     vips.read_header(tmp_path / "b.bmp")
     assert capfd.readouterr() == ("", "") and not list(recwarn)
-
-
-def test_a_comment_whose_name_is_latin_1_does_not_keep_the_image_out(tmp_path):
-    info = PIL.PngImagePlugin.PngInfo()
-    info.add(b"tEXt", "Autoür\0Müller".encode("latin-1"))
-    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.png", pnginfo=info, icc_profile=SRGB)
-    image = through(tmp_path / "in.png", tmp_path / "out.png")
-    assert image.notes == ("EXIF and comments with odd names are not kept",)
-    assert PIL.Image.open(tmp_path / "out.png").info["icc_profile"] == SRGB
 
 
 def test_the_reason_is_that_of_this_file(tmp_path):
