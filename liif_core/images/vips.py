@@ -112,7 +112,7 @@ def _without_thumbnail(exif: bytes) -> bytes:
     return exif[: len(exif) - len(tiff)] + tiff[:link] + bytes(4) + tiff[link + 4 :]
 
 
-def open_image(path: Path, header: bool = False, **more: int) -> pyvips.Image:
+def open_image(path: Path, header: int = False, **more: int) -> pyvips.Image:
     """Its header; pixels are decoded when they are asked for, from top to bottom. Raises UserError as `read` does.
 
     header: they will not be. more: options of libvips' reader: page, from 0, and n, how many of them are put one below
