@@ -4,11 +4,12 @@ The keys are LIIF's, so its files run unmodified; "Ours" marks the others. The d
 docs/configs.md says about it: `python scripts/report.py --readme` writes it there.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from liif_core.config import protocol
 
 
 class Strict(pydantic.BaseModel):
@@ -74,19 +75,17 @@ class Evaluation(Strict):
     """`inp` and `gt`, each `{sub, div}` with one number or one for each of R, G, B: the network sees
     (value - sub) / div. In a test config it wins over the checkpoint's."""
     eval_type: str | None = None
-    """[Protocol](testing.md#protocols), `div2k-S` or `benchmark-S` with S the scale; without it PSNR of RGB, no border.
-    In a training config validation is measured as a test is, on what the wrapper of `val_dataset` gives: whole images
-    if it has no `inp_size`, at one factor if `scale_min` equals `scale_max`."""
+    """[Protocol](testing.md#protocols), `div2k-S` or `benchmark-S` with S the scale, like 4 or 2.5, which must be the
+    factor of the data; without it PSNR of RGB, no border. In a training config validation is measured as a test is, on
+    what the wrapper of `val_dataset` gives: whole images if it has no `inp_size`."""
     eval_bsize: PositiveInt | None = None
     """Accepted for LIIF's sake: memory is bounded without it."""
 
     @pydantic.field_validator("eval_type")
     @classmethod
     def known_protocol(cls, value: str | None) -> str | None:
-        """A protocol and its scale."""
-        if value is not None and not re.fullmatch(r"(div2k|benchmark)-[1-9]\d*", value):
-            raise ValueError("accepted is div2k-S or benchmark-S, S the scale, like benchmark-4")
-        return value
+        """A protocol and its scale, in one spelling: benchmark-2.5 where 2.50 is given."""
+        return None if value is None else "-".join(map(str, protocol.split(value)))
 
 
 class TestConfig(Evaluation):

@@ -3,7 +3,8 @@
 A wrapper has
     pair(index, epoch)    -> uint8 (H, W, 3) low and (h, w, 3) high resolution, cropped and flipped,
     sample(index, epoch)  -> {"inp": uint8 (H, W, 3), "coord": (Q, 2), "cell": (2,), "gt": uint8 (Q, 3)},
-    check(index, *sizes)  -> UserError if images of these (h, w) cannot give every sample that may be asked for;
+    check(index, *sizes)  -> UserError if images of these (h, w) cannot give every sample that may be asked for,
+    factor(index, *sizes) -> how much larger the high resolution is, None where it is drawn anew for each sample;
 the first two are pure functions of (seed, epoch, index).
 """
 
@@ -25,6 +26,7 @@ class Wrapper(abc.ABC):
     """What all wrappers share: random numbers per sample, flips, queries."""
 
     images_per_item = 1  # an item of the data sets that it takes: 2 for pairs
+    FACTOR = "the factor"  # what `factor` gives, in the words of the config
 
     def __init__(self, dataset, inp_size, augment, sample_q, seed, training):
         self.dataset = dataset
@@ -48,6 +50,11 @@ class Wrapper(abc.ABC):
     @abc.abstractmethod
     def check(self, index: int, *sizes: tuple[int, int]) -> None:
         """Raise UserError if the images of item `index`, of these sizes (h, w), are too small or do not fit."""
+
+    @abc.abstractmethod
+    def factor(self, index: int, *sizes: tuple[int, int]) -> float | None:
+        """High resolution by low resolution of item `index`, whose images are of these sizes (h, w); None where it is
+        drawn for each sample."""
 
     def _draw(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, sampling.Flips]:
         """Low- and high-resolution crop of item `index`, and the flips that both still have to undergo."""
@@ -89,6 +96,7 @@ class ImplicitPaired(Wrapper):
     """
 
     images_per_item = 2
+    FACTOR = "the pairs' factor"
 
     def __init__(
         self,
@@ -113,6 +121,10 @@ class ImplicitPaired(Wrapper):
         if self.inp_size is not None:
             self._check_room(index, low, self.inp_size, "low-resolution image")
 
+    def factor(self, index, *sizes):
+        low, high = sizes
+        return high[0] // low[0]
+
     def _cut(self, index, rng):
         low, high = self.dataset[index]
         self.check(index, low.shape[:2], high.shape[:2])
@@ -135,6 +147,8 @@ class ImplicitDownsampled(Wrapper):
     round(floor(h / scale) * scale) first. augment and sample_q as in `sr-implicit-paired`.
     """
 
+    FACTOR = "the factor of scale_min and scale_max"
+
     def __init__(
         self,
         dataset: Any,
@@ -156,6 +170,9 @@ class ImplicitDownsampled(Wrapper):
 
     def check(self, index, *sizes):
         self._check_scale(index, sizes[0], self.scale_max)
+
+    def factor(self, index, *sizes):
+        return self.scale_min if self.scale_min == self.scale_max else None
 
     def _check_scale(self, index: int, size: tuple[int, int], scale: float) -> None:
         if self.inp_size is not None:
@@ -191,6 +208,7 @@ class ImplicitUniformVaried(Wrapper):
     """
 
     images_per_item = 2
+    FACTOR = "the factor of size_min and size_max"
 
     def __init__(
         self,
@@ -216,11 +234,18 @@ class ImplicitUniformVaried(Wrapper):
                 f"{height}x{width} differ in aspect"
             )
 
+    def factor(self, index, *sizes):
+        return (self.gt_resize or self._size(index)) / min(sizes[0])
+
+    def _size(self, index: int) -> int:
+        """Of the shorter side of item `index`'s high resolution."""
+        progress = index / max(len(self) - 1, 1)
+        return round(self.size_min + (self.size_max - self.size_min) * progress)
+
     def _cut(self, index, rng):
         low, high = self.dataset[index]
         self.check(index, low.shape[:2], high.shape[:2])
-        progress = index / max(len(self) - 1, 1)
-        return low, _resize_shorter(high, round(self.size_min + (self.size_max - self.size_min) * progress))
+        return low, _resize_shorter(high, self._size(index))
 
     def _draw(self, index, rng):
         low, high = self._cut(index, rng)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from liif_core.config import protocol
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data import sampling
 from liif_core.data.batching import Batches, checked
@@ -73,11 +74,11 @@ def summary(name: str, test_set, config: TestConfig, rows: list[Row], means: dic
     one it is how much larger the first image's high resolution is.
     """
     stem = Path(name).stem.lower().removeprefix("test-")
-    if config.eval_type:
-        scale = int(config.eval_type.rpartition("-")[2])
-    else:
+    scale = protocol.scale_of(config.eval_type)
+    if scale is None:
         low, high = test_set.pair(0)
-        scale = round(high.shape[0] / low.shape[0])
+        factor = test_set.factor(0, low.shape[:2], high.shape[:2])
+        scale = round(high.shape[0] / low.shape[0]) if factor is None else protocol.number(round(factor, 2))
     return {
         "dataset": stem.removesuffix(f"-{scale}"),
         "scale": scale,

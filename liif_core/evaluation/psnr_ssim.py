@@ -5,6 +5,8 @@
                of S pixels cut (Set5, Set14, B100, Urban100).
 none           RGB, all pixels.
 
+S is the factor; where it is no whole number, the border is that of the next one.
+
 Predictions are compared as they come, clamped to [0, 1] but not rounded to 8 bits, as the original LIIF does.
 """
 
@@ -12,6 +14,7 @@ import math
 
 import numpy as np
 
+from liif_core.config import protocol
 from liif_core.errors import UserError
 
 LUMA = np.array([65.738, 129.057, 25.064]) / 256
@@ -21,8 +24,8 @@ def border(eval_type: str | None) -> int:
     """How many pixels a protocol cuts from every side."""
     if eval_type is None:
         return 0
-    name, scale = eval_type.split("-")
-    return int(scale) + {"div2k": 6, "benchmark": 0}[name]
+    kind, scale = protocol.split(eval_type)
+    return math.ceil(scale) + {"div2k": 6, "benchmark": 0}[kind]
 
 
 def _cut(image: np.ndarray, width: int) -> np.ndarray:

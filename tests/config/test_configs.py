@@ -26,11 +26,12 @@ def test_configs_are_where_a_test_looks():
     assert found == {*TRAIN, *TEST, *(str(path.relative_to(FOLDER)) for path in RECIPES)}
 
 
-def test_liifs_names_are_all_there():
+def test_liifs_names_are_all_there_and_the_scales_between():
     sets = [(name, scale) for name in ("set5", "set14", "b100", "urban100") for scale in (2, 3, 4, 6, 8)]
     sets += [("div2k", scale) for scale in (2, 3, 4, 6, 12, 18, 24, 30)] + [
         ("celebAHQ", s) for s in ("32-256", "64-128")
     ]
+    sets += [(name, scale) for name in ("set5", "set14", "b100", "urban100", "div2k") for scale in (1.5, 2.5, 3.5)]
     assert {f"test/test-{name}-{scale}.yaml" for name, scale in sets} == set(TEST)
     ablation = [f"ablation/train_edsr-baseline-liif-{letter}" for letter in ("c", "d", "e", "u", "x2", "x3", "x4")]
     for recipe in ("div2k", "div2k-100", "bsds400"):

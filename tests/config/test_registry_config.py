@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from helpers import ROOT
-from liif_core.config import load
+from liif_core.config import load, protocol
 from liif_core.config.registry import Registry, nearest_known
 from liif_core.errors import UserError
 
@@ -147,6 +147,12 @@ def test_an_unknown_key_at_any_depth_names_the_nearest(write, place, near, also)
         ("data_norm.gt.div", [0]),
         ("eval_type", "set5-4"),
         ("eval_type", "div2k-0"),
+        ("eval_type", "benchmark-0.5"),
+        ("eval_type", "benchmark-2,5"),
+        ("eval_type", "benchmark-2."),
+        ("eval_type", "benchmark-inf"),
+        ("eval_type", ""),
+        ("eval_type", 2.5),
         ("seed", -1),
         ("model.args", [1]),
         ("multi_step_lr.milestones", 200),
@@ -160,8 +166,22 @@ def test_a_wrong_value_is_named_with_its_place(write, place, value):
 
 
 def test_a_wrong_protocol_is_told_what_is_accepted(write):
-    with pytest.raises(UserError, match="'eval_type' is 'benchmark4': accepted is div2k-S or benchmark-S"):
+    with pytest.raises(UserError, match="'eval_type' is 'benchmark4': accepted is div2k-S or benchmark-S.*2.5"):
         load.load(write(changed("eval_type", "benchmark4")), "train")
+
+
+@pytest.mark.parametrize(
+    ("given", "read", "scale"),
+    [
+        ("benchmark-2.5", "benchmark-2.5", 2.5),
+        ("div2k-3.50", "div2k-3.5", 3.5),
+        ("benchmark-4.0", "benchmark-4", 4),
+        ("benchmark-1", "benchmark-1", 1),
+    ],
+)
+def test_a_protocol_has_any_scale_in_one_spelling(write, given, read, scale):
+    eval_type = load.load(write(changed("eval_type", given)), "train").eval_type
+    assert eval_type == read and repr(protocol.scale_of(eval_type)) == repr(scale)  # a whole one is an int
 
 
 @pytest.mark.parametrize("key", ["train_dataset", "model", "optimizer", "epoch_max"])

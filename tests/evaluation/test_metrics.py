@@ -49,6 +49,11 @@ def direct_psnr(prediction, target, cut, luma) -> float:
         ("div2k-8", 14, False),
         ("benchmark-3", 3, True),
         ("benchmark-8", 8, True),
+        ("benchmark-1", 1, True),
+        ("benchmark-1.5", 2, True),
+        ("benchmark-2.5", 3, True),
+        ("benchmark-2.05", 3, True),
+        ("div2k-3.5", 10, False),
     ],
 )
 def test_psnr_equals_the_formula(eval_type, cut, luma):
@@ -73,7 +78,7 @@ def test_psnr_by_hand():
     assert psnr_ssim.psnr(red, target, "benchmark-4") == pytest.approx(-20 * math.log10(0.5 * 65.738 / 256))
 
 
-@pytest.mark.parametrize(("eval_type", "cut"), [("div2k-2", 8), ("benchmark-4", 4)])
+@pytest.mark.parametrize(("eval_type", "cut"), [("div2k-2", 8), ("benchmark-4", 4), ("benchmark-2.5", 3)])
 def test_the_border_is_cut_on_all_four_sides_and_no_more(eval_type, cut):
     target = np.zeros((*SIZE, 3))
     inside = (slice(cut, SIZE[0] - cut), slice(cut, SIZE[1] - cut))
