@@ -15,14 +15,16 @@ from liif_core.errors import UserError
 def examine(path: str, checker: Checker) -> Iterator[tuple[str, Finding]]:
     """The data sets of a training or test config by their keys, examined."""
     if "test_dataset" in configs.read_merged(configs.find(path)):
-        test = configs.load(path, "test").test_dataset
-        yield "test_dataset", checker.examine(test, training=False, batches=False)
+        test = configs.load(path, "test")
+        found = checker.examine(test.test_dataset, training=False, batches=False, eval_type=test.eval_type)
+        yield "test_dataset", found
         return
     config = configs.load(path, "train")
     yield "train_dataset", checker.examine(config.train_dataset, training=True, batches=True)
     if config.val_dataset is not None:
         # With an eval_type, validation takes whole images, one after the other.
-        yield "val_dataset", checker.examine(config.val_dataset, training=False, batches=config.eval_type is None)
+        protocol = config.eval_type
+        yield "val_dataset", checker.examine(config.val_dataset, False, batches=protocol is None, eval_type=protocol)
 
 
 def check(path: str, checker: Checker) -> int:

@@ -62,7 +62,7 @@ def test(framework: str, load_tree: Callable) -> None:
         check_writable(path)
     for _, config in tests:
         metrics.find(config.metrics)
-    test_sets = [sets.make(config.test_dataset.model_dump(), seed=0, training=False) for _, config in tests]
+    test_sets = [sets.make(config.test_dataset.model_dump(), 0, False, config.eval_type) for _, config in tests]
     origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
     if str(arguments.model) == "bicubic":
         loaded, device = None, "Pillow"

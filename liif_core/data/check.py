@@ -5,7 +5,7 @@ from pathlib import Path
 
 from liif_core.config.load import locate_data
 from liif_core.config.schema import Data
-from liif_core.data import folders, sets
+from liif_core.data import factor, folders, sets
 from liif_core.data.batching import Batches
 from liif_core.data.catalogue import known_count
 from liif_core.data.registries import DATASETS, WRAPPERS
@@ -63,10 +63,10 @@ class Checker:
         self.quick = quick
         self.folders: dict[tuple, Folder] = {}
 
-    def examine(self, spec: Data, training: bool, batches: bool) -> Finding:
+    def examine(self, spec: Data, training: bool, batches: bool, eval_type: str | None = None) -> Finding:
         """Check one data set of a config: folders, split, images, pairs, sizes, and the first sample.
 
-        training: as for `sets.make`. batches: it is read in batches, not image by image. Raises UserError
+        training, eval_type: as for `sets.make`. batches: it is read in batches, not image by image. Raises UserError
         for names and arguments that are not known.
         """
         arguments = DATASETS.arguments(spec.dataset.model_dump())
@@ -83,7 +83,7 @@ class Checker:
         if problem := sets.misfit(spec.model_dump()):
             problems.append(problem)
         elif found and not any(folder.problems for folder in found):
-            problems += _pairs_and_sizes(spec, found, training)
+            problems += _pairs_and_sizes(spec, found, training, eval_type)
         if not problems:
             problems += _first_sample(spec, training, batches)
         return Finding(" and ".join(folder.summary() for folder in found), problems, notes)
@@ -114,8 +114,8 @@ def _examine_folder(decode: bool, root_path: str, split_file, split_key, first_k
     return found
 
 
-def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool) -> list[str]:
-    """Whether the folders pair up, and what the wrapper says of the size of each image or pair."""
+def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool, eval_type: str | None) -> list[str]:
+    """Whether the folders pair up, what the wrapper says of the size of each image or pair, and the protocol of all."""
     skipped = {folders.unscaled(path.name) for folder in found for path in folder.broken}
     kept = [[path for path in folder.sizes if folders.unscaled(path.name) not in skipped] for folder in found]
     problems = []
@@ -127,20 +127,25 @@ def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool) -> list[st
     ]
     items = [path for path in kept[-1] if all(folders.unscaled(path.name) in sizes for sizes in partners)]
     wrapper = WRAPPERS.make(spec.wrapper.model_dump(), dataset=Listing(items), seed=0, training=training)
+    fitting = {}
     for index, path in enumerate(items):
+        item = tuple(sizes[folders.unscaled(path.name)] for sizes in partners)
         try:
-            wrapper.check(index, *(sizes[folders.unscaled(path.name)] for sizes in partners))
+            wrapper.check(index, *item)
+            fitting[index] = item
         except UserError as error:
             problems.append(str(error))
+    if eval_type and (problem := factor.contradiction(wrapper, fitting, eval_type)):
+        problems.append(problem)
     return problems
 
 
-def make_uncached(spec: Data, training: bool):
+def make_uncached(spec: Data, training: bool, eval_type: str | None = None):
     """`sets.make` for a check, which writes no cache and fills no memory."""
     content = spec.model_dump()
     if "cache" in content["dataset"]["args"]:
         content["dataset"]["args"]["cache"] = "none"
-    return sets.make(content, seed=0, training=training)
+    return sets.make(content, 0, training, eval_type)
 
 
 def _first_sample(spec: Data, training: bool, batches: bool) -> list[str]:

@@ -144,6 +144,19 @@ class ImageFolder:
         """File name, without its ending, of item `index`."""
         return self.paths[index % len(self.paths)].stem
 
+    @property
+    def where(self) -> str:
+        """The folder, for messages."""
+        return str(self.root)
+
+    def sizes(self, index: int) -> tuple[tuple[int, int], ...]:
+        """Height and width of item `index`, from the file's header where no pixels are at hand."""
+        position = index % len(self.paths)
+        if self.images is not None or self.cached is not None:
+            height, width = self[index].shape[:2]
+            return ((height, width),)
+        return (rgb8.read_size(self.paths[position]),)
+
     def __len__(self) -> int:
         return len(self.paths) * self.repeat
 
@@ -199,6 +212,15 @@ class PairedImageFolders:
     def name(self, index: int) -> str:
         """File name, without its ending, of the high-resolution image of item `index`."""
         return self.high.name(index)
+
+    @property
+    def where(self) -> str:
+        """Both folders, for messages."""
+        return f"{self.low.where} and {self.high.where}"
+
+    def sizes(self, index: int) -> tuple[tuple[int, int], ...]:
+        """Height and width of the low and of the high resolution of item `index`."""
+        return self.low.sizes(index) + self.high.sizes(index)
 
     def __len__(self) -> int:
         return len(self.low)

@@ -7,21 +7,25 @@ resolution) and a training sample. Both trees put their own loader on top.
 from typing import Any
 
 from liif_core.config.registry import Registry
-from liif_core.data import folders, wrappers  # noqa: F401  (they register themselves)
+from liif_core.data import factor, folders, wrappers  # noqa: F401  (they register themselves)
 from liif_core.data.registries import DATASETS, WRAPPERS
 from liif_core.errors import UserError
 
 
-def make(spec: dict, seed: int, training: bool):
+def make(spec: dict, seed: int, training: bool, eval_type: str | None = None):
     """The wrapper over the data set that a config's `train_dataset`, `val_dataset` or `test_dataset` names.
 
     spec: {"dataset": spec, "wrapper": spec, ...}. training: crops differ by epoch and are shuffled;
-    otherwise every epoch sees the same crops in the same order. Raises UserError if they do not fit each other.
+    otherwise every epoch sees the same crops in the same order. eval_type: the protocol that measures on it. Raises
+    UserError if they do not fit each other, or if the images have another factor than the protocol.
     """
     if problem := misfit(spec):
         raise UserError(problem)
     dataset = DATASETS.make(spec["dataset"])
-    return WRAPPERS.make(spec["wrapper"], dataset=dataset, seed=seed, training=training)
+    made = WRAPPERS.make(spec["wrapper"], dataset=dataset, seed=seed, training=training)
+    if eval_type is not None:
+        factor.confirm(made, eval_type)
+    return made
 
 
 def misfit(spec: dict) -> str | None:

@@ -24,7 +24,9 @@ from liif_core.training.run import Run, begin
 def make_data_sets(config: TrainConfig) -> tuple:
     """What to train on and what to validate on, None without a val_dataset."""
     train_set = sets.make(config.train_dataset.model_dump(), config.seed, training=True)
-    return train_set, config.val_dataset and sets.make(config.val_dataset.model_dump(), config.seed, training=False)
+    if config.val_dataset is None:
+        return train_set, None
+    return train_set, sets.make(config.val_dataset.model_dump(), config.seed, False, config.eval_type)
 
 
 def train(
