@@ -1,11 +1,5 @@
 #!/usr/bin/env bash
-# LIIF's habit: bash scripts/test-div2k.sh MODEL GPU [torch|jittor]; the framework may also stand in FRAMEWORK.
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-. "$ROOT/scripts/python.sh"
-if [ $# -lt 2 ]; then
-    echo "usage: bash scripts/test-div2k.sh MODEL GPU [torch|jittor]     GPU: a number, or cpu" >&2
-    exit 2
-fi
-exec "$PYTHON" "$ROOT/scripts/batch_test_simple.py" --brief --models "$1" --gpu "$2" \
-    --frameworks "${3:-${FRAMEWORK:-torch}}" \
-    --configs "test/test-div2k-[234].yaml" "test/test-div2k-6.yaml" "test/test-div2k-??.yaml"
+# LIIF's habit: bash scripts/test-div2k.sh MODEL GPU [torch|jittor] [SCALE ...]
+SETS="div2k"
+SCALES="2 3 4 6 12 18 24 30"
+. "$(dirname "${BASH_SOURCE[0]}")/test-sets.sh"

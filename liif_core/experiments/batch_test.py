@@ -2,7 +2,7 @@
 
     python scripts/batch_test_simple.py --save-dir save/bsds400
     python scripts/batch_test_simple.py --models pretrained/*.safetensors bicubic
-        --configs "test/test-set5-*.yaml"
+        --configs "test/test-set5-*.yaml" --scales 1.5 2.5 3.5
 
 Of every run folder the best checkpoint is tested, else the last one, and bicubic beside them. What has been
 measured with the same weights is skipped. The rows of each test are kept as JSON, under results/ in the run
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from liif_core.config import load as configs
+from liif_core.config import protocol
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
 from liif_core.experiments import jobs, trained
@@ -81,10 +82,11 @@ def read_report(path: Path) -> dict:
     return found
 
 
-def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
+def find_tests(patterns: list[str] | None, scales: list[float] | None = None) -> tuple[list[str], dict[str, str]]:
     """Test configs, and of those that cannot be run what is wrong.
 
-    Without patterns: all of configs/test whose folders exist; the others are named and no complaint.
+    Without patterns: all of configs/test whose folders exist; the others are named and no complaint. scales: of those
+    the ones with such a protocol; without, the whole scales of configs/test, or all that the patterns name.
     """
     found: list[Path] = []
     for pattern in patterns or ["test/*.yaml"]:
@@ -94,10 +96,17 @@ def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
             raise UserError(f"--configs '{pattern}': no such file in {SHIPPED / 'configs'}, like test/test-set5-*.yaml")
         found += [match for match in matches if match not in found]
     good: list[str] = []
-    absent: list[str] = []
+    left_out: list[str] = []
     complaints: dict[str, str] = {}
-    for path in found:
-        config = configs.load(path, "test")
+    tests = {path: configs.load(path, "test") for path in found}
+    scale_of = {path: protocol.scale_of(config.eval_type) for path, config in tests.items()}
+    known = {scale for scale in scale_of.values() if scale}
+    if absent := set(scales or ()) - known:
+        there = ", ".join(f"{scale:g}" for scale in sorted(known))
+        raise UserError(f"--scales {' '.join(f'{scale:g}' for scale in sorted(absent))}: there are tests at {there}")
+    for path, config in tests.items():
+        if scale_of[path] not in scales if scales else not patterns and isinstance(scale_of[path], float):
+            continue
         name = str(path.relative_to(SHIPPED / "configs")) if path.is_relative_to(SHIPPED / "configs") else str(path)
         try:
             for key, value in config.test_dataset.dataset.args.items():
@@ -105,17 +114,17 @@ def find_tests(patterns: list[str] | None) -> tuple[list[str], dict[str, str]]:
                     configs.locate_data(value)
         except UserError as error:
             if patterns is None:
-                absent.append(path.stem)
+                left_out.append(path.stem)
             else:
                 complaints[name] = str(error)
             continue
         try:
-            make_uncached(config.test_dataset, training=False)
+            make_uncached(config.test_dataset, False, config.eval_type)
             good.append(name)
         except UserError as error:
             complaints[name] = str(error)
-    if absent:
-        print(f"left out, their data is not here: {', '.join(absent)}")
+    if left_out:
+        print(f"left out, their data is not here: {', '.join(left_out)}")
     return good, complaints
 
 
@@ -192,13 +201,15 @@ def main() -> int:
     parser.add_argument(
         "--configs", nargs="+", metavar="PATTERN", help="below configs/ (default: test/*.yaml with data)"
     )
+    scales_help = "of the configs those at such scales, like 1.5 2.5 3.5 (default: the whole ones)"
+    parser.add_argument("--scales", nargs="+", type=float, metavar="S", help=scales_help)
     parser.add_argument("--output", type=Path, default=trained.default_output(), help="for --models (save/scores)")
     parser.add_argument("--brief", action="store_true", help="show only sets and results, as LIIF's scripts do")
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     models = trained.collect(arguments.save_dir, arguments.models, arguments.output)
-    tests, complaints = find_tests(arguments.configs)
+    tests, complaints = find_tests(arguments.configs, arguments.scales)
     for model in models:
         if model.trained_in and model.path:
             print(f"{model.name}: {model.path.name}")

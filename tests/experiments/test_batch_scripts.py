@@ -434,6 +434,25 @@ def test_data_that_is_not_there_is_left_out_or_a_failure_if_it_was_asked_for(
     assert not complaints and all(path.startswith("test/test-") for path in good)
     everything = {f"test/{path.name}" for path in (ROOT / "configs" / "test").iterdir()}
     assert set(good) < everything or (ROOT / "load" / "celebAHQ").exists()
+    assert not [path for path in good if ".5.yaml" in path]  # to be asked for
+
+
+def test_tests_are_chosen_by_their_scale(image_folders, tmp_path):
+    paths = []
+    for scale in ("2", "2.5", "4"):
+        content = test_config(image_folders, eval_type=f"benchmark-{scale}")
+        folder = {"name": "image-folder", "args": {"root_path": str(image_folders / "HR")}}
+        wrapper = {"name": "sr-implicit-downsampled", "args": {"scale_min": float(scale)}}
+        content["test_dataset"] |= {"dataset": folder, "wrapper": wrapper}
+        paths.append(str(write_yaml(tmp_path / f"test-small-{scale}.yaml", content)))
+    assert batch_test.find_tests(paths, [2.5, 4.0]) == (paths[1:], {})
+    assert batch_test.find_tests(paths) == (paths, {})
+    with pytest.raises(UserError, match="--scales 1.5 3: there are tests at 2, 2.5, 4"):
+        batch_test.find_tests(paths, [3, 2, 1.5])
+    content["eval_type"] = "benchmark-3"
+    write_yaml(Path(paths[2]), content)
+    good, complaints = batch_test.find_tests(paths)
+    assert good == paths[:2] and "is 4, the protocol benchmark-3 says 3" in complaints[paths[2]]
 
 
 def test_frameworks_are_the_own_one_or_both(experiments_folder):
@@ -472,16 +491,16 @@ def test_liifs_test_scripts_show_sets_and_results(tmp_path, monkeypatch):
     for script, count in (("test-div2k.sh", 8), ("test-benchmark.sh", 20)):
         result = run(["bash", f"scripts/{script}"])
         assert result.returncode == 2 and f"usage: bash scripts/{script} MODEL GPU" in result.stderr
-        text = (ROOT / "scripts" / script).read_text()
-        patterns = subprocess.run(
-            ["bash", "-c", f"printf '%s\\n' {text.rpartition('--configs ')[2].strip()}"],
-            capture_output=True, text=True, cwd=ROOT,
-        ).stdout.split()  # fmt: skip
-        found = {path for pattern in patterns for path in (ROOT / "configs").glob(pattern)}
-        assert len(found) == count
+        words = run(["bash", f"scripts/{script}", "m", "cpu"], PYTHON="echo", FRAMEWORK="both").stdout.split()
+        assert words[words.index("--frameworks") + 1] == "both"
+        asked = words[words.index("--configs") + 1 :]
+        assert len({path for path in asked if (ROOT / "configs" / path).is_file()}) == len(asked) == count
+    words = run(["bash", "scripts/test-div2k.sh", "m", "cpu", "jittor", "2.5", "4"], PYTHON="echo").stdout.split()
+    assert words[-4:] == ["jittor", "--configs", "test/test-div2k-2.5.yaml", "test/test-div2k-4.yaml"]
     brief = batch_test.brief
     lines = ["m on configs/test/test-set5-4.yaml, protocol benchmark-4, torch on cpu", "baby 1x1 3 1", "result: 30.1"]
     assert [brief(line) for line in lines] == ["set5 x4", None, "result: 30.1"]
+    assert brief(lines[0].replace("4", "2.5")) == "set5 x2.5"
 
 
 # batch_demo.py
