@@ -126,7 +126,10 @@ def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool, eval_type:
         for folder, paths in zip(found, kept, strict=True)
     ]
     items = [path for path in kept[-1] if all(folders.unscaled(path.name) in sizes for sizes in partners)]
-    wrapper = WRAPPERS.make(spec.wrapper.model_dump(), dataset=Listing(items), seed=0, training=training)
+    try:
+        wrapper = WRAPPERS.make(spec.wrapper.model_dump(), dataset=Listing(items), seed=0, training=training)
+    except UserError as error:  # of the numbers of the config alone
+        return [*problems, str(error)]
     fitting = {}
     for index, path in enumerate(items):
         item = tuple(sizes[folders.unscaled(path.name)] for sizes in partners)

@@ -17,6 +17,7 @@ from pydantic import PositiveInt
 
 from liif_core.data import sampling
 from liif_core.data.registries import WRAPPERS
+from liif_core.data.sizes import fewest_pixels, whole_factor, with_shorter
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.images import rgb8
@@ -68,6 +69,10 @@ class Wrapper(abc.ABC):
                 f"inp_size {self.inp_size} asks for: lower inp_size or the scale, or leave the image out"
             )
 
+    def _check_queries(self, index: int, pixels: int) -> None:
+        if self.sample_q is not None and self.sample_q > pixels:
+            raise UserError(f"sample_q is {self.sample_q}, but a crop of '{self.name(index)}' has only {pixels} pixels")
+
     def pair(self, index: int, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (H, W, 3) and (h, w, 3) of item `index` in `epoch`."""
         low, high, flips = self._draw(index, sampling.generator(self.seed, epoch, index, self.training))
@@ -79,8 +84,7 @@ class Wrapper(abc.ABC):
         low, high, flips = self._draw(index, rng)
         height, width = sampling.flip(high, *flips).shape[:2]
         pixels = height * width
-        if self.sample_q is not None and self.sample_q > pixels:
-            raise UserError(f"sample_q is {self.sample_q}, but a crop of '{self.name(index)}' has only {pixels} pixels")
+        self._check_queries(index, pixels)
         which = np.arange(pixels) if self.sample_q is None else sampling.pick(rng, pixels, self.sample_q)
         coord, colours = sampling.queries(high, flips, which)
         cell = coords.make_cell((height, width))
@@ -111,15 +115,11 @@ class ImplicitPaired(Wrapper):
 
     def check(self, index, *sizes):
         low, high = sizes
-        scale = high[0] // low[0]
-        # A high resolution may have fewer pixels more than the factor: 321 comes with 160.
-        if scale < 1 or any(not 0 <= large - scale * small < scale for small, large in zip(low, high, strict=True)):
-            raise UserError(
-                f"'{self.name(index)}': low resolution {low[0]}x{low[1]} and high resolution "
-                f"{high[0]}x{high[1]} do not differ by one integer factor"
-            )
+        scale = whole_factor(self.name(index), low, high)
         if self.inp_size is not None:
             self._check_room(index, low, self.inp_size, "low-resolution image")
+        height, width = low if self.inp_size is None else (self.inp_size, self.inp_size)
+        self._check_queries(index, height * width * scale**2)
 
     def factor(self, index, *sizes):
         low, high = sizes
@@ -167,9 +167,16 @@ class ImplicitDownsampled(Wrapper):
             raise UserError(
                 f"scale_min {self.scale_min} and scale_max {self.scale_max}: accepted is 1 <= scale_min <= scale_max"
             )
+        if inp_size is not None and sample_q is not None and sample_q > (smallest := round(inp_size * scale_min) ** 2):
+            raise UserError(
+                f"sample_q is {sample_q}, but the smallest crop (inp_size {inp_size}, scale_min {scale_min:g}) has "
+                f"only {smallest} pixels: lower sample_q, or raise inp_size"
+            )
 
     def check(self, index, *sizes):
         self._check_scale(index, sizes[0], self.scale_max)
+        if self.inp_size is None and self.sample_q is not None:
+            self._check_queries(index, fewest_pixels(sizes[0], self.scale_min, self.scale_max))
 
     def factor(self, index, *sizes):
         return self.scale_min if self.scale_min == self.scale_max else None
@@ -233,6 +240,9 @@ class ImplicitUniformVaried(Wrapper):
                 f"'{self.name(index)}': low resolution {low_height}x{low_width} and high resolution "
                 f"{height}x{width} differ in aspect"
             )
+        for shorter in filter(None, (self._size(index), self.gt_resize)):
+            height, width = with_shorter((height, width), shorter)
+        self._check_queries(index, height * width)
 
     def factor(self, index, *sizes):
         return (self.gt_resize or self._size(index)) / min(sizes[0])
@@ -257,8 +267,6 @@ class ImplicitUniformVaried(Wrapper):
 
 
 def _resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
-    """Bicubic to `size` pixels on the shorter side, the aspect kept: int(size * long / short) on the longer."""
+    """Bicubic to `size` pixels on the shorter side."""
     height, width = image.shape[:2]
-    if height <= width:
-        return rgb8.resize(image, size, int(size * width / height))
-    return rgb8.resize(image, int(size * height / width), size)
+    return rgb8.resize(image, *with_shorter((height, width), size))

@@ -12,6 +12,7 @@ from helpers import made_images
 from liif_core.data import sampling
 from liif_core.data.batching import Batches, checked
 from liif_core.data.registries import WRAPPERS
+from liif_core.data.sizes import fewest_pixels
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.images import rgb8
@@ -281,7 +282,8 @@ def test_without_sample_q_all_pixels_come_in_order():
     ("arguments", "message"),
     [
         ({"inp_size": 48, "scale_min": 4}, "'p0' is 41x67, smaller than the 192x192 crop.*lower inp_size"),
-        ({"inp_size": 8, "sample_q": 65}, "sample_q is 65, but a crop of 'p0' has only 64 pixels"),
+        ({"inp_size": 8, "sample_q": 65}, r"sample_q is 65, but the smallest crop \(inp_size 8, scale_min 1\).* 64"),
+        ({"scale_min": 2, "sample_q": 2641}, "sample_q is 2641, but a crop of 'p0' has only 2640 pixels"),
         ({"scale_min": 50}, "41x67: too small for x50"),
     ],
 )
@@ -433,6 +435,9 @@ def test_varied_arguments_are_checked(arguments):
         ({"scale_min": 50}, [(49, 90)], "'p0' is 49x90: too small for x50"),
         ({"name": "sr-implicit-paired", "inp_size": 8}, [(7, 9), (14, 18)], "'p0' is 7x9, smaller than the 8x8 crop"),
         ({"name": "sr-implicit-paired"}, [(7, 9), (14, 27)], "do not differ by one integer factor"),
+        ({"name": "sr-implicit-paired"}, [(13, 19), (50, 73)], "2 rows and 3 columns larger.*12x18 .*48x72"),
+        ({"name": "sr-implicit-paired"}, [(160, 241), (321, 481)], "0 rows and 1 columns .*160x240 .*320x480"),
+        ({"name": "sr-implicit-paired", "sample_q": 253}, [(7, 9), (14, 18)], "'p0' has only 252 pixels"),
         (VARIED, [(10, 10), (20, 30)], "differ in aspect"),
     ],
 )
@@ -441,6 +446,27 @@ def test_a_check_tells_from_sizes_what_some_sample_would_lack(wrapper, sizes, me
     with pytest.raises(UserError, match=message):
         checker.check(0, *sizes)
     checker.check(0, *[(50 * (number + 1), 100 * (number + 1)) for number in range(len(sizes))])
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "sizes", "pixels"),
+    [
+        ({"name": "sr-implicit-paired", "inp_size": 5}, [(7, 9), (14, 18)], 100),
+        ({**VARIED, "size_min": 12}, [(10, 15), (20, 30)], 12 * 18),
+        ({**VARIED, "gt_resize": 7}, [(15, 10), (30, 20)], 7 * 10),
+    ],
+)
+def test_a_check_knows_how_many_pixels_a_sample_has(wrapper, sizes, pixels):
+    wrap(Images((1, 1)), **wrapper, sample_q=pixels).check(0, *sizes)
+    with pytest.raises(UserError, match=f"sample_q is {pixels + 1}, but a crop of 'p0' has only {pixels} pixels"):
+        wrap(Images((1, 1)), **wrapper, sample_q=pixels + 1).check(0, *sizes)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 4), (1.5, 3.7), (2.5, 2.5)])
+def test_the_fewest_pixels_are_those_of_the_worst_scale(low, high):
+    size, scales = (37, 50), np.linspace(low, high, 20_001)
+    cut = [np.round(np.floor(side / scales + 1e-9) * scales) for side in size]
+    assert fewest_pixels(size, low, high) == (cut[0] * cut[1]).min() < 37 * 50
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])
