@@ -123,6 +123,8 @@ def fit(image: ImageData, suffix: str) -> ImageData:
         image, notes = _to_srgb(image), [*notes, f"{name} has no CMYK: converted to sRGB"]
     elif PROFILE in image.fields and not form.fields:
         image, notes = _to_srgb(image), [*notes, f"{name} has no profiles: converted to sRGB"]
+    elif PROFILE in image.fields and not form.grey and image.pixels.shape[2] < 3:
+        image, notes = _to_srgb(image), [*notes, f"{name} has no grey here: converted to sRGB"]
     meant = png_chunks.other_colours(image.chunks, PROFILE in image.fields)
     if meant and form is not PNG:
         notes.append(f"{name} has no {', '.join(meant)}: colours will look different")

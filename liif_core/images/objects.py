@@ -7,6 +7,7 @@ writes into a file.
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,7 @@ from PIL import ExifTags, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from liif_core.errors import UserError
-from liif_core.images import png_chunks, vips
+from liif_core.images import png_chunks, profiles, vips
 from liif_core.images.image import PROFILE, ImageData
 from liif_core.images.tiff_tags import quiet
 
@@ -76,6 +77,11 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
         image = _without_palette(image)
     info = {key: value for key, value in image.info.items() if key != "transparency"}
     pixels = np.asarray(image)
+    if info.get("icc_profile"):
+        problem = profiles.problem(info["icc_profile"], CHANNELS[image.mode], image.mode == "CMYK")
+        if problem:
+            del info["icc_profile"]
+            _say("image", problem)
     if image.mode == "1":
         pixels = pixels.astype(np.uint8) * 255
     stored = pixels.dtype
@@ -86,6 +92,12 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
         return to_pillow(result.astype(stored, copy=False), image.mode, info)
 
     return ImageData(pixels, depth=depth, cmyk=image.mode == "CMYK"), restore
+
+
+def _say(name: object, *notes: str) -> None:
+    """Warn of what is not kept, in the line that called the API."""
+    if notes:
+        warnings.warn(f"{name}: {'; '.join(notes)}", stacklevel=5)
 
 
 def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -106,6 +118,7 @@ def _from_file(path: Path) -> tuple[ImageData, Restore]:
             f"{path} has {image.depth} bits in {channels} channels, which no Pillow image holds: "
             "give its pixels as an array of uint16, or use demo.py"
         )
+    _say(path, *image.notes)
     mode = "CMYK" if image.cmyk else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     if channels == 1 and image.depth in (1, 16):
         mode = "1" if image.depth == 1 else "I;16"

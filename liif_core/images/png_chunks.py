@@ -18,7 +18,7 @@ COLOURS = {b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"cHRM": 32, b"gAMA": 4, b"sRGB"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 XMP = b"XML:com.adobe.xmp"  # the keyword of an iTXt
 RAW_EXIF = b"Raw profile type exif"  # the keyword of EXIF in hexadecimal, from before there was eXIf
-LONGEST_EXIF = 1 << 22  # characters
+LONGEST_EXIF, LONGEST_PROFILE = 1 << 22, 1 << 26  # bytes that are unpacked at most
 SHOWN = 1 << 16  # bytes from where the pixels begin that a reader of the header may see
 BLOCK = 1 << 20  # bytes that are moved at once
 
@@ -85,6 +85,22 @@ def read(path: Path) -> Chunks:
     return tuple(found)
 
 
+def profile(path: Path) -> bytes | None:
+    """What should be an ICC profile, of which libpng refuses some; None if there is none."""
+    with open(path, "rb") as file:
+        place = next((place for place in places(file) if place.name == b"iCCP" and not place.late), None)
+        packed = (_body(file, place) or b"").partition(b"\0")[2][1:] if place else None
+    return None if packed is None else _inflated(packed, LONGEST_PROFILE)
+
+
+def _inflated(packed: bytes, longest: int) -> bytes:
+    """Unpacked, nothing if it is damaged."""
+    try:
+        return zlib.decompressobj().decompress(packed, longest)
+    except zlib.error:
+        return b""
+
+
 def colours(chunks: Chunks) -> Chunks:
     """Those that say what the colours mean."""
     return tuple(chunk for chunk in chunks if chunk[0] in COLOURS)
@@ -109,7 +125,7 @@ def _near_srgb(name: bytes, body: bytes) -> bool:
     return all(abs(a - b) <= NEAR for a, b in zip(struct.unpack(f">{len(usual)}I", body), usual, strict=True))
 
 
-def for_libvips(path: Path, header: bool) -> bytes | None:
+def for_libvips(path: Path, header: int) -> bytes | None:
     """The PNG as libvips understands it, where it differs: with EXIF and XMP before the pixels and EXIF in its own
     chunk, and without texts, whose names it may not be able to say. None if the file will do.
 
@@ -141,10 +157,7 @@ def _exif(text: bytes | None) -> bytes | None:
     """EXIF from the body of a text: keyword, kind, length and hexadecimal digits, which may be compressed."""
     _, _, content = (text or b"").partition(b"\0")
     if content.startswith(b"\0"):
-        try:
-            content = zlib.decompressobj().decompress(content[1:], LONGEST_EXIF)
-        except zlib.error:
-            return None
+        content = _inflated(content[1:], LONGEST_EXIF)
     digits = re.match(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]*)", content)
     if not digits:
         return None

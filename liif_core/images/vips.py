@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 
 from liif_core.errors import UserError
-from liif_core.images import png_chunks, rgb8, tiff_tags
+from liif_core.images import png_chunks, profiles, rgb8, tiff_tags
 from liif_core.images.image import (
     AVIF,
     FORMATS,
@@ -70,6 +70,7 @@ def read(path: Path, page: int | None = None) -> ImageData:
         image = image.copy_memory().autorot()
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
         fields = _fields(image)
+        more += _drop_profile(path, image, fields)
     except (pyvips.Error, MemoryError) as error:
         raise _unreadable(path, error) from None
     return ImageData(
@@ -99,6 +100,19 @@ def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
         kind, xmp = fields["xmp-data"]
         fields["xmp-data"] = kind, XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
     return fields
+
+
+def _drop_profile(path: Path, image: pyvips.Image, fields: dict[str, tuple[int, object]]) -> list[str]:
+    """Take a profile that does not go with the image out of its fields; what is to be said of it."""
+    found = fields[PROFILE][1] if PROFILE in fields else png_chunks.profile(path) if _suffix(image) == ".png" else None
+    if found is None:
+        return []
+    problem = profiles.problem(cast(bytes, found), image.bands, image.interpretation == "cmyk")
+    if problem:
+        fields.pop(PROFILE, None)
+    elif PROFILE not in fields:
+        problem = profiles.DAMAGED
+    return [problem] if problem else []
 
 
 def _without_thumbnail(exif: bytes) -> bytes:
