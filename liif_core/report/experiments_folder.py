@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from liif_core.config import load as configs
+from liif_core.config.protocol import number
 from liif_core.errors import UserError
 from liif_core.experiments import listed
 from liif_core.experiments.scores import COLUMNS
@@ -19,8 +20,9 @@ FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
 class Score:
     """A line of scores.csv: the mean of one model, measured in one framework, on one test set.
 
-    psnr is in dB and None where it is infinite; weights is the SHA-256 of the file, empty for bicubic; checkpoint
-    is best, last or a file's name, empty for bicubic and where the file says nothing of it.
+    scale is an int where it is whole. psnr is in dB and None where it is infinite; weights is the SHA-256 of the file,
+    empty for bicubic; checkpoint is best, last or a file's name, empty for bicubic and where the file says nothing of
+    it.
     """
 
     model: str
@@ -28,7 +30,7 @@ class Score:
     framework: str
     config: str
     dataset: str
-    scale: int | None
+    scale: float | None
     protocol: str
     psnr: float | None
     ssim: float
@@ -199,7 +201,7 @@ def _score(row: dict[str, str], where: str) -> Score:
             framework=row["framework"],
             config=row["config"],
             dataset=reference.data_set(row["dataset"]) or Path(row["config"]).stem,
-            scale=int(row["scale"]) if row["scale"] else None,
+            scale=number(float(row["scale"])) if row["scale"] else None,
             protocol=row["protocol"] or "RGB, no border",
             psnr=float(row["psnr"]) if row["psnr"] else None,
             ssim=float(row["ssim"]),

@@ -46,10 +46,10 @@ figure { margin: 1em 0; } figure svg { min-width: 38rem; width: 100%; height: au
 PROTOCOLS = """<p>All figures come from <code>test.py</code>, which was given the checkpoint of each run with the best
 validation PSNR (best), or the last one where nothing was validated (last). It counts <code>benchmark-S</code> as PSNR
 of luma with a border of S pixels cut, and <code>div2k-S</code> as PSNR of RGB with a border of S + 6 pixels cut, S
-being the scale. SSIM is always that of luma: an 11x11 Gaussian window with sigma 1.5, the same border. The mean is over
-images. Predictions are clamped to [0, 1] and not rounded; bicubic output is already 8-bit. x2, x3 and x4 take the
-low-resolution images of the set; from x6 on the original is cut to a multiple of the factor and downsampled with
-Pillow's bicubic.</p>
+being the scale, rounded up. SSIM is always that of luma: an 11x11 Gaussian window with sigma 1.5, the same border. The
+mean is over images. Predictions are clamped to [0, 1] and not rounded; bicubic output is already 8-bit. x2, x3 and x4
+take the low-resolution images of the set; at every other scale s the original, h pixels high, is cut to round(floor(h /
+s) s) and downsampled to floor(h / s) with Pillow's bicubic, its width likewise.</p>
 <p>A small figure with a sign is the difference to the published PSNR above it; the other small one is SSIM. The
 published networks were trained on DIV2K for 1000 epochs; the tables say what ours were trained on. A dash means that
 nothing was measured or published. <em>Weights</em> are the first digits of the file's SHA-256.</p>

@@ -25,7 +25,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 @functools.cache
-def _published() -> dict[tuple[str, str, int], float]:
+def _published() -> dict[tuple[str, str, float], float]:
     rows = [row for row in _rows("published.csv") if row["metric"] == "psnr_db"]
     return {(row["dataset"], row["method"], int(row["scale"])): float(row["value"]) for row in rows}
 
@@ -36,7 +36,7 @@ def _protocols() -> dict[str, str]:
 
 
 @functools.cache
-def scores() -> dict[tuple[str, str, str, int], float]:
+def scores() -> dict[tuple[str, str, str, float], float]:
     """The predecessor's PSNR in dB under (framework, its name for the experiment, test set, scale)."""
     rows = _rows("scores.csv")
     return {
@@ -69,7 +69,7 @@ def method(experiment: str) -> str:
     return re.sub(r"^(edsr-baseline|rdn)-x\d+$", r"\1", experiment)
 
 
-def published(test_set: str, experiment: str, scale: int) -> float | None:
+def published(test_set: str, experiment: str, scale: float) -> float | None:
     """The published PSNR in dB, None where the papers have none.
 
     A network for one scale, or for one pair of sizes, is never laid beside the published one for another.
@@ -79,12 +79,12 @@ def published(test_set: str, experiment: str, scale: int) -> float | None:
     return _published().get((test_set, name, scale)) if fits else None
 
 
-def same_protocol(test_set: str, scale: int, protocol: str) -> bool:
+def same_protocol(test_set: str, scale: float, protocol: str) -> bool:
     """Whether a protocol as in scores.csv is the one that figures on a test set were published under."""
     name = _protocols().get(data_set(test_set))
     return protocol == ("RGB, no border" if name == "rgb-no-shave" else f"{name}-{scale}")
 
 
-def predecessor(framework: str, curve: str, test_set: str, scale: int) -> float | None:
+def predecessor(framework: str, curve: str, test_set: str, scale: float) -> float | None:
     """The predecessor's PSNR in dB, None where it has none."""
     return scores().get((framework, curve, data_set(test_set), scale))

@@ -85,12 +85,13 @@ def chosen_sets(source: ExperimentsFolder, topic: Topic) -> list[str]:
 
 
 def topic_tables(source: ExperimentsFolder, topic: Topic, experiments: list[Experiment]) -> list[Table]:
-    """One table for each test set of the topic that was measured; none without any."""
-    return [_score_table(source, topic.methods, test_set, experiments) for test_set in chosen_sets(source, topic)]
+    """The tables of each test set of the topic that was measured; none without any."""
+    made = (_score_tables(source, topic.methods, test_set, experiments) for test_set in chosen_sets(source, topic))
+    return [table for tables in made for table in tables]
 
 
 def other_tables(source: ExperimentsFolder, experiments: list[Experiment]) -> list[Table]:
-    """Whatever was measured and is in none of the topics' tables, one table for each test set."""
+    """Whatever was measured and is in none of the topics' tables, by test set."""
     shown = {(test_set, name) for topic in TOPICS for test_set in chosen_sets(source, topic) for name in topic.methods}
     rest: dict[str, list[str]] = {}
     for score in source.scores:
@@ -98,31 +99,41 @@ def other_tables(source: ExperimentsFolder, experiments: list[Experiment]) -> li
         names = rest.setdefault(score.dataset, ["bicubic"])
         if (score.dataset, name) not in shown and name not in names:
             names.append(name)
-    return [_score_table(source, tuple(n), test_set, experiments) for test_set, n in rest.items() if len(n) > 1]
+    made = (_score_tables(source, tuple(n), test_set, experiments) for test_set, n in rest.items() if len(n) > 1)
+    return [table for tables in made for table in tables]
 
 
 def all_tables(source: ExperimentsFolder, experiments: list[Experiment]) -> list[Table]:
-    """Everything that was measured, one table for each test set."""
+    """Everything that was measured, by test set."""
     methods = [reference.method(name) for name in ("bicubic", *(experiment.name for experiment in experiments))]
     methods += [reference.method(score.experiment) for score in source.scores]
     found = {
         score.dataset: {reference.method(s.experiment) for s in source.scores if s.dataset == score.dataset}
         for score in source.scores
     }
-    return [
-        _score_table(
-            source, tuple(name for name in dict.fromkeys(methods) if name in found[test_set]), test_set, experiments
-        )
-        for test_set in sorted(found, key=[*BENCHMARKS, *found].index)
-    ]
+    made = (
+        _score_tables(source, tuple(name for name in dict.fromkeys(methods) if name in found[s]), s, experiments)
+        for s in sorted(found, key=[*BENCHMARKS, *found].index)
+    )
+    return [table for tables in made for table in tables]
+
+
+def _score_tables(
+    source: ExperimentsFolder, methods: tuple[str, ...], test_set: str, experiments: list[Experiment]
+) -> list[Table]:
+    """One of the whole scales, which stand beside what was published, and one of the others, if there are any."""
+    own = [s for s in source.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
+    own = [s for s in own if reference.method(s.experiment) in methods]
+    between = [s for s in own if isinstance(s.scale, float)]
+    whole = [s for s in own if s not in between]
+    parts = [part for part in (whole, between) if part] or [own]
+    return [_score_table(source, methods, test_set, part, experiments) for part in parts]
 
 
 def _score_table(
-    source: ExperimentsFolder, methods: tuple[str, ...], test_set: str, experiments: list[Experiment]
+    source: ExperimentsFolder, methods: tuple[str, ...], test_set: str, own: list[Score], experiments: list[Experiment]
 ) -> Table:
-    own = [s for s in source.scores if s.dataset == test_set and s.trained_in in (None, s.framework)]
-    own = [s for s in own if reference.method(s.experiment) in methods]
-    scales: list[int | None] = [*sorted({s.scale for s in own if s.scale is not None})] or [None]
+    scales: list[float | None] = [*sorted({s.scale for s in own if s.scale is not None})] or [None]
     # What was measured under another protocol has nothing published beside it.
     same = {s.scale for s in own if s.scale and reference.same_protocol(test_set, s.scale, s.protocol)}
     comparable = [scale if scale in same else None for scale in scales]
@@ -144,7 +155,8 @@ def _score_table(
         if not models or (absent and name != "bicubic"):
             missing.append(title(name) + (f" in {absent[0]}" if models else ""))
         rows += [[title(name) if i == 0 else "", *row] for i, row in enumerate(beside + ours)]
-    return Table(set_title(test_set), header, rows, labels=2, notes=_score_notes(source, own, missing))
+    heading = set_title(test_set) + (", fractional scales" if isinstance(scales[0], float) else "")
+    return Table(heading, header, rows, labels=2, notes=_score_notes(source, own, missing))
 
 
 def _order(item: tuple[tuple[str, str], list[Score]]) -> tuple[str, int]:
@@ -153,7 +165,7 @@ def _order(item: tuple[tuple[str, str], list[Score]]) -> tuple[str, int]:
 
 
 def _published_rows(
-    name: str, test_set: str, scales: list[int | None], experiments: list[Experiment]
+    name: str, test_set: str, scales: list[float | None], experiments: list[Experiment]
 ) -> list[list[Cell | str]]:
     """What the paper has and what the predecessor had, where either has anything at these scales."""
     rows: list[list[Cell | str]] = []
@@ -168,7 +180,7 @@ def _published_rows(
     return rows
 
 
-def _published(test_set: str, name: str, scale: int | None) -> float | None:
+def _published(test_set: str, name: str, scale: float | None) -> float | None:
     """Of EDSR-baseline and RDN the network for this very scale."""
     if scale is None:
         return None
@@ -176,7 +188,7 @@ def _published(test_set: str, name: str, scale: int | None) -> float | None:
     return reference.published(test_set, single if name in ("edsr-baseline", "rdn") else name, scale)
 
 
-def _own_row(place: tuple[str, str], scores: list[Score], scales: list[int | None]) -> list[Cell | str]:
+def _own_row(place: tuple[str, str], scores: list[Score], scales: list[float | None]) -> list[Cell | str]:
     experiment, (_, framework) = scores[0].experiment, place
     where = FRAMEWORKS.get(framework, "Pillow")
     if experiment != reference.method(experiment):

@@ -103,7 +103,7 @@ def short(commit: str) -> str:
 
 def protocols(scores: list[Score]) -> str:
     """The protocols of some scores in one word; `benchmark-S` where they go with the scale."""
-    names = {re.sub(r"-\d+$", "-S", score.protocol) for score in scores}
+    names = {re.sub(r"-[\d.]+$", "-S", score.protocol) for score in scores}
     return ", ".join(code(name) for name in sorted(names))
 
 
@@ -117,7 +117,7 @@ def largest(differences: list[float]) -> float | None:
     return max(map(abs, differences), default=None)
 
 
-def _by_place(scores: list[Score]) -> dict[tuple[str, int], Score]:
+def _by_place(scores: list[Score]) -> dict[tuple[str, float], Score]:
     return {(score.dataset, score.scale): score for score in scores if score.scale is not None}
 
 
@@ -142,9 +142,13 @@ _CHECKED = ("set5", "set14", "b100")
 _BESIDE = ("published", "difference")
 
 
-def pretrained_table(scores: list[Score], language: str) -> Table:
-    """The weights that test.py and demo.py take by themselves, in both frameworks below bicubic, PSNR and SSIM."""
+def pretrained_table(scores: list[Score], language: str, whole: bool = True) -> Table:
+    """The weights that test.py and demo.py take by themselves, in both frameworks below bicubic, PSNR and SSIM.
+
+    whole: at the whole scales; or else at the others, which have a table of their own.
+    """
     words = WORDS[language]
+    scores = [score for score in scores if isinstance(score.scale, float) is not whole]
     bicubic = _by_place([score for score in scores if score.model == "bicubic"])
     networks = [score for score in scores if score.model == PRETRAINED.stem]
     ours = {name: _by_place([s for s in networks if s.framework == name]) for name in FRAMEWORKS}

@@ -236,6 +236,36 @@ def test_tables_follow_the_test_sets_that_were_measured(made):
     assert cells(other, "own<i>", "PyTorch")[1] == tables.Cell("∞", ("1.0000",))
 
 
+def test_fractional_scales_have_tables_of_their_own(made):
+    """Of each set one below that of the whole scales, without anything published, in the page and in the documents."""
+    folder = made.folder
+    more = [("edsr-baseline-liif_torch", "torch", SHA["torch"]), ("bicubic", "pillow", "")]
+    rows = list(csv.DictReader(open(folder / "scores.csv")))
+    for name, framework, weights in more:
+        for scale, psnr in ((2.5, 31.25), (3.5, 29.0)):
+            rows.append(row(name, framework, "set5", scale, psnr, weights=weights, experiment=name.split("_")[0]))
+    write_scores(folder / "scores.csv", rows)
+    both = experiments_folder.load(folder)
+    assert [score.scale for score in both.scores[-4:]] == [2.5, 3.5, 2.5, 3.5]
+    assert all(isinstance(score.scale, int) for score in both.scores[:-4])
+    whole, between = topic(both, "Methods on the benchmark sets")
+    assert whole.header == topic(made, "Methods on the benchmark sets")[0].header
+    assert (between.title, between.header) == (
+        "Set5, fractional scales",
+        ["method", "where", "x2.5", "x3.5", "weights"],
+    )
+    assert [line[:2] for line in between.rows] == [["bicubic", "Pillow"], ["EDSR-baseline-LIIF", "PyTorch"]]
+    assert cells(between, "EDSR-baseline-LIIF", "PyTorch")[0] == tables.Cell("31.25", ("0.5000",))
+    assert "Protocol `benchmark-S`, 5 images" in " ".join(between.notes)
+    assert [table.title for table in score_tables.all_tables(both, EXPERIMENTS)] == ["Set5", "Set5, fractional scales"]
+    assert "Set5, fractional scales" in Page(page.render([both], EXPERIMENTS)).text
+    shown = [dataclasses.replace(score, model=PRETRAINED.stem) for score in both.scores if score.weights]
+    assert tables.pretrained_table(shown, "en").header == ["set", "method", "x2", "x3"]
+    assert tables.pretrained_table(shown, "en", whole=False).header == ["set", "method", "x2.5", "x3.5"]
+    only = dataclasses.replace(both, scores=both.scores[-2:])
+    assert [table.title for table in score_tables.all_tables(only, EXPERIMENTS)] == ["Set5, fractional scales"]
+
+
 def test_faces_stand_beside_the_published_of_their_own_pair_of_sizes(made):
     values = {"dataset": "celebahq-64-128", "config": "test/test-celebAHQ-64-128.yaml", "protocol": "RGB, no border"}
     names = {"model": "celebAHQ-64-128-liif_torch", "experiment": "celebAHQ-64-128-liif"}
