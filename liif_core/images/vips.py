@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 
 from liif_core.errors import UserError
-from liif_core.images import png_chunks, profiles, rgb8, tiff_tags
+from liif_core.images import foreign, png_chunks, profiles, rgb8, tiff_tags
 from liif_core.images.image import (
     AVIF,
     FORMATS,
@@ -39,6 +39,7 @@ SUFFIXES = ", ".join(FORMATS)
 FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "resolution-unit")
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:>|=[\"']))(\d)")
 DENSEST = 1e6  # pixels per mm that libvips takes
+BRIGHTER = "uhdrload"  # a JPEG with a map of what is brighter than white, which is read as the JPEG that it is
 ANIMATED = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
 
 
@@ -132,6 +133,8 @@ def open_image(path: Path, header: int = False, **more: int) -> pyvips.Image:
     header: they will not be. more: options of libvips' reader: page, from 0, and n, how many of them are put one below
     the other; -1: all.
     """
+    if refusal := foreign.refusal(path, SUFFIXES):
+        raise UserError(refusal)
     options = {"access": "sequential", "fail_on": "error", **more}
     try:
         head = _head(path)
@@ -143,6 +146,9 @@ def open_image(path: Path, header: int = False, **more: int) -> pyvips.Image:
             image = pyvips.Image.heifload_source(source, **options)
         else:
             image = pyvips.Image.new_from_source(source, "", **options)
+            if image.get("vips-loader").startswith(BRIGHTER):
+                image = pyvips.Image.jpegload_source(source, **options).copy()
+                image.set_type(pyvips.GValue.gint_type, BRIGHTER, 1)
     except (pyvips.Error, MemoryError) as error:
         raise _unreadable(path, error) from None
     if not _suffix(image):
@@ -172,6 +178,8 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     # The last is the reason; before it comes what libvips said since its last error, of other files too.
     lines = [line.strip() for line in str(error).splitlines()[1:] if re.search("[A-Za-z]", line)]
     reason = re.sub(r"^Vips\w+: ", "", lines[-1]) if lines else f"accepted are {SUFFIXES}"
+    if "not in a known format" in reason:
+        reason = f"it begins like none of {SUFFIXES}"
     if isinstance(error, MemoryError) or "out of memory" in reason:
         return UserError(f"not enough memory to read {path}")
     return UserError(f"cannot read {path} as an image (truncated, damaged or none): {reason}")
@@ -184,11 +192,13 @@ def _check_pixels(path: Path, height: int, width: int) -> None:
 
 
 def _several(path: Path, image: pyvips.Image) -> list[str]:
-    """Whether the file holds more images than the first."""
+    """What the file holds beside the first image."""
     head = _head(path)
     count = image.get("n-pages") if image.get_typeof("n-pages") else 1
     if _suffix(image) == ".png":
         count = int.from_bytes(head.partition(b"IDAT")[0].partition(b"acTL")[2][:4], "big")
+    if image.get_typeof(BRIGHTER):
+        return ["what is brighter than white (Ultra HDR) is not kept"]
     if head[4:12] == ANIMATED or count > 1:
         return [f"the first of {count if count > 1 else 'several'} images in the file"]
     return []

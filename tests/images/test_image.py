@@ -354,12 +354,6 @@ def test_half_a_file_is_refused(tmp_path, ending):
         vips.read(path)
 
 
-def test_samples_that_are_not_whole_numbers_are_refused(tmp_path):
-    PIL.Image.fromarray(np.ones((7, 9), np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(UserError, match="f.tif has samples of type float: accepted are whole numbers"):
-        vips.read(tmp_path / "f.tif")
-
-
 def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path):
     for ending, longest in ((".webp", 16_383), (".jpg", 65_535), (".avif", 16_384)):
         vips.check_output(tmp_path / f"a{ending}", 1, longest)
@@ -418,9 +412,9 @@ def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwar
 def test_the_reason_is_that_of_this_file(tmp_path):
     """libvips keeps what it had to say of a file that could be read in the end, and says it with the next error."""
     save(tmp_path / "good.avif", "RGB")
-    (tmp_path / "bad.png").write_bytes(b"text")
+    (tmp_path / "bad.png").write_bytes(b"\xffbytes")
     vips.read(tmp_path / "good.avif")
-    with pytest.raises(UserError, match="bad.png .*: source is not in a known format$"):
+    with pytest.raises(UserError, match="bad.png .*: it begins like none of .png, .* .bmp$"):
         vips.read(tmp_path / "bad.png")
 
 
