@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str | os.PathLike = PRETRAINED, device: str = "auto", precision: str = "fp32", tile: int | None = None
+    path: str | os.PathLike = PRETRAINED,
+    device: str = "auto",
+    precision: str = "fp32",
+    tile: int | None = None,
+    border: str = "repeat",
 ) -> Model:
     """A model with its weights: model.upscale(image, scale=3.7), model.query(image, coord, cell), model.encode(image).
 
     path: a checkpoint of this project (.safetensors), of LIIF (.pth) or of LIIF-PyTorch (.pth.tar).
     device: "auto" for the GPU where there is one, "cpu" or "cuda". precision: "fp32" or "auto", which is the same here.
     tile: side in pixels of the overlapping tiles in which an image is encoded, 0 for all at once, None to choose by the
-    device.
+    device. border: what the encoder sees beyond the image, "repeat" for its edge again and again, "zeros" as in LIIF.
 
     Imports Jittor, which compiles its core the first time. Until then it reads its settings from the environment, so
     these are set unless Jittor is imported already: `nvcc_path`, `use_mpi`, `python_config_path` where it would be
@@ -33,7 +37,7 @@ def load(
     """
     from liif_core.inference import api
 
-    return api.load(path, "jittor", device, precision, tile)
+    return api.load(path, "jittor", device, precision, tile, border)
 
 
 def load_tree():

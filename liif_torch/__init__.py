@@ -12,14 +12,19 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str | os.PathLike = PRETRAINED, device: str = "auto", precision: str = "fp32", tile: int | None = None
+    path: str | os.PathLike = PRETRAINED,
+    device: str = "auto",
+    precision: str = "fp32",
+    tile: int | None = None,
+    border: str = "repeat",
 ) -> Model:
     """A model with its weights: model.upscale(image, scale=3.7), model.query(image, coord, cell), model.encode(image).
 
     path: a checkpoint of this project (.safetensors), of LIIF (.pth) or of LIIF-PyTorch (.pth.tar).
     device: "auto" for the GPU where there is one, "cpu", "cuda", or one of several GPUs like "cuda:1". precision:
     "fp32", "bf16" or "fp16" where the device computes in them, "auto" for the fastest. tile: side in pixels of the
-    overlapping tiles in which an image is encoded, 0 for all at once, None to choose by the device.
+    overlapping tiles in which an image is encoded, 0 for all at once, None to choose by the device. border: what the
+    encoder sees beyond the image, "repeat" for its edge again and again, "zeros" as in LIIF.
 
     Imports PyTorch. No setting of it and nothing else of the process is changed: convolutions are computed without
     TF32 while the model works, and random numbers go on as if nothing had been drawn.
@@ -29,7 +34,7 @@ def load(
     """
     from liif_core.inference import api
 
-    return api.load(path, "torch", device, precision, tile)
+    return api.load(path, "torch", device, precision, tile, border)
 
 
 def load_tree():

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core.commands.entry import GPU_HELP, PRECISION_HELP
+from liif_core.commands.entry import BORDER_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
+from liif_core.geometry.tiling import BORDERS
 from liif_core.images import comparison, rgb8, video_write, vips
 from liif_core.images.image import ImageData, fit
 from liif_core.inference import plan, video, zoom
@@ -44,6 +45,8 @@ def parse_arguments() -> argparse.Namespace:
     zooming.add_argument("--fps", type=float, help="frames per second (default: 20)")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
+    parser.add_argument("--border", choices=BORDERS, default="repeat", help=f"{BORDER_HELP} (default: repeat)")
+    parser.add_argument("--self-ensemble", action="store_true", help=ENSEMBLE_HELP)
     parser.add_argument("--tile", "-t", default="auto", help=TILE_HELP)
     arguments = parser.parse_intermixed_args()
     arguments.tile = tile_side(arguments.tile)  # not as its type: argparse would say another sentence
@@ -85,7 +88,8 @@ def demo(framework: str, load_tree: Callable) -> None:
 
     def load() -> Network:
         device = choose_device(framework, arguments.gpu).kind
-        network = load_network(arguments.model, framework, device, arguments.precision, arguments.tile, load_tree)
+        rest = arguments.precision, arguments.tile, load_tree, arguments.border, arguments.self_ensemble
+        network = load_network(arguments.model, framework, device, *rest)
         if device == "cpu":
             memory.limit_memory()
         return network
@@ -166,7 +170,7 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
     image = fit(vips.read(task.source), task.output.suffix.lower())
     if image.size != task.source_size:
         raise UserError(f"{task.source} changed while the images before it were upscaled")
-    progress.begin(task, passes(image))
+    progress.begin(task, passes(network, image))
     with scratch(task.output.parent, (*task.size, image.pixels.shape[2]), image.pixels.dtype) as result:
         upscale(network, image, result, progress.bar.update)
         vips.write(task.output, result, image, arguments.metadata)
@@ -180,7 +184,7 @@ def upscale_video(network: Network, task: Task, arguments: argparse.Namespace, p
     """Upscale one video, as `upscale_file` does it; --compare draws its middle frame."""
     source, middle = task.video, []
     assert source is not None
-    progress.begin(task, 1)
+    progress.begin(task, network.passes)
 
     def images() -> Iterator[np.ndarray]:
         for number, (frame, result) in enumerate(video.upscaled(network, source, task.size, progress.bar.update)):

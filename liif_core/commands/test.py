@@ -1,6 +1,7 @@
 """The command test.py, once for both trees."""
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from liif_core.checkpoints import formats
-from liif_core.commands.entry import GPU_HELP, PRECISION_HELP, SET_HELP
+from liif_core.commands.entry import BORDER_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP, SET_HELP
 from liif_core.config import load as configs
 from liif_core.config.schema import TestConfig
 from liif_core.data import sets
 from liif_core.engine import PRECISIONS
 from liif_core.errors import UserError
 from liif_core.evaluation import evaluate, metrics
+from liif_core.geometry.tiling import BORDERS
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.system import provenance
@@ -51,9 +53,13 @@ def test(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, .pth, .pth.tar), or bicubic")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
+    parser.add_argument("--border", choices=BORDERS, default="zeros", help=f"{BORDER_HELP} (default: zeros)")
+    parser.add_argument("--self-ensemble", action="store_true", help=ENSEMBLE_HELP)
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="write <config's name>.json with all rows there")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
     arguments = parser.parse_args()
+    if str(arguments.model) == "bicubic" and (arguments.self_ensemble or arguments.border != "zeros"):
+        raise UserError("--border and --self-ensemble: expected a network, got bicubic")
     tests = [(name, configs.load(name, "test", arguments.set)) for name in arguments.config]
     outputs = {name: arguments.json / f"{Path(name).stem}.json" for name in arguments.config} if arguments.json else {}
     if len(set(outputs.values())) < len(outputs):
@@ -63,19 +69,27 @@ def test(framework: str, load_tree: Callable) -> None:
     for _, config in tests:
         metrics.find(config.metrics)
     test_sets = [sets.make(config.test_dataset.model_dump(), 0, False, config.eval_type) for _, config in tests]
-    origin = {"model": str(arguments.model), "framework": framework, "weights": None, "commit": provenance.commit()}
+    origin: dict = {
+        "model": str(arguments.model),
+        "framework": framework,
+        "weights": None,
+        "commit": provenance.commit(),
+    }
     if str(arguments.model) == "bicubic":
         loaded, device = None, "Pillow"
         origin["framework"] = "pillow"
     else:
         origin["weights"] = provenance.sha256(formats.locate(arguments.model))
         kind = network.choose_device(framework, arguments.gpu).kind
-        loaded = network.load(arguments.model, framework, kind, arguments.precision, load_tree=load_tree)
+        rest = arguments.precision, None, load_tree, arguments.border, arguments.self_ensemble
+        loaded = network.load(arguments.model, framework, kind, *rest)
         origin["precision"], device = loaded.engine.precision, loaded.device
+        origin |= {"border": loaded.border} if loaded.border != "zeros" else {}
+        origin |= {"self_ensemble": True} if loaded.self_ensemble else {}
     for (name, config), test_set in zip(tests, test_sets, strict=True):
         predict = loaded or network.bicubic
         if loaded and "data_norm" in config.model_fields_set:
-            predict = network.Network(loaded.engine, Normalisation(config.data_norm))
+            predict = dataclasses.replace(loaded, normalisation=Normalisation(config.data_norm))
         print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {device}")
         rows, means = measure(predict, test_set, config)
         if outputs:

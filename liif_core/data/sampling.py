@@ -64,6 +64,14 @@ def flip(image: np.ndarray, down: bool, right: bool, diagonal: bool) -> np.ndarr
     return image.swapaxes(0, 1) if diagonal else image
 
 
+def flip_window(window: coords.Window, down: bool, right: bool, diagonal: bool) -> coords.Window:
+    """Where a window of an image lies in the flipped image."""
+    (top, bottom), (left, last) = window
+    rows = (-bottom, -top) if down else (top, bottom)
+    columns = (-last, -left) if right else (left, last)
+    return (columns, rows) if diagonal else (rows, columns)
+
+
 def pick(rng: np.random.Generator, pixels: int, count: int) -> np.ndarray:
     """(count,) distinct pixel numbers below `pixels`, in no particular order."""
     return rng.choice(pixels, count, replace=False, shuffle=False)

@@ -65,8 +65,10 @@ class Task:
 
 
 def is_usual(report: dict) -> bool:
-    """Whether this was measured as the config says, in float32; else it is another test under the same name."""
-    return not report.get("set") and report.get("precision", "fp32") == "fp32"
+    """Whether this was measured as the config says, in float32 and as LIIF does it; else it is another test under the
+    same name."""
+    other = report.get("set") or "border" in report or "self_ensemble" in report
+    return not other and report.get("precision", "fp32") == "fp32"
 
 
 def read_report(path: Path) -> dict:

@@ -46,6 +46,13 @@ def make_cell(shape: tuple[int, int], window: Window = WHOLE) -> np.ndarray:
     return np.array([(stop - start) / n for n, (start, stop) in zip(shape, window, strict=True)], dtype=np.float32)
 
 
+def into_window(coord: np.ndarray, cell: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and cells (..., 2) of an image as those of a larger one, of which it is the window: float32."""
+    start, stop = np.array(window).T
+    half = (stop - start) / 2
+    return (start + (coord + 1.0) * half).astype(np.float32), (cell * half).astype(np.float32)
+
+
 def check_size(height: int, width: int, what: str = "output") -> None:
     """Raise UserError unless height and width are positive."""
     if height < 1 or width < 1:

@@ -1,10 +1,13 @@
 """Corners of cells, from which MetaSR counts its coordinates."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from liif_core.geometry.coords import EPS_SHIFT, INSIDE, WHOLE, Window, pixel_centres
+
+BETWEEN = 1e-6  # feature pixels: a window that comes so near to their border begins on it
 
 
 def cell_corner(coord: np.ndarray, cell: np.ndarray | float, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,14 +49,32 @@ def locate_corner(coord: np.ndarray, cell: np.ndarray, size: Sequence[int]) -> t
     return (first + row * width + column).astype(np.int32), np.stack([down, right, relative_cell], axis=-1)
 
 
-def whole_factors(output: tuple[int, int], size: tuple[int, int], window: Window = WHOLE) -> tuple[int, int] | None:
-    """Factors down and right from a feature map (H, W) to an output (h, w), if that covers the map, both are whole
-    numbers and a feature pixel has no more queries than the map has pixels; else None."""
-    if window != WHOLE:
-        return None
-    down, right = output[0] // size[0], output[1] // size[1]
-    whole = (down * size[0], right * size[1]) == tuple(output)
-    return (down, right) if whole and down * right <= size[0] * size[1] else None
+class Phases(NamedTuple):
+    """The queries of feature pixels that are upscaled by whole factors: the factors, and the feature rows and columns
+    that are covered."""
+
+    down: int
+    right: int
+    rows: slice
+    columns: slice
+
+
+def whole_factors(output: tuple[int, int], size: tuple[int, int], window: Window = WHOLE) -> Phases | None:
+    """How a feature map (H, W), or a window of it, becomes an output (h, w), if the window begins and ends between
+    feature pixels, both factors are whole numbers and a feature pixel has no more queries than are covered of them;
+    else None."""
+    (down, rows), (right, columns) = map(_whole_factor, output, size, window)
+    covered = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return Phases(down, right, rows, columns) if 0 < down * right <= covered else None
+
+
+def _whole_factor(length: int, n: int, window: tuple[float, float]) -> tuple[int, slice]:
+    """Along one axis; 0 where it is none."""
+    places = [(place + 1) * n / 2 for place in window]
+    first, last = map(round, places)
+    between = max(abs(place - round(place)) for place in places) < BETWEEN
+    whole = between and last > first and length % (last - first) == 0
+    return length // (last - first) if whole else 0, slice(first, last)
 
 
 def phase_positions(down: int, right: int) -> np.ndarray:

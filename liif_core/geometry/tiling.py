@@ -9,6 +9,8 @@ import itertools
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from liif_core.geometry.coords import Window
 
 # Side of a tile in pixels, by device: what overlap costs and what a tile takes in memory, benchmarks/memory.py.
@@ -41,7 +43,11 @@ def side(size: tuple[int, int], tile: int | None, halo: int | None, device: str)
     """The side of a tile: see `tiles`."""
     if halo is None or tile == 0:
         return max(size)
-    return min(max(size), max(TILE_SIDE[device], WORTHWHILE * halo) if tile is None else tile)
+    if tile is None:
+        tile = max(TILE_SIDE[device], WORTHWHILE * halo)
+        if max(size) <= tile + 2 * halo:  # no larger than a tile in the middle with its overlap
+            return max(size)
+    return min(max(size), tile)
 
 
 def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
@@ -57,18 +63,41 @@ def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
 
 # Part of an image: top, left, bottom, right in its pixels, fractions too.
 Box = tuple[float, float, float, float]
+# Pixels along an axis: a slice, or their numbers where some come more than once.
+Pixels = slice | np.ndarray
+# What an encoder sees beyond the image: zeros, as in LIIF, or the pixels of its edge again and again.
+BORDERS = ("repeat", "zeros")
 NEIGHBOURS = 3  # pixels: a query reads a feature vector up to one pixel off, unfolded by one, and may round by one
+REPEATED = 32  # pixels beyond the image for an encoder that sees it whole, whose reach has no end
 
 
-def crop(size: tuple[int, int], box: Box, halo: int | None) -> tuple[tuple[slice, slice], Window]:
-    """The pixels that a part of an image of `size` (H, W) depends on, and the part as a window of them."""
-    reach = max(size) if halo is None else halo + NEIGHBOURS
+def crop(
+    size: tuple[int, int], box: Box, halo: int | None, border: str = "zeros"
+) -> tuple[tuple[Pixels, Pixels], Window]:
+    """The rows and columns of an image of `size` (H, W) that a part of it depends on, with those at the edge again and
+    again where the border is "repeat"; and the part as a window of them."""
+    reach = max(size) + REPEATED if halo is None else halo + NEIGHBOURS
+    beyond = 0 if border == "zeros" else REPEATED if halo is None else reach
     (down, top_bottom), (right, left_right) = (
-        _crop_axis(length, start, stop, reach) for length, start, stop in zip(size, box[:2], box[2:], strict=True)
+        _crop_axis(length, start, stop, reach, beyond)
+        for length, start, stop in zip(size, box[:2], box[2:], strict=True)
     )
     return (down, right), (top_bottom, left_right)
 
 
-def _crop_axis(length: int, start: float, stop: float, reach: int) -> tuple[slice, tuple[float, float]]:
-    first, last = max(0, math.floor(start) - reach), min(length, math.ceil(stop) + reach)
-    return slice(first, last), (2 * (start - first) / (last - first) - 1, 2 * (stop - first) / (last - first) - 1)
+def cut(image: np.ndarray, rows: Pixels, columns: Pixels) -> np.ndarray:
+    """Rows and columns, as `crop` gives them, of an image (H, W, C): a view where none comes more than once."""
+    for axis, pixels in enumerate((rows, columns)):
+        if isinstance(pixels, slice):
+            image = image[(slice(None),) * axis + (pixels,)]
+        else:
+            image = image.take(pixels, axis=axis)
+    return image
+
+
+def _crop_axis(length: int, start: float, stop: float, reach: int, beyond: int) -> tuple[Pixels, tuple[float, float]]:
+    first, last = max(-beyond, math.floor(start) - reach), min(length + beyond, math.ceil(stop) + reach)
+    window = (2 * (start - first) / (last - first) - 1, 2 * (stop - first) / (last - first) - 1)
+    if first >= 0 and last <= length:
+        return slice(first, last), window
+    return np.clip(np.arange(first, last), 0, length - 1), window

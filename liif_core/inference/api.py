@@ -8,7 +8,7 @@ import numbers
 import operator
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from liif_core.engine import MODEL
 from liif_core.errors import UserError
-from liif_core.geometry import coords
+from liif_core.geometry import coords, tiling
 from liif_core.images import objects, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network as networks
@@ -25,20 +25,27 @@ from liif_core.inference.upscale import colours, passes, upscale, with_memory_th
 QUERIES = 1 << 15  # decoded at a time: at 4 corners with 256 hidden values in float32, 128 MiB
 
 
-def load(path: str | os.PathLike, framework: str, device: str, precision: str, tile: int | None) -> "Model":
+def load(
+    path: str | os.PathLike, framework: str, device: str, precision: str, tile: int | None, border: str
+) -> "Model":
     """See liif_torch.load."""
-    return Model(networks.load(Path(path), framework, str(device), precision, tile))
+    if border not in tiling.BORDERS:
+        raise UserError(f"border: expected {' or '.join(tiling.BORDERS)}, got {border!r}")
+    return Model(networks.load(Path(path), framework, str(device), precision, tile, border=border))
 
 
 @dataclass(frozen=True)
 class Features:
     """An image as `Model.encode` leaves it, to be queried many times.
 
-    map: (1, C, H, W), the framework's tensor on the model's device. size: (H, W) of the image.
+    map: (1, C, H, W), the framework's tensor on the model's device; with the border "repeat" larger by the pixels that
+    the encoder saw beyond the image. size: (H, W) of the image. window: where in the map the image lies, by axis, -1
+    and 1 being the map's borders. model: whose features they are.
     """
 
     map: Any
     size: tuple[int, int]
+    window: coords.Window
     model: "Model"
 
 
@@ -74,13 +81,15 @@ class Model:
         scale: float | None = None,
         size: tuple[int, int] | None = None,
         progress: Callable[[float], object] | None = None,
+        self_ensemble: bool = False,
     ) -> Any:
         """The image at `scale` times its height and width, or at `size` (h, w); the pixels are those of demo.py.
 
         image: a Pillow image; an array, uint8 or uint16, (h, w) or (h, w, 1, 3 or 4), where the fourth channel is
         alpha; or the path of a file. The result is of its kind: a Pillow image with its mode, profile and EXIF, an
         array with its dtype and number of axes; of a file it is a Pillow image. Images are turned upright as their EXIF
-        says. progress: called with the finished share, in [0, 1], as bands of rows are done.
+        says. progress: called with the finished share, in [0, 1], as bands of rows are done. self_ensemble: average
+        the results of the eight flips and rotations, which takes eight times as long.
 
         Raises UserError, which is a ValueError.
         """
@@ -90,7 +99,8 @@ class Model:
             result = np.empty((height, width, data.pixels.shape[2]), data.pixels.dtype)
         except MemoryError:
             raise UserError(f"not enough memory for an output of {height}x{width} pixels") from None
-        total, done = passes(data) * height * width, 0
+        network = replace(self._network, self_ensemble=True) if self_ensemble else self._network
+        total, done = passes(network, data) * height * width, 0
 
         def advance(pixels: int) -> None:
             nonlocal done
@@ -98,7 +108,7 @@ class Model:
             if progress is not None:
                 progress(done / total)
 
-        upscale(self._network, data, result, advance)
+        upscale(network, data, result, advance)
         return like_source(result)
 
     def encode(self, image: objects.Source) -> Features:
@@ -111,13 +121,17 @@ class Model:
         data, _ = objects.read(image)
         if data.cmyk:
             raise UserError("image: expected grey or RGB to query, got CMYK; convert it first")
-        inp = self.normalisation.inp(np.broadcast_to(colours(data), (*data.size, 3)), data.white)
         network = self._network
+        (rows, columns), window = tiling.crop(
+            data.size, (0, 0, *data.size), network.engine.receptive_radius, network.border
+        )
+        image_rgb = np.broadcast_to(colours(data), (*data.size, 3))
+        inp = self.normalisation.inp(tiling.cut(image_rgb, rows, columns), data.white)
 
         def attempt() -> Any:
             return network.engine.encode(inp, network.tile)
 
-        return Features(with_memory_that_is_there(network, data.size, attempt), data.size, self)
+        return Features(with_memory_that_is_there(network, data.size, attempt), data.size, window, self)
 
     def query(self, image: objects.Source | Features, coord: Any, cell: Any = None) -> np.ndarray:
         """float32 RGB (..., 3) in [0, 1] at any coordinates of an image.
@@ -141,7 +155,7 @@ class Model:
         if features.model is not self:
             raise UserError("features: expected those of this model's encode, got another model's")
         cells = coords.make_cell(features.size) if cells is None else cells
-        row, cells = points.reshape(1, -1, 2), cells.reshape(1, -1, 2)
+        row, cells = coords.into_window(points.reshape(1, -1, 2), cells.reshape(1, -1, 2), features.window)
         result = np.empty((row.shape[1], 3), np.float32)
         for start in range(0, len(result), QUERIES):
             part = slice(start, start + QUERIES)

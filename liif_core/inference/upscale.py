@@ -22,9 +22,9 @@ Result = TypeVar("Result")
 def upscale(network: Network, image: ImageData, result: np.ndarray, advance: Callable[[int], object]) -> None:
     """Fill `result` (h, w, c), of the dtype and channels of image.pixels, from top to bottom.
 
-    advance: called with numbers of pixels as they are done, `passes(image)` times h * w in all; a negative number
-    takes some back, when memory was too small and smaller tiles are tried. Raises UserError when the smallest are too
-    large, MemoryError when not even what goes into the network fits.
+    advance: called with numbers of pixels as they are done, `passes(network, image)` times h * w in all; a negative
+    number takes some back, when memory was too small and smaller tiles are tried. Raises UserError when the smallest
+    are too large, MemoryError when not even what goes into the network fits.
     """
     parts = list(_parts(image))
     done = 0
@@ -104,15 +104,15 @@ def _fill_channels(
     values, channels, ink = part
     if channels == ALONE and (values == values.flat[0]).all():  # nothing to upscale in an opaque alpha
         result[..., channels] = image.white - values.flat[0] if ink else values.flat[0]
-        advance(height * width)
+        advance(network.passes * height * width)
         return
     top = 0
-    for band in network.bands(np.broadcast_to(values, (*values.shape[:2], 3)), height, width, image.white):
+    whole_rgb = np.broadcast_to(values, (*values.shape[:2], 3))
+    for band in network.bands(whole_rgb, height, width, image.white, advance=advance):
         colours = band if values.shape[2] == 3 else band.mean(axis=2, keepdims=True)
         whole = np.rint(colours * levels(image.depth)).astype(result.dtype) * result.dtype.type(image.step)
         result[top : top + len(band), :, channels] = image.white - whole if ink else whole
         top += len(band)
-        advance(len(band) * width)
 
 
 ALONE = slice(-1, None)  # alpha, or K of CMYK
@@ -135,9 +135,9 @@ def colours(image: ImageData) -> np.ndarray:
     return next(_parts(image)).values
 
 
-def passes(image: ImageData) -> int:
-    """How many times the image goes through the network."""
-    return 2 if image.alpha or image.cmyk else 1
+def passes(network: Network, image: ImageData) -> int:
+    """How many times the image goes through the engine."""
+    return network.passes * (2 if image.alpha or image.cmyk else 1)
 
 
 def _without_hidden(pixels: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def upscaled(
     before = None
     for frame in video_read.frames(video):
         if before is not None and np.array_equal(frame, before):
-            advance(size[0] * size[1])
+            advance(network.passes * size[0] * size[1])
         else:
             upscale(network, ImageData(frame), result, advance)
         before = frame

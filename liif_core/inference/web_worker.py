@@ -150,7 +150,7 @@ class Service:
         """A model, loaded when it is first asked for."""
         if model not in self.networks:
             device = choose_device(self.framework, self.gpu).kind
-            self.networks[model] = load(model, self.framework, device)
+            self.networks[model] = load(model, self.framework, device, border="repeat")
         return self.networks[model]
 
     def pair(self, number: int, model: Path, rgb: Path, view: View, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +165,7 @@ class Service:
         """See Renderer."""
         network = self.network(model)
         image = fit(vips.read(source), output.suffix)
-        total, done = size[0] * size[1] * passes(image), 0
+        total, done = size[0] * size[1] * passes(network, image), 0
         self.stopped = False
 
         def advance(pixels: int) -> None:

@@ -162,15 +162,17 @@ class Scarce:
     """An engine's network that has no memory for tiles above `largest`, and repeats pixels in smaller ones."""
 
     def __init__(self, largest: int, error: Exception, radius: int | None = 4):
-        self.largest, self.error, self.tile, self.tried = largest, error, None, []
+        self.largest, self.error, self.tile, self.tried, self.passes = largest, error, None, [], 1
         self.engine = type("Engine", (), {"receptive_radius": radius, "device_kind": "cuda"})()
 
-    def bands(self, image, height, width, white=255):
+    def bands(self, image, height, width, white=255, advance=None):
         self.tried.append(self.tile)
         yield np.zeros((1, width, 3), np.float32)  # some rows, before it comes to the worst
+        advance(width)
         if self.tile is None or self.tile > self.largest:
             raise self.error
         yield np.ones((height - 1, width, 3), np.float32)
+        advance((height - 1) * width)
 
 
 REFUSED = [

@@ -1,6 +1,7 @@
 """demo.py with videos: their frames, names and sizes, what is refused. The files are tested in test_video_files.py."""
 
 import argparse
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_repeated_frame_is_computed_once(clip, monkeypatch):
 
     monkeypatch.setattr(video, "upscale", upscale)
     done: list[int] = []
-    results = [result[0, 0, 0] for _, result in video.upscaled(None, video_read.inspect(clip), (26, 38), done.append)]
+    frames = video.upscaled(SimpleNamespace(passes=1), video_read.inspect(clip), (26, 38), done.append)
+    results = [result[0, 0, 0] for _, result in frames]
     assert results == [1, 2, 2, 3] and done == [26 * 38] * 4
 
 

@@ -64,7 +64,8 @@ def test_how_large_a_tile_is():
     assert count(100, None, 1, "cpu") == [1, 1]  # an encoder that must see it whole
     assert count(None, 4, 1, "cpu") == [3, 2]
     assert count(None, 4, 1, "cuda") == [1, 1]
-    assert count(None, 100, 1, "cpu") == [2, 1]  # much overlap asks for larger tiles
+    assert count(None, 90, 1, "cpu") == [2, 1]  # much overlap asks for larger tiles
+    assert count(None, 100, 1, "cpu") == [1, 1]  # no larger than a tile in the middle, which overlaps on both sides
 
 
 @pytest.mark.parametrize("heights", [[11], [4, 1, 6], [1] * 11])

@@ -29,12 +29,13 @@ LOSSY = {".jpg": 12, ".webp": 24, ".avif": 16}  # levels of 255 by which a noisy
 class Repeat:
     """Repeats pixels, band by band. The engine is what `upscale` asks for the size of tiles."""
 
-    tile = None
+    tile, passes = None, 1
 
-    def bands(self, image, height, width, white=255):
+    def bands(self, image, height, width, white=255, advance=None):
         down, right = (np.arange(n) * side // n for n, side in zip((height, width), image.shape, strict=False))
         for rows in np.array_split(down, 3):
             yield (image[rows][:, right] / np.float32(white)).astype(np.float32)
+            advance(len(rows) * width)
 
 
 def through(source: Path, output: Path, factor: int = 1, metadata: str = "keep") -> ImageData:
@@ -278,7 +279,7 @@ def test_hidden_colours_do_not_show_at_an_edge():
     pixels[(down - 20) ** 2 + (right - 26) ** 2 < 200] = 255
 
     class Blur(Repeat):
-        def bands(self, image, height, width, white=255):
+        def bands(self, image, height, width, white=255, advance=None):
             whole = PIL.Image.fromarray(np.ascontiguousarray(image)).resize((width, height), PIL.Image.Resampling.BOX)
             yield np.asarray(whole.reduce(1)) / np.float32(255)
             assert (height, width) == (whole.height, whole.width)
@@ -294,9 +295,9 @@ def test_an_opaque_alpha_needs_no_network(tmp_path):
     class Once(Repeat):
         calls = 0
 
-        def bands(self, *arguments):
+        def bands(self, *arguments, **rest):
             self.calls += 1
-            return super().bands(*arguments)
+            return super().bands(*arguments, **rest)
 
     pixels = np.dstack([noise(3), np.full((23, 31), 255, np.uint8)])
     network, result = Once(), np.zeros((46, 62, 4), np.uint8)

@@ -130,8 +130,9 @@ class Repeat(Network):
         engine = SimpleNamespace(receptive_radius=0, device_kind="cpu", networks=networks)
         super().__init__(engine, Normalisation(DataNorm()))
 
-    def bands(self, image, height, width, white=255):
+    def bands(self, image, height, width, white=255, advance=None):
         yield np.repeat(np.repeat(image, 2, 0), 2, 1).astype(np.float32) / white
+        advance(height * width)
 
 
 def rgb(mode: str) -> PIL.Image.Image:
@@ -207,6 +208,7 @@ def test_an_array_keeps_dtype_and_axes(shape, kind):
 
 GREY = np.zeros(SIZE, np.uint8)
 POINT = [(0.0, 0.0)]
+OTHERS = api.Features(None, SIZE, coords.WHOLE, None)
 REFUSED = {
     "image: expected an array of uint8 or uint16, got float32; multiply": lambda m: m.upscale(np.ones((4, 5), "f4"), 2),
     "image: expected an array of uint8 or uint16, got int64$": lambda m: m.upscale(np.ones((4, 5), int), 2),
@@ -240,7 +242,9 @@ REFUSED = {
     "cell: expected shape \\(2,\\) or that of coord": lambda m: m.query(GREY, POINT, [(0.1, 0.1)] * 3),
     "image: expected grey or RGB to query, got CMYK": lambda m: m.query(KINDS["CMYK"], POINT),
     "this model gives whole images, not colours": lambda m: api.Model(Repeat(queries=False)).query(GREY, POINT),
-    "features: expected those of this model's encode": lambda m: m.query(api.Features(None, SIZE, None), POINT),
+    "features: expected those of this model's encode": lambda m: m.query(
+        api.Features(None, SIZE, coords.WHOLE, None), POINT
+    ),
 }
 
 
@@ -316,7 +320,7 @@ def test_memory_that_is_refused_is_one_sentence_and_no_limit_is_set(monkeypatch)
     resource = pytest.importorskip("resource")
 
     class Scarce(Repeat):
-        def bands(self, *arguments):
+        def bands(self, *arguments, **rest):
             raise MemoryError
 
     monkeypatch.setattr(memory, "_limit_at_start", None)  # as in a process in which no command has run

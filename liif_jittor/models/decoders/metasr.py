@@ -56,23 +56,23 @@ class MetaSR(nn.Module):
     ) -> Iterator[Var]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
         phases = corners.whole_factors((height, width), features.size, window)
-        return self.decode_phases(features, *phases) if phases else self.decode_rows(features, height, width, window)
+        return self.decode_phases(features, phases) if phases else self.decode_rows(features, height, width, window)
 
-    def decode_phases(self, features: FeatureMap, down: int, right: int) -> Iterator[Var]:
-        """Upscale by whole factors down and right: the queries of every feature pixel lie alike, so W has down x right
+    def decode_phases(self, features: FeatureMap, phases: corners.Phases) -> Iterator[Var]:
+        """Upscale by whole factors: the queries of every feature pixel lie alike, so W has down x right
         values only, and each is a 3x3 convolution."""
-        height, width = features.size
+        down, right, rows, columns = phases
         (position,) = on_device_of(self.imnet.layers[0].weight, corners.phase_positions(down, right))
         weight = self.imnet(position)  # (down * right, 9 C * 3)
         weight = weight.reshape(-1, self.encoder.out_dim, 3, 3, 3)  # down * right, C, down, right, colour
         kernel = weight.permute(0, 4, 1, 2, 3).reshape(-1, self.encoder.out_dim, 3, 3)
         kernel.sync()  # Jittor: evaluated here, or every band would evaluate it again
-        step = max(1, grids.TILE[features.device] // width)
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            rgb = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))
-            rgb = rgb.reshape(down, right, 3, bottom - top, width).permute(3, 0, 4, 1, 2)
-            yield rgb.reshape((bottom - top) * down, width * right, 3)
+        step = max(1, grids.TILE[features.device] // features.size[1])
+        for top in range(rows.start, rows.stop, step):
+            bottom = min(top + step, rows.stop)
+            rgb = nn.conv2d(features.rows(top - 1, bottom + 1), kernel, padding=(0, 1))[..., columns]
+            rgb = rgb.reshape(down, right, 3, bottom - top, -1).permute(3, 0, 4, 1, 2)
+            yield rgb.reshape((bottom - top) * down, -1, 3)
 
     def decode_rows(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[Var]:
         """Upscale by any factors: bands of the rows that begin in one low-resolution row."""

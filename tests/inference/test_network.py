@@ -1,0 +1,100 @@
+"""What the encoder sees beyond the image, and the mean over flips and rotations.
+
+Tolerance: coordinates in a larger image are rounded otherwise, as in test_tiling.py.
+"""
+
+import numpy as np
+import pytest
+
+from helpers import made_images
+from helpers.models import MODELS, narrow_encoder
+from helpers.small_run import load_tree
+from liif_core.config.schema import DataNorm
+from liif_core.geometry import coords, tiling
+from liif_core.images import rgb8
+from liif_core.images.normalisation import Normalisation
+from liif_core.inference import network as networks
+from liif_core.inference.network import Network
+from liif_core.system.places import PRETRAINED
+
+TOLERANCE = 2e-5
+RCAN = MODELS["edsr-baseline-liif"].spec | {
+    "args": MODELS["edsr-baseline-liif"].spec["args"] | {"encoder_spec": narrow_encoder("rcan")}
+}
+SPECS = {name: MODELS[name].spec for name in ("edsr-baseline-liif", "edsr-baseline-metasr")} | {"rcan-liif": RCAN}
+IMAGE = made_images.make_image(19, 27)
+
+
+def make_network(spec: dict, **options) -> Network:
+    engine = load_tree("torch")()[0](spec)
+    engine.seed(3)
+    middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}  # so that nothing is clamped
+    return Network(engine, Normalisation(DataNorm.model_validate(middle)), **options)
+
+
+def test_a_plain_image_stays_plain_where_the_edge_is_repeated():
+    network = networks.load(PRETRAINED, "torch", "cpu", border="repeat")
+    grey = np.full((17, 23, 3), 128, np.uint8)
+    repeated = network(grey, 68, 92) * 255
+    # Of the 16 colours that each pixel becomes, the network's own differences by up to a level: everywhere the same.
+    assert np.ptp(repeated.reshape(17, 4, 23, 4, 3), axis=(0, 2)).max() < 0.01
+    assert np.abs(rgb8.to_uint8(repeated / 255).astype(int) - 128).max() <= 1
+    network.border = "zeros"
+    assert np.ptp(network(grey, 68, 92) * 255) > 5  # as LIIF's own code gives it
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_border_is_as_if_the_image_went_on_with_its_edge(name):
+    network = make_network(SPECS[name], border="repeat")
+    radius = network.engine.receptive_radius
+    margin = tiling.REPEATED if radius is None else radius + 7  # more than is seen, or the same
+    larger = np.pad(IMAGE, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    network.border = "zeros"
+    expected = network(larger, 2 * larger.shape[0], 2 * larger.shape[1])[2 * margin :, 2 * margin :][:38, :54]
+    other = network(IMAGE, 38, 54)
+    network.border = "repeat"
+    found = network(IMAGE, 38, 54)
+    assert np.abs(found - expected).max() <= TOLERANCE < 1e-3 < np.abs(other - expected).max()
+
+    part = network.part(IMAGE, (0, 10, 9, 27), 18, 34)  # touches three sides
+    assert np.abs(part - expected[:18, 20:]).max() <= TOLERANCE
+    network.tile = 7
+    assert np.abs(network(IMAGE, 38, 54) - expected).max() <= TOLERANCE
+
+
+def symmetric(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
+
+
+def restored(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
+    image = np.rot90(image, -turns)
+    return image[:, ::-1] if mirrored else image
+
+
+@pytest.mark.parametrize("border", tiling.BORDERS)
+def test_the_self_ensemble_is_the_mean_over_the_eight_symmetries(border, monkeypatch):
+    network = make_network(SPECS["edsr-baseline-liif"], border=border)
+    size, results = (44, 63), []
+    for mirrored in (False, True):
+        for turns in range(4):
+            turned = size if turns % 2 == 0 else size[::-1]
+            results.append(restored(network(symmetric(IMAGE, turns, mirrored), *turned), turns, mirrored))
+    expected = np.mean(results, axis=0, dtype=np.float64)
+    assert np.abs(results[0] - expected).max() > 1e-3
+
+    network.self_ensemble, done = True, []
+    for strip in (networks.STRIP, 63 * 11):
+        monkeypatch.setattr(networks, "STRIP", strip)
+        bands = list(network.bands(IMAGE, *size, advance=done.append))
+        assert len(bands) == (1 if strip > 63 * 44 else 4)
+        assert np.abs(np.concatenate(bands) - expected).max() <= TOLERANCE
+        assert sum(done) == network.passes * 44 * 63 and len(done) >= 8
+        done.clear()
+
+
+def test_coordinates_of_an_image_in_a_larger_one():
+    coord, cell = coords.into_window(coords.make_coord((3, 5)), coords.make_cell((3, 5)), ((-0.5, 0.25), (-1, 1)))
+    rows = coords.pixel_centres(8)[2:5]  # 8 rows, of which the image is those from the third on
+    np.testing.assert_allclose(coord.reshape(3, 5, 2)[:, 0, 0], rows, atol=1e-7)
+    np.testing.assert_allclose(coord.reshape(3, 5, 2)[0, :, 1], coords.pixel_centres(5), atol=1e-7)
+    np.testing.assert_allclose(cell, [2 / 8, 2 / 5], rtol=1e-6)
