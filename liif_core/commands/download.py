@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from liif_core.data.catalogue import ARCHIVES, DATA_SETS
-from liif_core.data.folders import found
+from liif_core.data.names import found
 from liif_core.download.faces import FACES, make_faces
 from liif_core.download.obtain import count, missing, obtain
 from liif_core.errors import UserError

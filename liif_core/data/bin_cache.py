@@ -21,6 +21,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
+from liif_core.data import names
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_core.system import files, locks
@@ -29,16 +30,9 @@ VERSION = 2  # of what is taken from a folder, and of how rgb8 reads it
 ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"
 
 
-def image_files(folder: Path) -> list[os.DirEntry]:
-    """The files of a folder that are not hidden, sorted by name."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
-    return sorted(found, key=lambda entry: entry.name)
-
-
 def fingerprint(folder: Path) -> str:
-    """Changes when a file comes, goes, or differs in size, time (ns) or permission, and with Pillow's decoders."""
-    stats = ((entry.name, entry.stat(), os.access(entry.path, os.R_OK)) for entry in image_files(folder))
+    """Changes when an image comes, goes, or differs in size, time (ns) or permission, and with Pillow's decoders."""
+    stats = ((entry.name, entry.stat(), os.access(entry.path, os.R_OK)) for entry in names.image_files(folder))
     source = [[name, stat.st_size, stat.st_mtime_ns, readable] for name, stat, readable in stats]
     return hashlib.sha256(json.dumps([VERSION, PIL.__version__, source]).encode()).hexdigest()
 
@@ -96,6 +90,13 @@ class BinCache:
     def __contains__(self, name: str) -> bool:
         return name in self.index["images"] or name in self.broken
 
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width. Raises UserError for an image that does not decode."""
+        if name in self.broken:
+            raise UserError(self.broken[name])
+        height, width, _ = self.index["images"][name]
+        return height, width
+
     def __getitem__(self, name: str) -> np.ndarray:
         height, width, offset = self.index["images"][name]
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
@@ -136,7 +137,7 @@ def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
     images: dict[str, tuple[int, int, int]] = {}
     broken: dict[str, str] = {}
     offset = 0
-    for entry in tqdm(image_files(folder), desc=f"caching {folder}", unit="image", leave=False, disable=None):
+    for entry in tqdm(names.image_files(folder), desc=f"caching {folder}", unit="image", leave=False, disable=None):
         try:
             image = rgb8.read_image(entry.path)
         except UserError as error:

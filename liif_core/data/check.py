@@ -5,29 +5,42 @@ from pathlib import Path
 
 from liif_core.config.load import locate_data
 from liif_core.config.schema import Data
-from liif_core.data import factor, folders, sets
+from liif_core.data import names, sets
 from liif_core.data.batching import Batches
 from liif_core.data.catalogue import known_count
+from liif_core.data.folders import Images
 from liif_core.data.registries import DATASETS, WRAPPERS
+from liif_core.data.sizes import Size
 from liif_core.errors import UserError
-from liif_core.images import rgb8
 
 
 @dataclass
 class Folder:
-    """Sizes (h, w) of the images that can be read, sentences on those that cannot, and on the folder."""
+    """The names that a data set takes, what is wrong with the folder as a whole, and what else to say of it.
+
+    sizes, broken: of the files that were looked at, as in `Images`.
+    """
 
     root: Path
-    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    broken: dict[Path, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sizes: dict[Path, Size] = field(default_factory=dict)
+    broken: dict[Path, str] = field(default_factory=dict)
 
-    def summary(self) -> str:
-        """The folder, how many images it gives and the lengths of their sides."""
-        sides = [side for size in self.sizes.values() for side in size]
+    def look(self, chosen: list[str], decode: bool) -> None:
+        """Look at those of the files that have not been looked at."""
+        new = [name for name in chosen if self.root / name not in self.sizes and self.root / name not in self.broken]
+        images = Images(self.root, list(dict.fromkeys(new)), decode=decode)
+        self.sizes |= images.sizes
+        self.broken |= images.broken
+
+    def summary(self, chosen: list[str]) -> str:
+        """The folder, how many of the images can be read and the lengths of their sides."""
+        sizes = [self.sizes[self.root / name] for name in chosen if self.root / name in self.sizes]
+        sides = [side for size in sizes for side in size]
         span = f", sides of {min(sides)} to {max(sides)}" if sides else ""
-        return f"{self.root} ({len(self.sizes)} images{span})"
+        return f"{self.root} ({len(sizes)} images{span})"
 
 
 @dataclass
@@ -40,17 +53,22 @@ class Finding:
 
 
 class Listing:
-    """Stands in for a data set where only names and lengths are asked for."""
+    """Stands in for a data set of which names and sizes are known; an item's name is its last file's."""
 
-    def __init__(self, paths: list[Path]):
-        self.paths = paths
+    def __init__(self, items: list[tuple[Path, ...]], sizes: dict[Path, Size], repeat: int):
+        self.items, self.of_path, self.repeat = items, sizes, repeat
+        self.names = names.told_apart([item[-1].name for item in items])
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.items) * self.repeat
 
     def name(self, index: int) -> str:
-        """File name without its ending."""
-        return self.paths[index].stem
+        """As the data set's own."""
+        return self.names[index % len(self.items)]
+
+    def sizes(self, index: int) -> tuple[Size, ...]:
+        """As the data set's own."""
+        return tuple(self.of_path[path] for path in self.items[index % len(self.items)])
 
 
 class Checker:
@@ -71,76 +89,86 @@ class Checker:
         """
         arguments = DATASETS.arguments(spec.dataset.model_dump())
         roots = [arguments[key] for key in ("root_path", "root_path_1", "root_path_2") if key in arguments]
-        listing = [arguments.get(key) for key in ("split_file", "split_key", "first_k")]
-        found = [self._folder(root, *listing) for root in roots]
+        split = arguments.get("split_file"), arguments.get("split_key")
+        found = [self._folder(root, *split) for root in roots]
         problems = [problem for folder in found for problem in folder.problems]
         notes = [note for folder in found for note in folder.notes]
-        broken = [sentence for folder in found for sentence in folder.broken.values()]
+        misfit = sets.misfit(spec.model_dump())
+        items, unpaired = _items(found, arguments) if not problems else ([], [])
+        taken = [folder.taken[: arguments.get("first_k")] for folder in found]
+        for place, folder in enumerate(found):
+            taken[place] = list(dict.fromkeys([*taken[place], *(item[place] for item in items)]))
+            folder.look(taken[place], decode=not self.quick)
+        looked = [folder.root / name for folder, chosen in zip(found, taken, strict=True) for name in chosen]
+        broken = [folder.broken[path] for folder in found for path in looked if path in folder.broken]
         if arguments.get("skip_broken"):
             notes += [f"left out: {sentence}" for sentence in broken]
         else:
             problems += broken
-        if problem := sets.misfit(spec.model_dump()):
-            problems.append(problem)
-        elif found and not any(folder.problems for folder in found):
-            problems += _pairs_and_sizes(spec, found, training, eval_type)
+        if len(found) == 1 and (same := names.twins(taken[0])):
+            notes.append(f"{found[0].root} has {' and '.join(same)}: both are taken, and named with endings")
+        if misfit:
+            problems.append(misfit)
+        elif items or unpaired:
+            problems += unpaired + _misfits(spec, found, items, training, eval_type)
         if not problems:
             problems += _first_sample(spec, training, batches)
-        return Finding(" and ".join(folder.summary() for folder in found), problems, notes)
+        summaries = [folder.summary(chosen) for folder, chosen in zip(found, taken, strict=True)]
+        return Finding(" and ".join(summaries), problems, notes)
 
     def _folder(self, *listing) -> Folder:
         if listing not in self.folders:
-            self.folders[listing] = _examine_folder(not self.quick, *listing)
+            self.folders[listing] = _list_folder(*listing)
         return self.folders[listing]
 
 
-def _examine_folder(decode: bool, root_path: str, split_file, split_key, first_k) -> Folder:
+def _list_folder(root_path: str, split_file: str | None, split_key: str | None) -> Folder:
     found = Folder(Path(root_path))
     try:
         found.root = locate_data(root_path)
-        everything = folders.found(found.root)
-        names = folders.listed(found.root, split_file, split_key) if split_file else everything
+        everything = set(names.found(found.root))
+        found.taken = names.taken(found.root, split_file, split_key)
     except UserError as error:
         found.problems.append(str(error))
         return found
-    if not names:
-        found.problems.append(f"no images in {found.root}: put image files (png, jpg, ...) there")
     complete = known_count(found.root)
     if complete not in (None, len(everything)):
         found.notes.append(f"{found.root} holds {len(everything)} files; the complete set has {complete}")
-    paths = [found.root / name for name in names[:first_k]]
-    found.broken = folders.unreadable(paths, decode)
-    found.sizes = {path: rgb8.read_size(path) for path in paths if path not in found.broken}
+    if others := [entry.name for entry in names.files(found.root) if entry.name not in everything]:
+        found.notes.append(f"{found.root}: not looked at, for they do not end like images: {names.some(others)}")
     return found
 
 
-def _pairs_and_sizes(spec: Data, found: list[Folder], training: bool, eval_type: str | None) -> list[str]:
-    """Whether the folders pair up, what the wrapper says of the size of each image or pair, and the protocol of all."""
-    skipped = {folders.unscaled(path.name) for folder in found for path in folder.broken}
-    kept = [[path for path in folder.sizes if folders.unscaled(path.name) not in skipped] for folder in found]
-    problems = []
-    if len(found) == 2 and (problem := folders.unpaired((found[0].root, found[1].root), kept[0], kept[1])):
-        problems.append(problem)
-    partners = [
-        {folders.unscaled(path.name): folder.sizes[path] for path in paths}
-        for folder, paths in zip(found, kept, strict=True)
-    ]
-    items = [path for path in kept[-1] if all(folders.unscaled(path.name) in sizes for sizes in partners)]
+def _items(found: list[Folder], arguments: dict) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The names of what makes an item, one for each folder, and what is wrong with them."""
+    first_k = arguments.get("first_k")
+    if len(found) != 2:
+        return [(name,) for folder in found for name in folder.taken[:first_k]], []
+    patterns = arguments.get("low_name"), arguments.get("high_name")
     try:
-        wrapper = WRAPPERS.make(spec.wrapper.model_dump(), dataset=Listing(items), seed=0, training=training)
+        pairs, problems = names.pairs(
+            (found[0].root, found[1].root), found[0].taken, found[1].taken, *patterns, first_k
+        )
+    except UserError as error:
+        return [], [str(error)]
+    return [*pairs], problems
+
+
+def _misfits(
+    spec: Data, found: list[Folder], items: list[tuple[str, ...]], training: bool, eval_type: str | None
+) -> list[str]:
+    """What the wrapper says of the sizes of each image or pair that can be read, and the protocol of all."""
+    sizes = {path: size for folder in found for path, size in folder.sizes.items()}
+    roots = [folder.root for folder in found]
+    paths = [tuple(root / name for root, name in zip(roots, item, strict=True)) for item in items]
+    whole = [item for item in paths if all(path in sizes for path in item)]
+    repeat = DATASETS.arguments(spec.dataset.model_dump()).get("repeat", 1)
+    listing = Listing(whole, sizes, repeat)
+    try:
+        wrapper = WRAPPERS.make(spec.wrapper.model_dump(), dataset=listing, seed=0, training=training)
     except UserError as error:  # of the numbers of the config alone
-        return [*problems, str(error)]
-    fitting = {}
-    for index, path in enumerate(items):
-        item = tuple(sizes[folders.unscaled(path.name)] for sizes in partners)
-        try:
-            wrapper.check(index, *item)
-            fitting[index] = item
-        except UserError as error:
-            problems.append(str(error))
-    if eval_type and (problem := factor.contradiction(wrapper, fitting, eval_type)):
-        problems.append(problem)
-    return problems
+        return [str(error)]
+    return sets.unfit(wrapper, eval_type)
 
 
 def make_uncached(spec: Data, training: bool, eval_type: str | None = None):

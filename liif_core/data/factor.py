@@ -5,11 +5,9 @@ the wrong column. So the sizes of the images are compared with the protocol befo
 """
 
 import math
-from collections.abc import Iterator
 
 from liif_core.config import protocol
-from liif_core.data import folders
-from liif_core.errors import UserError
+from liif_core.data import names
 
 Sizes = tuple[tuple[int, int], ...]  # (h, w) of an item's images, one for each folder
 
@@ -31,21 +29,8 @@ def contradiction(wrapper, sizes: dict[int, Sizes], eval_type: str) -> str | Non
     if len(next(iter(wrong.values()))) == len(sizes):  # of all images: no need for names
         found = "another for each image" if one is None else f"{one:g}"
     else:
-        found = "; ".join(f"{factor:g} of {folders.some(names)}" for factor, names in wrong.items())
+        found = "; ".join(f"{factor:g} of {names.some(wrong_names)}" for factor, wrong_names in wrong.items())
     remedy = f"expected data at x{expected}"
     if one and one >= 1 and float(f"{one:g}") == one:
         remedy += f", or eval_type {kind}-{one:g}"
     return f"{wrapper.FACTOR} is {found}, the protocol {eval_type} says {expected}: {remedy}"
-
-
-def confirm(wrapper, eval_type: str) -> None:
-    """Raise UserError if the images of a wrapper, whose headers are read, have another factor than the protocol."""
-    if problem := contradiction(wrapper, dict(_checked(wrapper)), eval_type):
-        raise UserError(f"{wrapper.dataset.where}: {problem}")
-
-
-def _checked(wrapper) -> Iterator[tuple[int, Sizes]]:
-    for index in range(len(wrapper)):
-        sizes = wrapper.dataset.sizes(index)
-        wrapper.check(index, *sizes)
-        yield index, sizes

@@ -9,6 +9,7 @@ from typing import Any
 from liif_core.config.registry import Registry
 from liif_core.data import factor, folders, wrappers  # noqa: F401  (they register themselves)
 from liif_core.data.registries import DATASETS, WRAPPERS
+from liif_core.data.sizes import RoundedUp
 from liif_core.errors import UserError
 
 
@@ -17,15 +18,38 @@ def make(spec: dict, seed: int, training: bool, eval_type: str | None = None):
 
     spec: {"dataset": spec, "wrapper": spec, ...}. training: crops differ by epoch and are shuffled;
     otherwise every epoch sees the same crops in the same order. eval_type: the protocol that measures on it. Raises
-    UserError if they do not fit each other, or if the images have another factor than the protocol.
+    UserError if they do not fit each other, or if an image cannot give what may be asked of it.
     """
     if problem := misfit(spec):
         raise UserError(problem)
     dataset = DATASETS.make(spec["dataset"])
     made = WRAPPERS.make(spec["wrapper"], dataset=dataset, seed=seed, training=training)
-    if eval_type is not None:
-        factor.confirm(made, eval_type)
+    if problems := unfit(made, eval_type):
+        more = f" (and {len(problems) - 1} more, which scripts/check_data.py names)" if len(problems) > 1 else ""
+        raise UserError(f"{dataset.where}: {problems[0]}{more}")
     return made
+
+
+def unfit(wrapper, eval_type: str | None) -> list[str]:
+    """What is wrong with the sizes of a wrapper's images, a sentence each, and with their factor under a protocol."""
+    problems: dict[str, None] = {}  # an image that is repeated is wrong once
+    rounded: list[str] = []
+    fitting = {}
+    for index in range(len(wrapper)):
+        sizes = wrapper.dataset.sizes(index)
+        try:
+            wrapper.check(index, *sizes)
+            fitting[index] = sizes
+        except RoundedUp as error:
+            rounded.append(str(error))
+        except UserError as error:
+            problems[str(error)] = None
+    if rounded:
+        more = len(set(rounded)) - 1
+        problems[rounded[0] + (f"; {more} more pairs are like that" if more else "")] = None
+    if eval_type and (problem := factor.contradiction(wrapper, fitting, eval_type)):
+        problems[problem] = None
+    return list(problems)
 
 
 def misfit(spec: dict) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core.data.folders import found
+from liif_core.data.names import found
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_core.system import places

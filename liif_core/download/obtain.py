@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from liif_core.data.bin_cache import image_files
 from liif_core.data.catalogue import Archive
-from liif_core.data.folders import unreadable
+from liif_core.data.folders import Images
+from liif_core.data.names import image_files
 from liif_core.download.archives import unpack
 from liif_core.download.transfer import Failed, check_room, download, sha256
 from liif_core.errors import UserError
@@ -91,8 +91,8 @@ def _verify(archive: Archive, path: Path, staging: Path) -> None:
         if contents_digest(staging / below) != digest:
             raise Failed(f"{path.name} holds other images for {below} than it should")
     if not archive.sha256 and not archive.contents:
-        files = [Path(entry.path) for below in archive.counts for entry in image_files(staging / below)]
-        if broken := list(unreadable(files, decode=True).values()):
+        files = [f"{below}/{entry.name}" for below in archive.counts for entry in image_files(staging / below)]
+        if broken := list(Images(staging, files, decode=True).broken.values()):
             raise Failed(f"{path.name} holds {len(broken)} broken images: {broken[0]}")
 
 

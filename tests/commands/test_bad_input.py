@@ -105,8 +105,12 @@ BROKEN = {
         "input.png is not a folder",
     ),
     "too small": (with_small_image, "'tiny' is 20x60, smaller than the 24x24 crop"),
+    "more queries than pixels": (
+        with_value("train_dataset", "wrapper", "args", "sample_q", 100_000),
+        "sample_q is 100000, but the smallest crop",
+    ),
     "truncated image": (with_bad_image(cut=True), "z.png as an image .truncated"),
-    "no image": (with_bad_image(cut=False), "z.png is not a readable image.*skip_broken: true"),
+    "no image": (with_bad_image(cut=False), "z.png as an image .truncated or not an image.*skip_broken: true"),
 }
 
 

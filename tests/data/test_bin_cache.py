@@ -65,7 +65,7 @@ def test_bin_holds_the_same_pixels_as_none_in_one_file_of_three_bytes_a_pixel(fo
 
 
 def test_in_memory_holds_three_bytes_a_pixel(folder):
-    held = image_folder(folder, cache="in_memory").images
+    held = image_folder(folder, cache="in_memory").images.held.values()
     assert sum(image.nbytes for image in held) == 3 * sum(height * width for height, width in SIZES.values())
     assert all(image.base is None or image.base.nbytes == image.nbytes for image in held)
 
@@ -325,7 +325,7 @@ def test_a_view_cannot_be_written(folder):
 def broken(folder):
     content = (folder / "b.png").read_bytes()
     (folder / "b.png").write_bytes(content[: len(content) * 2 // 3])
-    (folder / "notes.txt").write_text("not an image")
+    (folder / "notes.png").write_text("not an image")
     return folder
 
 
@@ -335,7 +335,7 @@ def test_broken_images_are_named_or_left_out(broken, capsys, builds):
     dataset = image_folder(broken, skip_broken=True)
     assert [dataset.name(i) for i in range(len(dataset))] == ["10", "a", "c", "grey"]
     output = "".join(capsys.readouterr())
-    assert "left out" in output and "b.png" in output and "notes.txt" in output
+    assert "left out" in output and "b.png" in output and "notes.png" in output
     assert len(builds) == 1  # what is broken is remembered, too
 
 

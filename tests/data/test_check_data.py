@@ -67,12 +67,12 @@ def test_everything_that_is_wrong_with_a_folder_is_said(folder):
     made_images.write(folder / "small.png", 8, 9)
     made_images.write(folder / "torn.png", 40, 40)
     truncate(folder / "torn.png")
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.jpg").write_text("no image")
     found = examine(single(folder), DOWNSAMPLED)
-    assert_problems(found, "notes.txt as an image", "torn.png as an image", "'low' is 31x60", "'small' is 8x9")
+    assert_problems(found, "notes.jpg as an image", "torn.png as an image", "'low' is 31x60", "'small' is 8x9")
     assert_problems(
         examine(single(folder), DOWNSAMPLED, quick=True),
-        "notes.txt is not a readable image",
+        "notes.jpg as an image",
         "'low' is 31x60",
         "'small' is 8x9",
     )
@@ -94,6 +94,35 @@ def test_everything_that_is_wrong_with_pairs_is_said(pairs):
         "no partner for lonely.png",
         "'b': low resolution 6x5 and high resolution 18x10 do not differ",
     )
+
+
+def test_pairs_that_were_rounded_up_are_one_problem(tmp_path):
+    sizes = {f"{name}.png": size for name, size in zip("abcd", [(50, 73), (51, 76), (48, 72), (49, 49)], strict=True)}
+    high = made_images.folder(tmp_path / "HR", sizes)
+    low = made_images.folder(tmp_path / "LR", {name: (-(-h // 4), -(-w // 4)) for name, (h, w) in sizes.items()})
+    finding = examine(pair(low, high, repeat=2), PAIRED)
+    assert_problems(finding, "'a': low resolution 13x19 and high resolution 50x73 do not differ by one integer factor")
+    assert "crop the low one to 12x18 and the high one to 48x72; 2 more pairs are like that" in finding.problems[0]
+
+
+def test_what_is_no_image_by_its_ending_is_a_note(folder):
+    for name in ("Thumbs.db", "readme.txt", "checksums"):
+        (folder / name).write_text("no image")
+    (folder / "photo").write_bytes((folder / "a.png").read_bytes())
+    found = examine(single(folder), DOWNSAMPLED)
+    assert found.problems == [] and found.summary.startswith(f"{folder} (4 images")
+    names = "Thumbs.db, checksums, readme.txt"
+    assert found.notes == [f"{folder}: not looked at, for they do not end like images: {names}"]
+
+
+def test_two_files_of_one_name_make_no_pair_and_are_noted_elsewhere(pairs):
+    low, high = pairs
+    made_images.write(high / "a.jpg", 10, 14)
+    assert_problems(examine(pair(low, high), PAIRED), f"{high} has a.jpg and a.png, which differ in their ending alone")
+    found = examine(single(high), {"name": "sr-implicit-downsampled", "args": {"inp_size": 2}})
+    assert found.problems == [] and found.notes == [
+        f"{high} has a.jpg and a.png: both are taken, and named with endings"
+    ]
 
 
 def test_both_folders_of_pairs_are_looked_for(tmp_path):

@@ -1,14 +1,17 @@
 """Folders as they are: names, splits, pairs, broken files."""
 
 import json
+import os
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers import made_images
-from liif_core.data import sets
+from liif_core.data import names, sets
 from liif_core.data.registries import DATASETS
 from liif_core.errors import UserError
 
@@ -82,11 +85,77 @@ def test_a_truncated_image_is_named_or_left_out(folder, cache, capsys):
     assert "left out" in output and "b.png" in output
 
 
-def test_a_file_that_is_no_image_is_named_at_once_or_left_out(folder):
-    (folder / "notes.txt").write_text("not an image")
-    with pytest.raises(UserError, match="notes.txt is not a readable image.*skip_broken"):
+def test_a_file_that_ends_like_an_image_and_is_none_is_named_at_once_or_left_out(folder):
+    (folder / "notes.HEIC").write_text("not an image")
+    with pytest.raises(UserError, match="notes.HEIC as an image.*skip_broken"):
         image_folder(folder)
     assert len(image_folder(folder, skip_broken=True)) == 4
+
+
+OTHERS = {
+    "Thumbs.db": b"\xd0\xcf",
+    "desktop.ini": b"[x]",
+    "readme.txt": b"P3",
+    "SHA256SUMS": b"ab  a.png",
+    "a.json": b"{}",
+}
+
+
+@pytest.mark.parametrize("cache", ["none", "bin", "in_memory"])
+def test_what_does_not_end_like_an_image_is_not_looked_at(folder, cache):
+    for name, content in OTHERS.items():
+        (folder / name).write_bytes(content)
+    shutil.copy(folder / "a.png", folder / "a.png.bak")
+    shutil.copy(folder / "a.png", folder / "bare")  # without any ending it is the content that counts
+    dataset = image_folder(folder, cache=cache)
+    assert [dataset.name(i) for i in range(len(dataset))] == ["10", "a", "b", "bare", "c"]
+    np.testing.assert_array_equal(dataset[3], dataset[1])
+    if cache == "bin":
+        before = names_of(folder.parent / "_bin_images")
+        (folder / "readme.txt").write_text("longer than before")
+        image_folder(folder, cache=cache)
+        assert names_of(folder.parent / "_bin_images") == before  # nothing was decoded again
+    for path in folder.glob("*[gpe]"):
+        path.unlink()
+    with pytest.raises(UserError, match=f"no images in {folder}"):
+        image_folder(folder, cache=cache)
+
+
+def names_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("cache", ["none", "bin", "in_memory"])
+def test_two_files_of_one_name(folder, cache):
+    made_images.write(folder / "a.jpg", 12, 12)
+    dataset = image_folder(folder, cache=cache)
+    assert [dataset.name(i) for i in range(len(dataset))] == ["10", "a.jpg", "a.png", "b", "c"]
+    with pytest.raises(UserError, match="images has a.jpg and a.png, which differ in their ending alone"):
+        paired_folders(folder, folder, cache=cache)
+
+
+@pytest.mark.parametrize("cache", ["none", "bin", "in_memory"])
+def test_sizes_are_known_without_the_pixels_and_all_of_them_are_checked(folder, cache):
+    dataset = image_folder(folder, cache=cache, repeat=2)
+    assert [dataset.sizes(i) for i in range(5)] == [((7, 20),), ((11, 8),), ((9, 13),), ((6, 6),), ((7, 20),)]
+    spec = {
+        "dataset": {"name": "image-folder", "args": {"root_path": str(folder), "cache": cache, "repeat": 2}},
+        "wrapper": {"name": "sr-implicit-downsampled", "args": {"inp_size": 2, "scale_max": 3.7}},
+    }
+    with pytest.raises(UserError, match=r"images: image 'c' is 6x6, smaller than the 7x7 .* leave the image out$"):
+        sets.make(spec, seed=0, training=True)
+    spec["wrapper"]["args"]["scale_max"] = 4
+    with pytest.raises(UserError, match=r"image '10' is 7x20.*\(and 1 more, which scripts/check_data.py names\)$"):
+        sets.make(spec, seed=0, training=True)
+
+
+def test_a_thousand_headers_take_a_second_or_so(tmp_path):
+    made_images.write(tmp_path / "images" / "0.png", 21, 30)
+    for number in range(1, 1000):
+        os.link(tmp_path / "images" / "0.png", tmp_path / "images" / f"{number}.png")
+    began = time.process_time()
+    assert image_folder(tmp_path / "images").sizes(999) == ((21, 30),)
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize("cache", ["none", "in_memory"])
@@ -142,6 +211,89 @@ def test_pairs_go_by_name_whatever_the_suffix_does_to_their_order(tmp_path):
         assert large.shape[1] == 2 * small.shape[1]
         assert large.shape[1] == 4 + 2 * names.index(dataset.name(index))
     assert [len(paired_folders(low, high, first_k=k)) for k in (1, 2, 4)] == [1, 2, 4]
+
+
+# high, low, and the low one's name for each of the high ones: equal names first, then a suffix less.
+PAIRS = {
+    "a suffix": ("a b", "ax4 bx4", "ax4 bx4"),
+    "or none": ("a b", "a bx2", "a bx2"),
+    "sizes in names": (
+        "photo_640x480 photo_800x600",
+        "photo_640x480x2 photo_800x600x2",
+        "photo_640x480x2 photo_800x600x2",
+    ),
+    "equal sizes in names": (
+        "photo_640x480 photo_640x960",
+        "photo_640x960 photo_640x480",
+        "photo_640x480 photo_640x960",
+    ),
+    "names that end in a factor": ("boxx2 boxx3", "boxx2x2 boxx3x2", "boxx2x2 boxx3x2"),
+    "one name within another": ("box boxx2", "boxx2 boxx2x2", "boxx2 boxx2x2"),
+    "another separator": ("a_1 a_2", "a_1_x2.5 a_2-X2.5", "a_1_x2.5 a_2-X2.5"),
+    "factor first": ("a b", "a_4x b_4x", "a_4x b_4x"),
+    "marks on both": ("bird_HR_x2 a_HR_x2", "bird_LR_x2 a_LR_x2", "bird_LR_x2 a_LR_x2"),
+    "marks without factor": ("bird_HR a_HR", "a_LR bird_LR", "bird_LR a_LR"),
+    "small marks": ("bird-gt a", "bird-lq a_lr", "bird-lq a_lr"),
+    "SRF": (
+        "img_001_SRF_2_HR img_002_SRF_2_HR",
+        "img_001_SRF_2_LR img_002_SRF_2_LR",
+        "img_001_SRF_2_LR img_002_SRF_2_LR",
+    ),
+    "SRF on one": ("img_001 img_002", "img_001_SRF_2_LR img_002_SRF_2_LR", "img_001_SRF_2_LR img_002_SRF_2_LR"),
+    "LRBI": ("baby_HR_x2 bird", "baby_LRBI_x2 bird_bicLRx2", "baby_LRBI_x2 bird_bicLRx2"),
+    "the other way round": ("ax2 bx2", "a b", "a b"),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_names_that_belong_together(kind):
+    high, low, expected = ([f"{name}.png" for name in text.split()] for text in PAIRS[kind])
+    for order in (low, low[::-1]):
+        found, problems = names.pairs((Path("LR"), Path("HR")), order, high)
+        assert (found, problems) == (list(zip(expected, high, strict=True)), [])
+
+
+NO_PAIRS = {
+    "a suffix on a name that is there, too": ("a ax2 b", "a b bx2", "ax2.png, bx2.png"),
+    "two for one": ("a b", "ax2 ax3 b", "a.png, ax2.png, ax3.png"),
+    "other sizes": ("photo_640x480", "photo_640x960", "photo_640x480.png, photo_640x960.png"),
+    "another factor": ("a_HR_x2", "a_LR_x4", "a_HR_x2.png, a_LR_x4.png"),
+    "nothing but a suffix": ("x2", "x2x2 x3", "x3.png"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PAIRS)
+def test_names_that_do_not_belong_together(kind):
+    high, low = ([f"{name}.png" for name in text.split()] for text in NO_PAIRS[kind][:2])
+    _, problems = names.pairs((Path("LR"), Path("HR")), low, high)
+    assert len(problems) == 1 and f"no partner for {NO_PAIRS[kind][2]}; equal names belong together" in problems[0]
+
+
+def test_a_pattern_says_how_names_differ(tmp_path):
+    high = made_images.folder(tmp_path / "HR", {"gt-1.png": (8, 8), "gt-2.png": (8, 6)})
+    low = made_images.folder(tmp_path / "LR", {"1 small.png": (4, 4), "2 small.png": (4, 3)})
+    with pytest.raises(UserError, match="no partner for 1 small.png.*or set low_name and high_name, like {name}x4"):
+        paired_folders(low, high)
+    patterns = {"low_name": "{name} small", "high_name": "gt-{name}.png"}
+    dataset = paired_folders(low, high, **patterns)
+    assert [dataset.name(i) for i in range(2)] == ["gt-1", "gt-2"] and dataset[1][0].shape == (4, 3, 3)
+    made_images.write(high / "2.png", 8, 6)
+    with pytest.raises(
+        UserError, match="no partner for 2.png; the config says low_name '{name} small' and high_name 'gt"
+    ):
+        paired_folders(low, high, **patterns)
+    for text in ("x4", "{name}{name}", "{nam}x4", "x4/{name}"):
+        with pytest.raises(UserError, match="pattern is '.*': expected {name} in it once"):
+            paired_folders(low, high, low_name=text)
+
+
+def test_the_first_pairs_are_those_of_the_first_high_ones(tmp_path):
+    high = made_images.folder(tmp_path / "HR", {f"photo_{n}x480.png": (8, 2 * n) for n in (3, 4, 5)})
+    low = made_images.folder(tmp_path / "LR", {f"photo_{n}x480x2.png": (4, n) for n in (5, 4, 3, 9)})
+    dataset = paired_folders(low, high, first_k=2, repeat=2)
+    assert [dataset[i][0].shape[1] for i in range(len(dataset))] == [3, 4, 3, 4]
+    with pytest.raises(UserError, match="no partner for photo_9x480x2.png"):
+        paired_folders(low, high)
 
 
 def test_folders_that_do_not_pair_up_name_the_odd_one_out(tmp_path):
