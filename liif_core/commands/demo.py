@@ -105,7 +105,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], Network]) ->
     for name in ("centre", "seconds", "fps"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for a zoom video: give --zoom FACTOR too")
-    pairs = plan.files(arguments)
+    pairs, left_out = plan.files(arguments), plan.left_out(arguments)
     tasks, failed, skipped = [], 0, 0
     # Videos are decoded once to see that they are whole, which may take a while.
     for source, output in tqdm(pairs, "looking at files", leave=False, disable=None, delay=2):
@@ -133,6 +133,8 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], Network]) ->
         print(f"{network.device}, {time.monotonic() - started:.2f} s")
     if len(pairs) > 1 or skipped:
         print(f"{len(pairs) - skipped - failed} upscaled, {skipped} skipped, {failed} failed")
+    if left_out:
+        print(one_line(left_out))
     if failed:
         sys.exit(2)
 

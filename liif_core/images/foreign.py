@@ -3,6 +3,7 @@
 By content, as `file` does it; magic numbers are those of the formats' specifications.
 """
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -65,6 +66,16 @@ BEGINNINGS: list[tuple[bytes, Kind]] = [
     (rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<svg", Kind("SVG", RENDER)),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", Kind("an archive", "unpack it first", image=False)),
 ]
+# How those begin that are read.
+FORMATS = [
+    (rb"\x89PNG\r\n\x1a\n", ".png"),
+    (rb"\xff\xd8\xff", ".jpg"),
+    (rb"RIFF....WEBP", ".webp"),
+    (rb"II[*+]\0|MM\0[*+]", ".tif"),
+    (rb"....ftyp(?:avi[fs]|(?:mif1|msf1)(?=.{,4000}av01))", ".avif"),
+    (rb"GIF8[79]a", ".gif"),
+    (rb"BM.{12}[\x0c(48@l|]\0\0\0", ".bmp"),
+]
 TGA_TYPES = {bytes((palette, kind)) for palette in (0, 1) for kind in (1, 2, 3, 9, 10, 11)}  # at 1
 TGA_ENDS = b"TRUEVISION-XFILE.\0"
 
@@ -83,6 +94,16 @@ def refusal(path: Path, accepted: str) -> str:
         kinds = "whole numbers of 1 to 16 bits without a sign, in grey, RGB or CMYK"
         return f"cannot read {path}: it has {samples}, accepted are {kinds}; {way_out}"
     return ""
+
+
+def suffix(path: Path) -> str:
+    """The usual ending of the format that is in a file; empty for none of those that are read."""
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        return ""
+    with open(path, "rb") as file:
+        head = file.read(1 << 12)
+    found = next((ending for pattern, ending in FORMATS if re.match(pattern, head, re.DOTALL)), "")
+    return "" if found == ".tif" and kind(path) else found
 
 
 def kind(path: Path) -> Kind | None:

@@ -47,6 +47,8 @@ FORMATS = {
     ".png": PNG,
     ".jpg": JPEG,
     ".jpeg": JPEG,
+    ".jfif": JPEG,
+    ".jpe": JPEG,
     ".webp": WEBP,
     ".tif": TIFF,
     ".tiff": TIFF,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords
-from liif_core.images import rgb8, video_write, vips
+from liif_core.images import foreign, rgb8, video_write, vips
 from liif_core.images.image import FORMATS
 from liif_core.images.video_read import READ, Video, inspect, is_video
 from liif_core.images.video_write import WRITTEN
+from liif_core.inference import folders
 
 SUFFIX = "_liif"  # of results that nobody gave a name
 COMPARE = "_compare.png"
@@ -144,8 +145,10 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
             unique.setdefault((_real(source), _real(output)), (source, output))
     pairs = list(unique.values())
     if not pairs:
+        others = left_out(arguments)
         raise UserError(
             f"no images in {', '.join(map(str, inputs))}: looked for {vips.SUFFIXES}, {', '.join(READ)}"
+            + (f"; {others}" if others else "")
             + ("" if arguments.recursive else "; --recursive looks into folders of it too")
         )
     if arguments.ext != "auto" and not any(f".{arguments.ext}" in _formats(source) for source, _ in pairs):
@@ -155,6 +158,17 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     _check_names(written)
     _check_existing([result for _, result in written], arguments)
     return pairs
+
+
+def left_out(arguments: argparse.Namespace) -> str:
+    """What the folders hold beside images and videos, in a sentence; empty if there is nothing."""
+    inputs = [path for path in (*arguments.images, *arguments.input) if os.path.isdir(path)]
+    others = {
+        _real(file): (file, what) for path in inputs for file, what in folders.left_out(path, arguments.recursive)
+    }
+    for path in (*arguments.images, *arguments.input):  # those that are named beside their folder
+        others.pop(_real(path), None)
+    return folders.sentence(list(others.values()))
 
 
 def zoom_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
@@ -213,24 +227,8 @@ def _below(path: Path, arguments: argparse.Namespace, inputs: list[Path]) -> lis
     if not os.path.isdir(path):
         return [(path, _output(path, Path(), arguments, arguments.output))]
     into = arguments.output or Path(f"{_real(path).name}{SUFFIX}")
-    found = _images(path, arguments.recursive)
+    found = folders.images(path, arguments.recursive)
     return [(file, _output(file, file.relative_to(path).parent, arguments, into)) for file in found]
-
-
-def _images(folder: Path, recursive: bool) -> list[Path]:
-    """Those of a folder; links to folders are not followed. Raises UserError for one that cannot be looked into."""
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}")
-
-    found: list[Path] = []
-    for below, folders, names in os.walk(folder, onerror=refuse):
-        # Hidden ones are no images: what a killed process left, or a Mac's notes about files.
-        visible = (name for name in names if not name.startswith("."))
-        found += [Path(below, name) for name in visible if Path(name).suffix.lower() in (*FORMATS, *READ)]
-        if not recursive:
-            folders.clear()
-    return sorted(file for file in found if os.path.isfile(file))
 
 
 def _real(path: Path) -> Path:
@@ -246,10 +244,12 @@ def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
 def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path | None) -> Path:
     suffix = arguments.suffix if arguments.suffix is not None else ("" if into else SUFFIX)
     formats = _formats(file)
-    ending = file.suffix if file.suffix.lower() in formats else formats[0]
+    known = [ending for ending in (file.suffix, foreign.suffix(file)) if ending.lower() in formats]
+    ending = (*known, formats[0])[0]
     if f".{arguments.ext}" in formats:  # of images and videos, --ext is for one
         ending = f".{arguments.ext}"
-    return (into or Path()) / below / f"{file.stem}{suffix}{ending}"
+    stem = file.stem if folders.has_ending(file) else file.name
+    return (into or Path()) / below / f"{stem}{suffix}{ending}"
 
 
 def _formats(file: Path) -> tuple[str, ...]:

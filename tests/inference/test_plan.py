@@ -21,9 +21,13 @@ def plan(tmp_path, monkeypatch):
     plans.add_size_arguments(parser)
     parser.add_argument("--compare", action="store_true")
 
-    def call(*words):
-        return plans.files(parser.parse_args([*words, "--scale=2"]))
+    def parse(*words):
+        return parser.parse_args([*words, "--scale=2"])
 
+    def call(*words):
+        return plans.files(parse(*words))
+
+    call.parse = parse
     return call
 
 
@@ -54,6 +58,30 @@ def test_a_comparison_that_is_there_is_kept(plan, several, tmp_path):
     with pytest.raises(UserError, match="a_liif_compare.png exists already"):
         plan("in/a.png", "--compare")
     assert plan("in/a.png", "--compare", "--overwrite")
+
+
+def test_a_folder_is_looked_through_by_endings_and_where_there_is_none_by_content(plan, several, tmp_path):
+    png = (several / "a.png").read_bytes()
+    taken = {"b.jfif": "b.jfif", "c.JPE": "c.JPE", "none": "none.png", "at 10.15.33": "at 10.15.33.png"}
+    taken |= {"clip.3gp": "clip.mp4", "a.png": "a.png", "a_compare.png": "a_compare.png"}
+    left = {"d.jp2": b"\0\0\0\x0cjP  \r\n", "e.heic": b"\0\0\0\x18ftypheic", "f.bak": png, "notes.txt": b"words"}
+    left |= {"empty": b"", "g": b"\xff\x0a", ".hidden": b"words"}
+    for name in {*taken, *left} - {"a.png", "a_compare.png"}:
+        (several / name).write_bytes(left.get(name, png))
+    arguments = plan.parse("in", "--output=out")
+    assert {source.name: output.name for source, output in plan("in", "--output=out")} == taken
+    said = "left out: 4 images of other kinds (d.jp2 is JPEG 2000; e.heic is HEIC; f.bak is PNG with another ending; 1 more)"
+    assert plans.left_out(arguments) == f"{said}, 2 files that are no images (empty; notes.txt)"
+    assert plans.left_out(plan.parse("in", "in/d.jp2", "in/g", "in/f.bak")).startswith(
+        "left out: 1 image of another kind"
+    )
+    assert plans.left_out(plan.parse("in/sub")) == ""
+    (several / "none").write_bytes((several / "sub" / "b.jpg").read_bytes())
+    assert plan("in/none")[0][1].name == "none_liif.jpg"
+    with pytest.raises(UserError, match="no images in only: .*; left out: 1 image of another kind .x.jp2 is"):
+        (tmp_path / "only").mkdir()
+        (tmp_path / "only" / "x.jp2").write_bytes(left["d.jp2"])
+        plan("only")
 
 
 @pytest.mark.parametrize("suffix", ["/x", "../x", "a/b", "\0"])
