@@ -17,10 +17,12 @@ def load(
     precision: str = "fp32",
     tile: int | None = None,
     border: str = "repeat",
+    config: str | os.PathLike | None = None,
 ) -> Model:
     """A model with its weights: model.upscale(image, scale=3.7), model.query(image, coord, cell), model.encode(image).
 
-    path: a checkpoint of this project (.safetensors), of LIIF (.pth) or of LIIF-PyTorch (.pth.tar).
+    path: a checkpoint of this project (.safetensors), of LIIF (.pth) or of LIIF-PyTorch (.pth.tar), or bare weights.
+    config: of bare weights, the training config, or a YAML file with model and data_norm, that says what they are.
     device: "auto" for the GPU where there is one, "cpu" or "cuda". precision: "fp32" or "auto", which is the same here.
     tile: side in pixels of the overlapping tiles in which an image is encoded, 0 for all at once, None to choose by the
     device. border: what the encoder sees beyond the image, "repeat" for its edge again and again, "zeros" as in LIIF.
@@ -37,7 +39,7 @@ def load(
     """
     from liif_core.inference import api
 
-    return api.load(path, "jittor", device, precision, tile, border)
+    return api.load(path, "jittor", device, precision, tile, border, config)
 
 
 def load_tree():

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-from liif_core.checkpoints import foreign, native
+from liif_core.checkpoints import content, foreign, native
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.engine import MODEL, NetworkState
+from liif_core.config import load as configs
+from liif_core.config.schema import ModelConfig, TrainConfig
 from liif_core.errors import UserError
 from liif_core.system.places import SHIPPED
 
@@ -21,12 +22,45 @@ def locate(path: str | Path) -> Path:
     )
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of any of the three kinds. Raises UserError for a damaged or foreign file."""
+def load(path: str | Path, config: ModelConfig | TrainConfig | None = None, training: bool = False) -> Checkpoint:
+    """Read a checkpoint of any kind, whatever its ending. config: of which model bare weights are. training: what an
+    optimizer needs to go on must be finite as well as the weights.
+
+    Raises UserError for a damaged or foreign file, for weights that are NaN or infinite, and for bare ones without a
+    config.
+    """
     path = locate(path)
-    if path.suffix != ".safetensors":
-        found = foreign.read(path)
-        progress = {"epoch": found.epoch + 1, "step": int(found.moments.get("step", 0))}
-        state = {MODEL: NetworkState(found.parameters, optimizer=found.moments)}
-        return Checkpoint(found.model, state, found.data_norm, found.optimizer, progress)
-    return native.read(path)
+    try:
+        found = _safetensors(path, config) if content.form(path) == content.SAFETENSORS else foreign.read(path, config)
+    except MemoryError:
+        raise UserError(f"not enough memory to read {path}") from None
+    native.require_finite(found.state, path, training)
+    return found
+
+
+def _safetensors(path: Path, config: ModelConfig | TrainConfig | None) -> Checkpoint:
+    metadata, tensors, kinds = native.read_tensors(path)
+    if native.FORMAT in metadata:
+        return native.parse(path, metadata, tensors, kinds)
+    if config is None:
+        raise UserError(
+            f"{path} is a safetensors file, but not a checkpoint of this project (no '{native.FORMAT}' in it), and "
+            f"does not say of which model its weights are: {foreign.ASKED_FOR}"
+        )
+    return foreign.of_config(path, tensors, config)
+
+
+def load_for(path: str | Path, config_path: str | Path | None) -> Checkpoint:
+    """Read a checkpoint to predict with. config_path: what --config names; its data_norm wins over the file's.
+
+    Raises UserError as `load` does, and for a file that says itself that it is of another model than the config.
+    """
+    if config_path is None:
+        return load(path)
+    config = configs.load_model(config_path)
+    found = load(path, config)
+    if found.model != config.model.model_dump():
+        raise UserError(f"{path} holds another model than {config_path}: {found.model}; leave the config away")
+    if "data_norm" in config.model_fields_set:
+        found.data_norm = config.data_norm.model_dump()
+    return found

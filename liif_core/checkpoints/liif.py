@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.checkpoints.unpickle import ForeignCheckpoint, float32, named_moments
-from liif_core.engine import MODEL
+from liif_core.checkpoints.pth import float32, named_moments
+from liif_core.checkpoints.unpickle import plain
+from liif_core.engine import MODEL, NetworkState
 from liif_core.errors import UserError
 from liif_core.system import packages
 from liif_core.system.files import write_atomically
@@ -28,18 +29,22 @@ HALF = {"sub": [0.5], "div": [0.5]}
 DATA_NORM = {"inp": HALF, "gt": HALF}
 
 
-def translate(content: dict) -> ForeignCheckpoint:
+def translate(content: dict) -> Checkpoint:
     """An unpickled .pth in this project's terms."""
     model, optimizer = content["model"], content.get("optimizer")
-    used = {name: array for name, array in model["sd"].items() if not any(unused in name for unused in UNUSED)}
-    return ForeignCheckpoint(
-        model={"name": model["name"], "args": dict(model["args"])},
-        parameters=float32(used),
-        optimizer=optimizer and {"name": optimizer["name"], "args": dict(optimizer["args"])},
-        moments=named_moments(optimizer.get("sd", {}), list(model["sd"])) if optimizer else {},
-        epoch=int(content.get("epoch", 0)),
-        data_norm=dict(content.get("data_norm", DATA_NORM)),
+    moments = named_moments(optimizer.get("sd", {}), list(model["sd"])) if optimizer else {}
+    return Checkpoint(
+        model={"name": plain(model["name"]), "args": dict(plain(model["args"]))},
+        state={MODEL: NetworkState(float32(used(model["sd"])), optimizer=moments)},
+        optimizer=optimizer and {"name": plain(optimizer["name"]), "args": dict(plain(optimizer["args"]))},
+        progress={"epoch": int(content.get("epoch", 0)) + 1, "step": int(moments.get("step", 0))},
+        data_norm=dict(plain(content.get("data_norm", DATA_NORM))),
     )
+
+
+def used(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters without those that are there and never used."""
+    return {name: array for name, array in parameters.items() if not any(unused in name for unused in UNUSED)}
 
 
 def model_content(model: dict, parameters: dict[str, np.ndarray]) -> dict:

@@ -2,7 +2,7 @@
 
 Its .pth.tar files are {epoch, best_psnr, best_ssim, state_dict, ema_state_dict, optimizer, scheduler}. The model is
 LIIF with EDSR-baseline whose residuals are multiplied by 0.1; it differs in names alone. Images go in and come out
-in [0, 1]. liif_core.checkpoints.liif reads the files. `ema_state_dict` is left alone, as by LIIF-PyTorch's own
+in [0, 1]. liif_core.checkpoints.pth reads the files. `ema_state_dict` is left alone, as by LIIF-PyTorch's own
 inference.py: with its decay the wrong way round it is nearly the last step's weights.
 """
 
@@ -10,7 +10,10 @@ import re
 
 import numpy as np
 
-from liif_core.checkpoints.unpickle import ForeignCheckpoint, float32, named_moments
+from liif_core.checkpoints.native import Checkpoint
+from liif_core.checkpoints.pth import float32, named_moments
+from liif_core.checkpoints.unpickle import plain
+from liif_core.engine import MODEL, NetworkState
 
 # imgproc.image_to_tensor, range_norm False
 _NONE = {"sub": [0.0], "div": [1.0]}
@@ -71,15 +74,16 @@ def optimizer_spec(state: dict) -> dict:
     return {"name": "adam", "args": {"lr": group.get("initial_lr", group["lr"]), **args}}
 
 
-def translate(content: dict) -> ForeignCheckpoint:
+def translate(content: dict) -> Checkpoint:
     """An unpickled .pth.tar in this project's terms."""
     model, names = describe({name: np.shape(array) for name, array in content["state_dict"].items()})
+    parameters = float32({names[name]: array for name, array in content["state_dict"].items()})
     optimizer = content.get("optimizer")
-    return ForeignCheckpoint(
+    moments = named_moments(optimizer, list(names.values())) if optimizer else {}
+    return Checkpoint(
         model=model,
-        parameters=float32({names[name]: array for name, array in content["state_dict"].items()}),
-        optimizer=optimizer_spec(optimizer) if optimizer else None,
-        moments=named_moments(optimizer, list(names.values())) if optimizer else {},
-        epoch=int(content.get("epoch", 0)),
+        state={MODEL: NetworkState(parameters, optimizer=moments)},
+        optimizer=plain(optimizer_spec(optimizer)) if optimizer else None,
+        progress={"epoch": int(content.get("epoch", 0)) + 1, "step": int(moments.get("step", 0))},
         data_norm=DATA_NORM,
     )

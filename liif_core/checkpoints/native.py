@@ -19,6 +19,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from liif_core.checkpoints.pth import float32
+from liif_core.checkpoints.unpickle import widened
 from liif_core.engine import MODEL, REGRESSION, NetworkState, State, is_buffer
 from liif_core.errors import UserError
 from liif_core.system.files import write_atomically
@@ -32,7 +34,7 @@ class Checkpoint:
     """A model and, for a run to go on, where its training is.
 
     model, optimizer, method: specs. data_norm: as in the config. progress: liif_core.training.run's; empty for bare
-    weights.
+    weights. notes: what is to be said of how it was read, in words.
     """
 
     model: dict
@@ -41,6 +43,7 @@ class Checkpoint:
     optimizer: dict | None = None
     progress: dict = field(default_factory=dict)
     method: dict = field(default_factory=REGRESSION.copy)
+    notes: list[str] = field(default_factory=list)
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
@@ -84,16 +87,35 @@ def _digest(content: dict, tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def read(path: Path) -> Checkpoint:
-    """Read a file that `save` wrote. Raises UserError for a damaged or foreign one."""
+# What is read of safetensors' types of numbers; numpy has none for bfloat16.
+BFLOAT16, DOUBLE = "BF16", "F64"
+READ = {"F32", "F16", DOUBLE, "I64", "I32", "I16", "I8", "U8", "BOOL"}
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], set[str]]:
+    """Metadata, tensors and types of numbers of any safetensors file; bfloat16 becomes float32. Raises UserError for a
+    damaged one, and for another type.
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name, kind in kinds.items() if kind in READ}
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        strange = {kind: name for name, kind in kinds.items() if kind not in READ}
+        if set(strange) == {BFLOAT16}:
+            for name, tensor in safetensors.deserialize(path.read_bytes()):
+                if name not in tensors:
+                    tensors[name] = widened(np.frombuffer(tensor["data"], "<u2")).reshape(tensor["shape"])
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a whole safetensors file (cut short or damaged): {error}") from None
-    if FORMAT not in metadata:
-        raise UserError(f"{path} is a safetensors file, but not a checkpoint of this project (no '{FORMAT}' in it)")
+    for kind, name in strange.items():
+        if kind != BFLOAT16:
+            raise UserError(f"{path}: {name} is of the type {kind}; accepted are F32, F16, BF16 and F64")
+    return metadata, tensors, set(kinds.values())
+
+
+def parse(path: Path, metadata: dict[str, str], tensors: dict[str, np.ndarray], kinds: set[str]) -> Checkpoint:
+    """The checkpoint that `save` wrote, from what `read_tensors` gave. Raises UserError for a damaged one."""
     try:
         content = json.loads(metadata[FORMAT])
         written = content.pop("sha256", None)  # files of before it was kept have none
@@ -101,9 +123,13 @@ def read(path: Path) -> Checkpoint:
         parts["method"] = content.get("method", REGRESSION)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is damaged: {error}") from None
+    notes = []
     if written is not None and written != _digest(content, tensors):
-        raise UserError(f"{path} is damaged: its SHA-256 is not the one that it was written with")
-    return Checkpoint(state=_state(tensors), **parts)
+        rewritten = kinds & {BFLOAT16, DOUBLE}  # not by `save`: the sum is of what the file was before
+        if not rewritten:
+            raise UserError(f"{path} is damaged: its SHA-256 is not the one that it was written with")
+        notes = [f"rewritten in {' and '.join(sorted(rewritten))} by another program, so that its SHA-256 says nothing"]
+    return Checkpoint(state=_state(tensors), notes=notes, **parts)
 
 
 def _state(tensors: dict[str, np.ndarray]) -> State:
@@ -117,9 +143,10 @@ def _state(tensors: dict[str, np.ndarray]) -> State:
 
 def _network_state(arrays: dict[str, np.ndarray]) -> NetworkState:
     """The arrays of a network by what they are."""
-    moments = {key.removeprefix(OPTIMIZER): array for key, array in arrays.items() if key.startswith(OPTIMIZER)}
     # float16 weights are a way to store them, not to compute with them
-    kept = {key: array.astype(np.float32) for key, array in arrays.items() if not key.startswith(OPTIMIZER)}
+    arrays = float32(arrays)
+    moments = {key.removeprefix(OPTIMIZER): array for key, array in arrays.items() if key.startswith(OPTIMIZER)}
+    kept = {key: array for key, array in arrays.items() if not key.startswith(OPTIMIZER)}
     raw = {key.removeprefix(RAW): array for key, array in kept.items() if key.startswith(RAW)}
     weights = {key: array for key, array in kept.items() if not key.startswith(RAW)}
     trained = raw or weights
@@ -129,6 +156,22 @@ def _network_state(arrays: dict[str, np.ndarray]) -> NetworkState:
         average=weights if raw else {},
         buffers={key: array for key, array in trained.items() if is_buffer(key)},
     )
+
+
+def require_finite(state: State, source: str | Path, training: bool) -> None:
+    """Raise UserError that names a parameter whose values are NaN or infinite. training: of the optimizer, too."""
+    bad: dict[str, np.ndarray] = {}
+    for network in state.values():
+        for arrays in (network.variables, network.average, network.optimizer if training else {}):
+            bad |= {name: array for name, array in arrays.items() if not np.isfinite(array).all()}
+    if bad:
+        name, array = next(iter(bad.items()))
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        count = np.count_nonzero(~np.isfinite(array))
+        raise UserError(
+            f"{source}: the weights are no numbers: {name} is NaN or infinite in {count} of {array.size} values{more}; "
+            "expected finite ones"
+        )
 
 
 def restore(engine, state: State, source: str | Path) -> list[str]:

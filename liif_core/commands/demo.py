@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core.commands.entry import BORDER_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP
+from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.geometry.tiling import BORDERS
@@ -36,6 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
+    parser.add_argument("--config", "--model-config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
     zooming = parser.add_argument_group("a video of the zoom into one image, bicubic beside LIIF (.gif or .mp4)")
@@ -89,7 +90,7 @@ def demo(framework: str, load_tree: Callable) -> None:
     def load() -> Network:
         device = choose_device(framework, arguments.gpu).kind
         rest = arguments.precision, arguments.tile, load_tree, arguments.border, arguments.self_ensemble
-        network = load_network(arguments.model, framework, device, *rest)
+        network = load_network(arguments.model, framework, device, *rest, config=arguments.config)
         if device == "cpu":
             memory.limit_memory()
         return network

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from liif_core.checkpoints import formats
-from liif_core.commands.entry import BORDER_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP, SET_HELP
+from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP, SET_HELP
 from liif_core.config import load as configs
 from liif_core.config.schema import TestConfig
 from liif_core.data import sets
@@ -51,6 +51,7 @@ def test(framework: str, load_tree: Callable) -> None:
     parser = argparse.ArgumentParser(description=f"PSNR and SSIM of a model in {framework} on test sets.")
     parser.add_argument("--config", required=True, nargs="+", help="looked for here, in the repository and in configs/")
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, .pth, .pth.tar), or bicubic")
+    parser.add_argument("--model-config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     parser.add_argument("--border", choices=BORDERS, default="zeros", help=f"{BORDER_HELP} (default: zeros)")
@@ -82,7 +83,8 @@ def test(framework: str, load_tree: Callable) -> None:
         origin["weights"] = provenance.sha256(formats.locate(arguments.model))
         kind = network.choose_device(framework, arguments.gpu).kind
         rest = arguments.precision, None, load_tree, arguments.border, arguments.self_ensemble
-        loaded = network.load(arguments.model, framework, kind, *rest)
+        loaded = network.load(arguments.model, framework, kind, *rest, config=arguments.model_config)
+        origin |= {"model_config": arguments.model_config} if arguments.model_config else {}
         origin["precision"], device = loaded.engine.precision, loaded.device
         origin |= {"border": loaded.border} if loaded.border != "zeros" else {}
         origin |= {"self_ensemble": True} if loaded.self_ensemble else {}

@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from liif_core.config.registry import explain
-from liif_core.config.schema import TestConfig, TrainConfig
+from liif_core.config.schema import ModelConfig, TestConfig, TrainConfig
 from liif_core.errors import UserError
 from liif_core.system import places
 from liif_core.system.places import SHIPPED
@@ -166,6 +166,25 @@ def load(path: str | Path, kind: Literal["train", "test"], overrides: Sequence[s
         return model.model_validate(content)
     except pydantic.ValidationError as error:
         raise UserError(explain(error, lambda path: _keys_at(model, path), where)) from None
+
+
+def load_model(path: str | Path) -> ModelConfig | TrainConfig:
+    """Read what a training config, or a file with `model`, `data_norm` and `method` alone, says of weights.
+
+    Raises UserError with file, key and what would be accepted.
+    """
+    file = find(path)
+    content = read_merged(file)
+    if "model" not in content:
+        raise UserError(
+            f"{file} has no key 'model': expected a training config, or a YAML file with model and data_norm"
+        )
+    if not set(content) <= set(ModelConfig.model_fields):
+        return load(path, "train")
+    try:
+        return ModelConfig.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise UserError(explain(error, lambda path: _keys_at(ModelConfig, path), str(file))) from None
 
 
 def dump(config: TrainConfig) -> str:

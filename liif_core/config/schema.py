@@ -97,6 +97,14 @@ class TestConfig(Evaluation):
     """Ours. What is measured; the first is the result. `liif metrics` lists them."""
 
 
+class ModelConfig(Strict):
+    """What a config says of bare weights: all of it, or these keys of a training config."""
+
+    model: Spec
+    data_norm: DataNorm = DataNorm()
+    method: Spec = Spec(name="regression")
+
+
 class TrainConfig(Evaluation):
     """What train.py reads."""
 

@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +27,19 @@ QUERIES = 1 << 15  # decoded at a time: at 4 corners with 256 hidden values in f
 
 
 def load(
-    path: str | os.PathLike, framework: str, device: str, precision: str, tile: int | None, border: str
+    path: str | os.PathLike,
+    framework: str,
+    device: str,
+    precision: str,
+    tile: int | None,
+    border: str,
+    config: str | os.PathLike | None,
 ) -> "Model":
     """See liif_torch.load."""
     if border not in tiling.BORDERS:
         raise UserError(f"border: expected {' or '.join(tiling.BORDERS)}, got {border!r}")
-    return Model(networks.load(Path(path), framework, str(device), precision, tile, border=border))
+    told: dict[str, Any] = {"config": None if config is None else Path(config), "say": warnings.warn}
+    return Model(networks.load(Path(path), framework, str(device), precision, tile, border=border, **told))
 
 
 @dataclass(frozen=True)

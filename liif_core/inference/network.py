@@ -13,6 +13,7 @@ import numpy as np
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.data import sampling
+from liif_core.errors import one_line
 from liif_core.geometry import tiling
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
@@ -39,16 +40,20 @@ def load(
     load_tree: Callable | None = None,
     border: str = "zeros",
     self_ensemble: bool = False,
+    config: str | Path | None = None,
+    say: Callable[[str], object] = print,
 ) -> "Network":
     """The network of a checkpoint on a device: the one way of commands, web page, scripts and the Python API.
 
     A command, whose process is its own, calls `choose_device` before. device, precision: as in liif_core.engine.Engine.
     load_tree: the framework's, imported if it is not given. border, self_ensemble: as of Network.
+    config: of bare weights, says of which model they are. say: called with what is to be said of how the file was
+    read.
 
     Raises UserError for a file that is no checkpoint, a model that gives no images, and a device or precision that is
     not there.
     """
-    found = formats.load(path)
+    found = formats.load_for(path, config)
     devices.prepare_import(framework, device)
     if load_tree is None:
         load_tree = importlib.import_module(f"liif_{framework}").load_tree
@@ -56,6 +61,8 @@ def load(
         engine_class, _ = load_tree()
     engine = engine_class(found.model, device, found.method, precision=precision)
     native.restore(engine, found.state, path)
+    for note in found.notes:
+        say(one_line(f"{path}: {note}"))
     norm = Normalisation(DataNorm.model_validate(found.data_norm or {}))
     device = f"{framework} on {engine.device_kind}, {engine.precision}{', self-ensemble' if self_ensemble else ''}"
     return Network(engine, norm, tile, device, border, self_ensemble)

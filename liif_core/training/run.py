@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
@@ -195,7 +196,9 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
     source = own[0] if own else config.resume
     if source is None:
         return Progress(), []
-    found = own[1] if own else formats.load(source)
+    found = own[1] if own else formats.load(source, config, training=True)
+    for note in found.notes:
+        tqdm.write(f"{source}: {note}")
     if found.optimizer and found.optimizer["name"] != config.optimizer.name:
         before, now = found.optimizer["name"], config.optimizer.name
         raise UserError(f"{source} was trained with '{before}', the config says '{now}': use the same optimizer")

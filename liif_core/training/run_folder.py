@@ -113,7 +113,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[Path]] | None:
         whole = []
         for path in (folder / name for name in names if (folder / name).exists()):
             try:
-                whole.append((path, formats.load(path)))
+                whole.append((path, formats.load(path, training=True)))
             except UserError as error:
                 if path not in damaged:
                     tqdm.write(f"warning: {error}; going on from the one before")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from helpers import made_images
 from helpers.small_run import contents, model_spec, test_config, train_config, write_yaml
+from liif_core.checkpoints import formats, native
 from liif_core.commands import entry, train
 from liif_core.system import devices
 
@@ -173,7 +174,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("command", ["test", "demo", "train"])
-@pytest.mark.parametrize("kind", ["truncated", "code", "code in an archive", "missing", "no checkpoint"])
+@pytest.mark.parametrize("kind", ["truncated", "code", "code in an archive", "missing", "no checkpoint", "NaN"])
 def test_a_bad_checkpoint_is_one_sentence(expect_error, image_folders, trained, tmp_path, command, kind):
     sentinel = tmp_path / "sentinel"
     path = tmp_path / ("model.pth" if kind.startswith("code") else "model.safetensors")
@@ -183,13 +184,18 @@ def test_a_bad_checkpoint_is_one_sentence(expect_error, image_folders, trained, 
         message = "not a whole safetensors file .cut short or damaged"
     elif kind == "code":
         path.write_bytes(pickle.dumps(Evil(sentinel)))
-        message = "not a .pth archive"
+        message = "refused: it contains the name"
     elif kind == "code in an archive":
         torch.save({"model": {"name": "liif", "args": {}, "sd": {"w": Evil(sentinel)}}}, path)
         message = "refused: it contains the name"
     elif kind == "no checkpoint":
         safetensors.numpy.save_file({"w": np.zeros(3, np.float32)}, path)
-        message = "not a checkpoint of this project"
+        message = "holds another model" if command == "train" else "not a checkpoint of this project"
+    elif kind == "NaN":
+        found = formats.load(trained / "epoch-last.safetensors")
+        found.state["model"].parameters["imnet.layers.0.bias"][2] = np.nan
+        native.save(path, found)
+        message = "no numbers: imnet.layers.0.bias is NaN or infinite in 1 of 16 values"
     else:
         message = "no checkpoint '.*model.safetensors'"
     if command == "train":

@@ -5,6 +5,7 @@ the command line patched in. Shapes are few and small: Jittor compiles each new 
 """
 
 import hashlib
+import importlib
 import json
 import os
 import pty
@@ -233,6 +234,33 @@ def test_demo_rounds_instead_of_truncating(framework, run_command, image_folders
     # Half a level, and room for a float32 rounding of levels up to 255.
     assert np.abs(written - levels).max() <= 0.5 + 255 * 2.0**-22
     assert (written != np.floor(levels)).mean() > 0.3  # what truncating would have written
+
+
+def test_bare_weights_are_a_model_with_the_config_of_their_run(
+    framework, run_command, image_folders, trained, tmp_path
+):
+    model, config = trained / "epoch-last.safetensors", trained / "config.yaml"
+    weights = formats.load(model).state["model"].weights
+    safetensors.numpy.save_file({f"module.{name}": array for name, array in weights.items()}, tmp_path / "bare.bin")
+    scores = write_yaml(tmp_path / "test.yaml", test_config(image_folders))
+    for path, told in ((model, []), (tmp_path / "bare.bin", ["--model-config", config])):
+        image = tmp_path / path.with_suffix(".png").name
+        status, out, err = run_command(
+            "demo", image_folders / "input.png", "-s", 2, "-o", image, "--model", path, *told
+        )
+        assert status == 0 and ("names are taken without 'module.'" in out) == bool(told), err
+        status, out, err = run_command("test", "--config", scores, "--model", path, "--json", tmp_path, *told)
+        assert status == 0 and ("names are taken without 'module.'" in out) == bool(told), err
+        report = json.loads((tmp_path / "test.json").read_text())
+        assert report.get("model_config") == (str(config) if told else None)
+        (tmp_path / "test.json").rename(image.with_suffix(".rows"))
+    first, second = (json.loads((tmp_path / f"{name}.rows").read_text()) for name in ("epoch-last", "bare"))
+    assert first["rows"] == second["rows"]
+    with pytest.warns(UserWarning, match="names are taken without 'module.'"):
+        tree = importlib.import_module(f"liif_{framework}").load(tmp_path / "bare.bin", device="cpu", config=config)
+    pixels = rgb8.read_image(tmp_path / "bare.png")
+    np.testing.assert_array_equal(pixels, rgb8.read_image(tmp_path / "epoch-last.png"))
+    np.testing.assert_array_equal(pixels, tree.upscale(rgb8.read_image(image_folders / "input.png"), 2))
 
 
 def test_an_upscaled_image_is_not_left_half_filled(run_command, image_folders, trained, tmp_path):

@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import yaml
 
 from helpers import numpy_engine
@@ -123,6 +124,13 @@ def test_leftovers_of_a_killed_save_are_swept(run):
     (folder / ".writing-abc.safetensors").write_bytes(b"half")
     run(go_on=True, epoch_max=EPOCHS + 1)
     assert not list(folder.glob(".writing-*"))
+
+
+def test_bare_weights_begin_a_run_whose_config_says_what_they_are(run, tmp_path):
+    safetensors.numpy.save_file({"module.steps": np.array([40], dtype=np.float32)}, tmp_path / "bare.safetensors")
+    folder = run(resume=str(tmp_path / "bare.safetensors"))
+    found = formats.load(folder / "epoch-last.safetensors")
+    assert found.state["model"].parameters["steps"] == 40 + EPOCHS * STEPS
 
 
 def test_another_runs_checkpoint_gives_weights_and_epoch_but_not_its_best(run, tmp_path):
