@@ -18,6 +18,8 @@ except ImportError as error:
     sys.exit(f"error: {error.name} is missing: run `{sys.executable} -m pip install onnxruntime numpy pillow`")
 
 QUERIES = 1 << 16  # decoded at a time; 13 KB of memory each
+MODES = ("1", "L", "P", "RGB", "YCbCr")  # of Pillow; it makes RGB of them without a loss
+GREY = (258, 262)  # tags of a TIFF: bits, and 1 where 0 is black
 SETTINGS = ("inp_sub", "inp_div", "gt_sub", "gt_div")
 
 
@@ -34,10 +36,22 @@ def open_graph(path: Path) -> onnxruntime.InferenceSession:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3), RGB."""
+    """uint8 (H, W, 3), RGB; of 16 bits of grey the upper eight. Others would need more than these few lines."""
     try:
         with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            tags = getattr(image, "tag_v2", {})
+            known = image.format == "PNG" or [tags.get(tag) for tag in GREY] == [(16,), 1]
+            if known and image.mode[:4] in ("I;16", "I") and "transparency" not in image.info:
+                levels = np.asarray(ImageOps.exif_transpose(image)) >> 8
+                return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=2)
+            upright = ImageOps.exif_transpose(image)
+            if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA"):
+                upright = upright.convert("RGBA")
+                if upright.getextrema()[3][0] < 255:
+                    sys.exit(f"error: {path} has transparent pixels: expected opaque ones; give it a background")
+            elif image.mode not in MODES:
+                sys.exit(f"error: {path} is {image.mode}: expected grey, RGB or a palette; convert it to RGB")
+            return np.array(upright.convert("RGB"))
     except (OSError, ValueError) as error:
         sys.exit(f"error: cannot read {path} as an image: {error}")
 
@@ -65,6 +79,8 @@ def upscale(folder: Path, image: np.ndarray, height: int, width: int) -> np.ndar
         coord = np.stack(np.meshgrid(down[top : top + rows], right, indexing="ij"), axis=-1)
         (rgb,) = decoder.run(None, {"feat": feat, "coord": coord.reshape(1, -1, 2), "cell": cell})
         values = np.clip(rgb * gt_div + gt_sub, 0, 1)
+        if not np.isfinite(rgb).all():
+            sys.exit("error: the graphs give NaN or infinity: their numbers overflow")
         bands.append(np.rint(values * 255).astype(np.uint8).reshape(-1, width, 3))
     return np.concatenate(bands)
 

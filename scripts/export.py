@@ -22,13 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from liif_core.checkpoints import formats, native
+from liif_core.commands.entry import CONFIG_HELP
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.experiments import jobs
 from liif_core.geometry import coords
 from liif_core.inference import network
 from liif_core.system import provenance
-from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.files import check_new, check_writable, write_atomically
 from liif_core.system.packages import pip_install
 from liif_core.system.places import PRETRAINED
 
@@ -169,10 +170,10 @@ WRITE = {"onnx": as_onnx, "torch-export": as_torch_export}
 OPEN = {"onnx": open_onnx, "torch-export": open_torch_export}
 
 
-def export(path: str | Path, folder: Path, form: str) -> tuple[Any, list[Path]]:
+def export(path: str | Path, folder: Path, form: str, config: str | None = None) -> tuple[Any, list[Path]]:
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
-    found = formats.load(path)
-    engine = network.load(path, "torch", "cpu").engine
+    found = formats.load_for(path, config)
+    engine = network.load(path, "torch", "cpu", config=config).engine
     import torch
 
     # torch.export.save takes channels last for a part of a tensor.
@@ -217,13 +218,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write a model as two graphs, encoder and decoder.")
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
     parser.add_argument("--output", "-o", required=True, type=Path, metavar="FOLDER", help="where the two files go")
+    parser.add_argument("--config", "--model-config", metavar="CONFIG", help=CONFIG_HELP)
+    parser.add_argument("--overwrite", action="store_true", help="replace the two files if they exist")
     parser.add_argument("--format", choices=ENDINGS, default="onnx", help="default: onnx")
     parser.add_argument("--check", action="store_true", help="run the graphs and compare them with PyTorch")
     arguments = parser.parse_args()
     if arguments.format == "onnx":
         require(("onnx", "onnxscript", *(["onnxruntime"] if arguments.check else [])))
-    check_writable(arguments.output / f"encoder{ENDINGS[arguments.format]}")
-    engine, files = export(arguments.model, arguments.output, arguments.format)
+    for name in ("encoder", "decoder"):
+        file = arguments.output / f"{name}{ENDINGS[arguments.format]}"
+        check_new(file, formats.locate(arguments.model), arguments.overwrite)
+        check_writable(file)
+    engine, files = export(arguments.model, arguments.output, arguments.format, arguments.config)
     for path in files:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     if arguments.check:

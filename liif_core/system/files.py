@@ -31,6 +31,17 @@ def check_writable(path: Path) -> None:
         raise UserError(f"cannot write {path}: it is a folder; name a file")
 
 
+def check_new(path: Path, source: Path, overwrite: bool) -> None:
+    """Raise UserError where writing `path` would lose a file: one that is there, unless `overwrite`, and never the one
+    that is read, by whatever name or link."""
+    if os.path.isdir(path):
+        return  # `check_writable` has the sentence
+    if os.path.exists(path) and os.path.samefile(path, source):
+        raise UserError(f"{path} is the file that is read, {source}: name another one to write")
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f"{path} exists already: --overwrite replaces it")
+
+
 def check_readable(path: Path, kind: str = "image") -> None:
     """Raise UserError unless the path is a file that can be opened. kind: what it should be, for the message."""
     try:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from helpers import ROOT, models
 from helpers.models import MODELS, SMALL
@@ -129,6 +130,50 @@ def test_another_ending_is_refused(tmp_path, monkeypatch, name):
     save_small(tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"a \.safetensors file, or a \.pth for the original LIIF"):
         convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / name)
+
+
+def test_no_file_is_lost_without_overwrite_and_never_the_one_that_is_read(tmp_path, monkeypatch):
+    run_of, other = tmp_path / "run.safetensors", tmp_path / "other.safetensors"
+    save_small(run_of)
+    before = run_of.read_bytes()
+    other.write_text("mine")
+    (tmp_path / "dangling.pth").symlink_to("nowhere.pth")
+    for name in ("other.safetensors", "dangling.pth"):
+        with pytest.raises(UserError, match=f"{name} exists already: --overwrite replaces it"):
+            convert(monkeypatch, run_of, tmp_path / name)
+    (tmp_path / "link.safetensors").symlink_to("run.safetensors")
+    (tmp_path / "hard.safetensors").hardlink_to(run_of)
+    (tmp_path / "sub").mkdir()
+    for name in ("run.safetensors", "link.safetensors", "hard.safetensors", "sub/../run.safetensors"):
+        with pytest.raises(UserError, match=r"is the file that is read, .*run.safetensors: name another"):
+            convert(monkeypatch, run_of, tmp_path / name, "--overwrite")
+    assert run_of.read_bytes() == before and other.read_text() == "mine"
+    with pytest.raises(UserError, match="it is a folder"):
+        (tmp_path / "folder.pth").mkdir()
+        convert(monkeypatch, run_of, tmp_path / "folder.pth")
+    convert(monkeypatch, run_of, other, "--overwrite")
+    assert formats.load(other).model == SMALL
+
+
+def test_half_that_is_too_small_for_a_weight_is_refused(tmp_path, monkeypatch):
+    engine = save_small(tmp_path / "a.safetensors")
+    state = engine.state()
+    state["model"].parameters["encoder.head.0.bias"][0] = -7e4
+    native.save(tmp_path / "a.safetensors", Checkpoint(SMALL, state))
+    with pytest.raises(UserError, match="--half: encoder.head.0.bias reaches 70000, and float16 ends at 65504"):
+        convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--half")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("argument", ["--config", "--model-config"])
+def test_bare_weights_are_converted_with_the_config_that_says_their_model(tmp_path, monkeypatch, capsys, argument):
+    state = save_small(tmp_path / "a.safetensors", norm=NORM).state()["model"].parameters
+    torch.save({"params_ema": {f"net.{name}": torch.tensor(array) for name, array in state.items()}}, tmp_path / "b.pt")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"model": SMALL, "data_norm": NORM}, sort_keys=False))
+    convert(monkeypatch, tmp_path / "b.pt", tmp_path / "c.safetensors", argument, tmp_path / "c.yaml")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
+    output = capsys.readouterr().out
+    assert "its weights are those under 'params_ema'" in output and "are taken without 'net.'" in output
 
 
 def test_the_command_ends_with_one_sentence(tmp_path):

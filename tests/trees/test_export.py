@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -257,12 +258,53 @@ def test_the_example_gives_the_demos_image(tmp_path, pretrained):
 
 
 def test_the_example_cuts_the_queries_without_a_seam(tmp_path, pretrained):
-    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("upscale_onnx", EXAMPLE))
-    module.__spec__.loader.exec_module(module)
+    module = example()
     image = made_images.make_image(9, 11)
     whole = module.upscale(pretrained[0], image, 29, 31)
     module.QUERIES = 100
     np.testing.assert_allclose(module.upscale(pretrained[0], image, 29, 31).astype(int), whole, rtol=0, atol=1)
+
+
+def example():
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("upscale_onnx", EXAMPLE))
+    module.__spec__.loader.exec_module(module)
+    return module
+
+
+def test_the_example_reads_what_it_can_and_refuses_the_rest(tmp_path):
+    read, path = example().read_image, tmp_path / "a.png"
+    rgb = made_images.make_image(5, 7)
+    grey, opaque, clear = rgb[..., :1], np.full((5, 7, 1), 255, np.uint8), np.full((5, 7, 1), 255, np.uint8)
+    clear[2, 3] = 254
+    threefold = np.repeat(grey, 3, axis=2)
+    deep = PIL.Image.fromarray(grey[..., 0].astype(np.uint16) * 256 + 255)
+    for image, expected in (
+        (PIL.Image.fromarray(rgb), rgb),
+        (PIL.Image.fromarray(grey[..., 0]), threefold),
+        (deep, threefold),
+        (PIL.Image.fromarray(np.concatenate([rgb, opaque], axis=2)), rgb),
+        (PIL.Image.fromarray(np.concatenate([grey, opaque], axis=2)), threefold),
+        (PIL.Image.fromarray(grey[..., 0] > 99), np.where(threefold > 99, 255, 0)),
+        (PIL.Image.fromarray(grey[..., 0]).convert("P"), threefold),
+    ):
+        image.save(path)
+        np.testing.assert_array_equal(read(path), expected)
+    deep.save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), threefold)
+    palette = PIL.Image.fromarray(grey[..., 0]).convert("P")
+    for image, name, message, more in (
+        (PIL.Image.fromarray(np.concatenate([rgb, clear], axis=2)), "b.png", "transparent pixels", {}),
+        (PIL.Image.fromarray(np.concatenate([grey, clear], axis=2)), "b.png", "transparent pixels", {}),
+        (palette, "b.png", "transparent pixels", {"transparency": int(np.asarray(palette)[0, 0])}),
+        (deep, "b.png", "transparent|is I", {"transparency": 255}),
+        (PIL.Image.fromarray(rgb).convert("CMYK"), "b.tif", "is CMYK: expected grey, RGB or a palette", {}),
+        (deep, "b.tif", "is I;16: expected grey", {"tiffinfo": {262: 0}}),
+        (PIL.Image.fromarray(grey[..., 0].astype(np.float32)), "b.tif", "is F: expected grey", {}),
+        (PIL.Image.fromarray(grey[..., 0].astype(np.int32)), "b.tif", "is I: expected grey", {}),
+    ):
+        image.save(tmp_path / name, **more)
+        with pytest.raises(SystemExit, match=message):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -318,8 +360,15 @@ def test_the_command_writes_and_compares(tmp_path, monkeypatch, capsys):
     assert "encoder.onnx: 0.13 MB" in output and "13x29 -> 97x51" in output
     wrong = export.open_onnx(tmp_path / "new")
     monkeypatch.setitem(export.OPEN, "onnx", lambda folder: lambda *arrays: wrong(*arrays) + np.float32(2e-4))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    with pytest.raises(UserError, match="encoder.onnx exists already: --overwrite replaces it"):
+        call(monkeypatch, "--model", model, "--output", tmp_path / "new")
+    shutil.copy(model, tmp_path / "new" / "decoder.onnx")
+    with pytest.raises(UserError, match="decoder.onnx is the file that is read"):
+        call(monkeypatch, "--model", tmp_path / "new/decoder.onnx", "--output", tmp_path / "new", "--overwrite")
     with pytest.raises(RuntimeError, match="the graphs are wrong"):
-        call(monkeypatch, "--model", model, "--output", tmp_path / "new", "--check")
+        call(monkeypatch, "--model", model, "--output", tmp_path / "new", "--check", "--overwrite")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == before
 
 
 @pytest.mark.parametrize("check", [True, False])
