@@ -64,7 +64,7 @@ class ImageData:
 
     pixels: (h, w, c) uint8, or uint16 for more than 8 bits; c is 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB
     and alpha, or CMYK. depth: bits per sample of the file. palette: the file had one. fields: EXIF, XMP, profile and
-    the like under libvips' names, with its types. chunks: of a PNG, what its colours mean and its texts.
+    the like under libvips' names, with its types. chunks: what a PNG or AVIF says of its colours, and a PNG's texts.
     resolution: pixels per mm, across and down. suffix: of its format. notes: what of the file is not kept, a few words
     each.
     """

@@ -27,6 +27,7 @@ Source = str | os.PathLike | PIL.Image.Image | np.ndarray
 Restore = Callable[[np.ndarray], PIL.Image.Image | np.ndarray]
 
 CHANNELS = {"1": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "I;16": 1, "I;16L": 1, "I;16B": 1}
+STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colours are multiplied by alpha, and those that they become
 PALETTES = ("P", "PA")  # come out as RGB, or RGBA where there is transparency: the result has colours between
 
 
@@ -67,7 +68,7 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
         raise UserError(f"image: expected at least one pixel, got a Pillow image of {image.height}x{image.width}")
     if image.mode not in CHANNELS and image.mode not in PALETTES:
         accepted = ", ".join([*CHANNELS, *PALETTES])
-        raise UserError(f"image: expected a Pillow image of mode {accepted}, got {image.mode}; convert it first")
+        raise UserError(f"image: expected a Pillow image of mode {accepted}, got {image.mode}; {_way_out(image.mode)}")
     try:
         image = ImageOps.exif_transpose(image)
         image.load()
@@ -76,6 +77,8 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
     if image.mode in PALETTES or "transparency" in image.info:
         image = _without_palette(image)
     info = {key: value for key, value in image.info.items() if key != "transparency"}
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        _say("image", "the grey that is transparent is not kept: Pillow has no alpha of 16 bits")
     pixels = np.asarray(image)
     if info.get("icc_profile"):
         problem = profiles.problem(info["icc_profile"], CHANNELS[image.mode], image.mode == "CMYK")
@@ -92,6 +95,13 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
         return to_pillow(result.astype(stored, copy=False), image.mode, info)
 
     return ImageData(pixels, depth=depth, cmyk=image.mode == "CMYK"), restore
+
+
+def _way_out(mode: str) -> str:
+    """What to do with a mode that is not taken."""
+    if mode in ("I", "F") or mode.startswith("I;"):
+        return "scale its values to 0 to 65535 and give them as an array of uint16"
+    return f'give image.convert("{STRAIGHT.get(mode, "RGB")}")'
 
 
 def _say(name: object, *notes: str) -> None:

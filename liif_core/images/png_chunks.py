@@ -85,6 +85,15 @@ def read(path: Path) -> Chunks:
     return tuple(found)
 
 
+def from_avif(head: bytes) -> Chunks:
+    """What an AVIF says of its colours in place of a profile, as a PNG would: primaries and transfer, if they are not
+    those of sRGB, BT.709 or BT.601, which look alike. head: how the file begins."""
+    found = re.search(rb"colrnclx\0(.)\0(.)", head, re.DOTALL)
+    if found is None or (found[1][0] in (1, 2, 5, 6, 7) and found[2][0] in (1, 2, 6, 7, 13, 14, 15)):
+        return ()
+    return ((b"cICP", found[1] + found[2] + b"\0\1"),)
+
+
 def profile(path: Path) -> bytes | None:
     """What should be an ICC profile, of which libpng refuses some; None if there is none."""
     with open(path, "rb") as file:

@@ -40,6 +40,7 @@ FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "resolution-unit")
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:>|=[\"']))(\d)")
 DENSEST = 1e6  # pixels per mm that libvips takes
 BRIGHTER = "uhdrload"  # a JPEG with a map of what is brighter than white, which is read as the JPEG that it is
+BMP_COLOURS = slice(70, 74)  # where a BMP says that it holds a profile, or names its file
 ANIMATED = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
 
 
@@ -63,6 +64,8 @@ def read(path: Path, page: int | None = None) -> ImageData:
         return _read_bmp(path)
     image = open_image(path, **({"page": page} if page else {}))
     notes = _several(path, image) if page is None else []
+    if _suffix(image) == ".gif" and b"ICCRGBG1012" in _head(path):
+        notes.append("the profile of GIF is not kept")
     tags = tiff_tags.read(path, page or 0) if _suffix(image) == ".tif" else {}
     if tiff_tags.has_exif(tags):
         notes.append("EXIF of TIFF is not kept")
@@ -80,7 +83,7 @@ def read(path: Path, page: int | None = None) -> ImageData:
         cmyk=image.interpretation == "cmyk",
         palette=image.get_typeof("palette") != 0,
         fields=fields,
-        chunks=png_chunks.read(path) if _suffix(image) == ".png" else (),
+        chunks=_chunks(path, image, PROFILE in fields),
         resolution=(image.xres, image.yres),
         suffix=_suffix(image),
         notes=(*notes, *more),
@@ -101,6 +104,12 @@ def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
         kind, xmp = fields["xmp-data"]
         fields["xmp-data"] = kind, XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
     return fields
+
+
+def _chunks(path: Path, image: pyvips.Image, profile: bool) -> png_chunks.Chunks:
+    if _suffix(image) == ".png":
+        return png_chunks.read(path)
+    return png_chunks.from_avif(_head(path)) if _suffix(image) == ".avif" and not profile else ()
 
 
 def _drop_profile(path: Path, image: pyvips.Image, fields: dict[str, tuple[int, object]]) -> list[str]:
@@ -279,8 +288,10 @@ def _read_bmp(path: Path) -> ImageData:
         across, down = (min(float(dots) / 25.4, DENSEST) for dots in image.info.get("dpi", (25.4, 25.4)))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     depth = 1 if mode == "1" else 8
-    notes = ("the alpha of BMP is dropped",) if mode == "RGBA" else ()
-    return ImageData(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp", notes=notes)
+    notes = ["the alpha of BMP is dropped"] if mode == "RGBA" else []
+    if _head(path)[BMP_COLOURS] in (b"DEBM", b"KNIL"):
+        notes.append("the profile of BMP is not kept")
+    return ImageData(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp", notes=tuple(notes))
 
 
 def check_output(path: Path, height: int, width: int) -> None:

@@ -147,3 +147,13 @@ def test_a_program_gets_colours_and_texts_as_pillow_keeps_them(tmp_path):
     assert {name: large.info[name] for name in usual} == usual
     large.save(tmp_path / "out.png", pnginfo=large.info["pnginfo"])
     assert png_chunks.read(tmp_path / "out.png") == (LINEAR, BT_2020, PQ, METADATA[1])
+
+
+def test_the_colours_of_an_avif_go_into_a_png_and_their_loss_is_said(tmp_path):
+    IMAGE.save(tmp_path / "in.avif")
+    usual = (tmp_path / "in.avif").read_bytes()
+    assert vips.read(tmp_path / "in.avif").chunks == ()
+    at = usual.index(b"colrnclx") + 8
+    (tmp_path / "in.avif").write_bytes(usual[:at] + struct.pack(">HH", 9, 16) + usual[at + 4 :])
+    assert png_chunks.read(write(tmp_path / "in.avif")[0]) == (PQ,)
+    assert write(tmp_path / "in.avif", ".avif")[1] == ("AVIF has no cICP: colours will look different",)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from helpers.image_kinds import CELLS, ENDINGS, SRGB, noise, save, save_deep
+from helpers.image_kinds import CELLS, ENDINGS, SRGB, grey_profile, noise, png_with, save, save_deep, tiff
 from liif_core.images.image import pyvips
 
 SIDES = [0, 1, 2, 3, 7, 40, 255, 256, 1000, 4095, 16_384, 65_535, 65_536, 1_000_001, 2**31 - 1, 2**31, 2**32 - 1]
@@ -30,7 +30,7 @@ def seeds() -> dict[str, bytes]:
             if cell != "-":
                 save(Path(folder) / f"{kind.replace(' ', '')}{ENDINGS[row]}", kind)
         _save_more(Path(folder))
-        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())} | _foreign()
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())} | _tiffs() | _foreign()
 
 
 def _save_more(folder: Path) -> None:
@@ -50,6 +50,40 @@ def _save_more(folder: Path) -> None:
     image.tiffsave(str(folder / "big.tif"), bigtiff=True, compression="deflate", predictor="horizontal")
     image.webpsave(str(folder / "lossless.webp"), lossless=True)
     image.gifsave(str(folder / "interlaced.gif"), interlace=True)
+    for name, profile in {"badicc": b"no profile" * 40, "otherkind": grey_profile()}.items():
+        for ending in (".png", ".jpg", ".tif", ".webp"):
+            rgb.save(folder / f"{name}{ending}", icc_profile=profile)
+    exif = PIL.Image.Exif()
+    exif[0x010F], exif[0x0112] = "ACME", 6
+    early = [(b"gAMA", bytes((0, 1, 134, 160))), (b"cHRM", bytes(32)), (b"cICP", bytes((9, 16, 0, 1)))]
+    late = [(b"eXIf", exif.tobytes()[6:]), (b"tEXt", b"parameters\0a cat"), (b"tEXt", b"\xfc\0\xfc")]
+    late.append((b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'))
+    late.append(
+        (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 8\n" + exif.tobytes().hex().encode()))
+    )
+    (folder / "colours.png").write_bytes(png_with(rgb, early))
+    for place in (False, True):
+        (folder / f"told{place}.png").write_bytes(png_with(rgb, [*late, *early], place))
+
+
+def _tiffs() -> dict[str, bytes]:
+    """Bands beside the colours, and samples that are none that can be read."""
+    bands = {
+        "nir": (2, 4, (0,)),
+        "two": (2, 5, (0, 2)),
+        "greyonly": (1, 2, (0,)),
+        "ink": (5, 5, (2,)),
+        "six": (1, 6, ()),
+    }
+    files = {
+        f"{name}.tif": tiff(noise(n), kind, {338: extra} if extra else {}) for name, (kind, n, extra) in bands.items()
+    }
+    files |= {
+        f"deep{name}": tiff(noise(4, np.uint16), 2, {338: (0,)}, order)
+        for name, order in (("l.tif", "<"), ("b.tif", ">"))
+    }
+    files |= {f"kind{kind}.tif": tiff(noise(1).astype(np.int16), 1, {339: (kind,)}) for kind in (2, 3)}
+    return files | {"lab.tif": tiff(noise(3), 8, {}), "raw.dng": tiff(noise(3), 2, {50_706: (1, 4, 0, 0), 330: (8, 8)})}
 
 
 def _foreign() -> dict[str, bytes]:
@@ -63,6 +97,11 @@ def _foreign() -> dict[str, bytes]:
         "empty.png": b"",
         "zeros.tif": bytes(4096),
         "magic.bmp": b"BM",
+        "heic.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64),
+        "jp2.jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(64),
+        "tga.tga": bytes((0, 0, 2, *bytes(9), 4, 0, 3, 0, 24, 0)) + bytes(44) + b"TRUEVISION-XFILE.\0",
+        "psd.psd": b"8BPS\0\1" + bytes(60),
+        "cr2.jpg": b"II*\0\x10\0\0\0CR\2\0" + bytes(60),
         "pdf.png": b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\ntrailer<</Root 1 0 R>>\n%%EOF",
     }
 
@@ -209,6 +248,14 @@ def _png_extra(rng: random.Random) -> tuple[bytes, bytes]:
             (b"acTL", struct.pack(">II", _number(rng), 0)),
             (b"pHYs", struct.pack(">IIB", _number(rng), _number(rng), rng.randrange(3))),
             (b"gAMA", struct.pack(">I", _number(rng))),
+            (b"cHRM", struct.pack(">8I", *(_number(rng) for _ in range(8)))),
+            (b"cICP", rng.randbytes(rng.choice([4, 4, 3]))),
+            (b"sRGB", rng.randbytes(1)),
+            (b"iTXt", b"Author\0\1\0\0\0" + ANYTHING(rng, zlib.compress(b"words"))),
+            (
+                b"zTXt",
+                b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n%d\n" % rng.randrange(99) + text.hex().encode()),
+            ),
             (rng.randbytes(4), rng.randbytes(9)),
         ]
     )
