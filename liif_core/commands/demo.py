@@ -15,12 +15,12 @@ from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.geometry.tiling import BORDERS
-from liif_core.images import comparison, rgb8, video_write, vips
+from liif_core.images import comparison, frames_write, rgb8, vips
 from liif_core.images.image import ImageData, fit
-from liif_core.inference import plan, video, zoom
+from liif_core.inference import frames, plan, zoom
 from liif_core.inference.network import Network, choose_device
 from liif_core.inference.network import load as load_network
-from liif_core.inference.plan import Task
+from liif_core.inference.task import Task, task_of
 from liif_core.inference.upscale import passes, upscale
 from liif_core.system import memory
 from liif_core.system.files import scratch
@@ -32,7 +32,7 @@ COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Upscale images and videos by any factor with LIIF.")
+    parser = argparse.ArgumentParser(description="Upscale images, animations and videos by any factor with LIIF.")
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
@@ -114,7 +114,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], Network]) ->
             skipped += 1
             continue
         try:
-            tasks.append(plan.task(source, output, arguments))
+            tasks.append(task_of(source, output, arguments))
         except UserError as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
             failed += 1
@@ -123,7 +123,7 @@ def upscale_files(arguments: argparse.Namespace, load: Callable[[], Network]) ->
         started, progress = time.monotonic(), Progress(tasks)
         for task in tasks:
             try:
-                work = upscale_video if task.video else upscale_file
+                work = upscale_frames if task.frames else upscale_file
                 progress.say(one_line(work(network, task, arguments, progress)))
             except (UserError, MemoryError) as error:
                 reason = str(error) if isinstance(error, UserError) else "not enough memory"
@@ -178,38 +178,52 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
         upscale(network, image, result, progress.bar.update)
         vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
-            write_comparison(task, image, result)
+            rgb8.write_image(task.compare, compared(image, result))
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
     return "; ".join([f"{task.source} {sizes} {task.output}", *image.notes])
 
 
-def upscale_video(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
-    """Upscale one video, as `upscale_file` does it; --compare draws its middle frame."""
-    source, middle = task.video, []
+def upscale_frames(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
+    """Upscale a video, an animation or pages, as `upscale_file` does it; --compare draws the middle one."""
+    source, suffix, notes, middle = task.frames, task.output.suffix.lower(), list(task.notes), []
     assert source is not None
-    progress.begin(task, network.passes)
 
-    def images() -> Iterator[np.ndarray]:
-        for number, (frame, result) in enumerate(video.upscaled(network, source, task.size, progress.bar.update)):
-            progress.bar.set_postfix_str(f"frame {number + 1}/{source.count}", refresh=False)
+    def images() -> Iterator[tuple[ImageData, tuple[int, int]]]:
+        begun = 0
+        for number, (image, size) in enumerate(zip(source.images(), task.sizes, strict=True)):
+            image = fit(image, suffix)
+            if not number:
+                begun = passes(network, image)
+                progress.begin(task, begun)
+            progress.bar.total += (passes(network, image) - begun) * size[0] * size[1]
+            progress.bar.set_postfix_str(f"{number + 1}/{source.count}", refresh=False)
+            notes.extend(note for note in image.notes if note not in notes)
+            yield image, size
+
+    def results() -> Iterator[tuple[ImageData, np.ndarray]]:
+        done = frames.upscaled(network, images(), task.output.parent, progress.bar.update)
+        for number, (image, result) in enumerate(done):
             if arguments.compare and number == source.count // 2:
-                middle.append((ImageData(frame), result.copy()))
-            yield result
+                middle.append(compared(image, result))
+            yield image, result
 
-    lost = video_write.write(task.output, images(), source, arguments.metadata)
+    notes += frames_write.write(task.output, results(), source, arguments.metadata)
     progress.bar.set_postfix_str("")
     if middle and not (arguments.skip_existing and os.path.lexists(task.compare)):
-        write_comparison(task, *middle[0])
+        rgb8.write_image(task.compare, middle[0])
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
-    return "; ".join([f"{task.source} {sizes} {task.output}", f"{source.count} frames", *task.notes, *lost])
+    others = ", not all of this size" if len(set(task.sizes)) > 1 else ""
+    count = f"{source.count} {'frames' if source.durations else 'pages'}{others}"
+    return "; ".join([f"{task.source} {sizes} {task.output}", count, *notes])
 
 
-def write_comparison(task: Task, image: ImageData, result: np.ndarray) -> None:
-    """NAME_compare.png: bicubic and LIIF beside each other, of large images the middle."""
-    part = [((side - min(side, COMPARED)) // 2, (side + min(side, COMPARED)) // 2) for side in task.size]
+def compared(image: ImageData, result: np.ndarray) -> np.ndarray:
+    """Bicubic and LIIF beside each other, uint8 (h, w, 3), of large images the middle."""
+    size = result.shape[:2]
+    part = [((side - min(side, COMPARED)) // 2, (side + min(side, COMPARED)) // 2) for side in size]
     (top, bottom), (left, right) = part
-    down, across = (before / after for before, after in zip(task.source_size, task.size, strict=True))
+    down, across = (before / after for before, after in zip(image.size, size, strict=True))
     box = top * down, left * across, bottom * down, right * across
     bicubic = rgb8.resize(image.rgb(), bottom - top, right - left, box)
     liif = replace(image, pixels=np.array(result[top:bottom, left:right])).rgb()
-    rgb8.write_image(task.compare, comparison.comparison([("bicubic", bicubic), ("LIIF", liif)]))
+    return comparison.comparison([("bicubic", bicubic), ("LIIF", liif)])

@@ -56,6 +56,7 @@ FORMATS = {
     ".gif": GIF,
     ".bmp": BMP,
 }
+VIDEO = Format("", (8,), grey=False, fields=False)  # of any ending
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def levels(depth: int) -> int:
 
 
 def fit(image: ImageData, suffix: str) -> ImageData:
-    """The image as a file with that ending can hold it; `notes` tells what is lost."""
-    form = FORMATS[suffix]
+    """The image as a file with that ending can hold it, of FORMATS or of a video; `notes` tells what is lost."""
+    form = FORMATS.get(suffix, VIDEO)
     name = suffix[1:].upper()
     notes = list(image.notes)
     if image.cmyk and not form.cmyk:

@@ -132,10 +132,10 @@ def _from_file(path: Path) -> tuple[ImageData, Restore]:
     mode = "CMYK" if image.cmyk else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     if channels == 1 and image.depth in (1, 16):
         mode = "1" if image.depth == 1 else "I;16"
-    return image, lambda result: to_pillow(result, mode, _info(image))
+    return image, lambda result: to_pillow(result, mode, info(image))
 
 
-def _info(image: ImageData) -> dict:
+def info(image: ImageData) -> dict:
     """What a file says beside its pixels, as Pillow keeps it."""
     names = {"icc_profile": PROFILE, "exif": "exif-data", "xmp": "xmp-data"}
     info = {name: image.fields[field][1] for name, field in names.items() if field in image.fields}

@@ -110,6 +110,13 @@ def _inflated(packed: bytes, longest: int) -> bytes:
         return b""
 
 
+def frames(path: Path) -> int:
+    """How many images an animated PNG holds, as it says itself; 1 of others."""
+    with open(path, "rb") as file:
+        found = [place for place in places(file) if place.name == b"acTL" and not place.late]
+        return int.from_bytes((_body(file, found[0]) or b"")[:4], "big") or 1 if found else 1
+
+
 def colours(chunks: Chunks) -> Chunks:
     """Those that say what the colours mean."""
     return tuple(chunk for chunk in chunks if chunk[0] in COLOURS)

@@ -20,6 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from liif_core.errors import UserError
+from liif_core.images.image import ImageData
 from liif_core.system.files import check_readable
 
 READ = tuple(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp".split())
@@ -58,6 +59,16 @@ class Video:
     pixel: Fraction = Fraction(1)
     sound: bool = False
     notes: tuple[str, ...] = ()
+    plays = 0  # times: as an animation, for ever
+
+    @property
+    def durations(self) -> tuple[Fraction, ...]:
+        """How many seconds each frame is shown."""
+        return (1 / self.rate,) * self.count
+
+    def images(self) -> Iterator[ImageData]:
+        """What `frames` gives."""
+        return map(ImageData, frames(self))
 
 
 def is_video(path: Path) -> bool:

@@ -65,17 +65,24 @@ def colour_options(colours: Colours, pixel: Fraction = Fraction(1)) -> list[str]
     return options
 
 
-def write(path: Path, images: Iterable[np.ndarray], video: Video, metadata: str = "keep") -> list[str]:
+def write(
+    path: Path, images: Iterable[np.ndarray], video: Video, metadata: str = "keep", alone: bool = False
+) -> list[str]:
     """Write images, uint8 RGB (h, w, 3) with even sides, as a video that has rate, colours and sound of another one.
 
-    metadata: "keep" or "strip". The file appears under its name only when it is whole. Returns what was not kept, a few
-    words each. Raises UserError when it cannot be written.
+    metadata: "keep" or "strip". alone: the other one is no video, so there are no sound and metadata to be read. The
+    file appears under its name only when it is whole. Returns what was not kept, a few words each. Raises UserError
+    when it cannot be written.
     """
     container = WRITTEN[path.suffix.lower()]
     with replacing(path) as temporary, tempfile.TemporaryDirectory(prefix=WRITING, dir=path.parent) as folder:
         silent = os.path.join(os.path.abspath(folder), "images.mp4")
-        encode(silent, images, video.rate, container, colour_options(video.colours, video.pixel))
-        return _join(silent, video, os.path.abspath(temporary), container, metadata)
+        options = colour_options(video.colours, video.pixel) + ["-movflags", "+faststart"] * alone
+        encode(silent, images, video.rate, container, options)
+        if not alone:
+            return _join(silent, video, os.path.abspath(temporary), container, metadata)
+        os.replace(silent, temporary)
+        return []
 
 
 def encode(path: str, images: Iterable[np.ndarray], rate: Fraction, container: Container, about: Sequence[str]) -> None:

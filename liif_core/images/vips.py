@@ -7,7 +7,8 @@ libvips does not know.
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, cast
 
@@ -76,7 +77,7 @@ def read(path: Path, page: int | None = None) -> ImageData:
         fields = _fields(image)
         more += _drop_profile(path, image, fields)
     except (pyvips.Error, MemoryError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     return ImageData(
         pixels,
         depth=_depth(path, image),
@@ -159,7 +160,7 @@ def open_image(path: Path, header: int = False, **more: int) -> pyvips.Image:
                 image = pyvips.Image.jpegload_source(source, **options).copy()
                 image.set_type(pyvips.GValue.gint_type, BRIGHTER, 1)
     except (pyvips.Error, MemoryError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if not _suffix(image):
         raise UserError(f"cannot read {path}: accepted are {SUFFIXES}")
     _check_pixels(path, image.get("page-height") if more.get("n") else image.height, image.width)
@@ -183,7 +184,8 @@ def _suffix(image: pyvips.Image) -> str:
     return next((suffix for suffix, form in FORMATS.items() if form.loader and loader.startswith(form.loader)), "")
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What is said of a file after an error of libvips."""
     # The last is the reason; before it comes what libvips said since its last error, of other files too.
     lines = [line.strip() for line in str(error).splitlines()[1:] if re.search("[A-Za-z]", line)]
     reason = re.sub(r"^Vips\w+: ", "", lines[-1]) if lines else f"accepted are {SUFFIXES}"
@@ -200,17 +202,29 @@ def _check_pixels(path: Path, height: int, width: int) -> None:
         raise UserError(f"{path} claims {height}x{width} pixels: {limit}; scale it down first")
 
 
+def count(path: Path) -> tuple[str, int]:
+    """The ending of a file's format, and how many images it holds; 0: several, and nobody tells how many. Raises
+    UserError as `read` does."""
+    if _is_bmp(path):
+        return ".bmp", 1
+    image = open_image(path, header=True)
+    return _suffix(image), _count(path, image)
+
+
+def _count(path: Path, image: pyvips.Image) -> int:
+    if _head(path)[4:12] == ANIMATED:
+        return 0
+    if _suffix(image) == ".png":
+        return png_chunks.frames(path)
+    return image.get("n-pages") if image.get_typeof("n-pages") else 1
+
+
 def _several(path: Path, image: pyvips.Image) -> list[str]:
     """What the file holds beside the first image."""
-    head = _head(path)
-    count = image.get("n-pages") if image.get_typeof("n-pages") else 1
-    if _suffix(image) == ".png":
-        count = int.from_bytes(head.partition(b"IDAT")[0].partition(b"acTL")[2][:4], "big")
     if image.get_typeof(BRIGHTER):
         return ["what is brighter than white (Ultra HDR) is not kept"]
-    if head[4:12] == ANIMATED or count > 1:
-        return [f"the first of {count if count > 1 else 'several'} images in the file"]
-    return []
+    count = _count(path, image)
+    return [] if count == 1 else [f"the first of {count or 'several'} images in the file"]
 
 
 def _head(path: Path) -> bytes:
@@ -282,7 +296,7 @@ def _read_bmp(path: Path) -> ImageData:
         try:
             pixels = np.array(image.convert("L" if mode in ("1", "L") else "RGB"))
         except MemoryError as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
         except Exception as error:  # as above
             raise UserError(f"cannot read {path} as an image (truncated or damaged): {error}") from None
         across, down = (min(float(dots) / 25.4, DENSEST) for dots in image.info.get("dpi", (25.4, 25.4)))
@@ -313,15 +327,25 @@ def write(path: Path, pixels: np.ndarray, image: ImageData, metadata: str = "kee
     when it cannot be written.
     """
     with files.replacing(path) as temporary:
-        try:
+        with explained(path):
             save(temporary, path.suffix.lower(), pixels, image, metadata)
-        except (pyvips.Error, UnicodeDecodeError) as error:  # pyvips fails to say names that are no text
-            lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-            raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
 
 
-def save(name: str, suffix: str, pixels: np.ndarray, image: ImageData, metadata: str) -> None:
-    """What `write` does, straight into a file of that name. Raises pyvips.Error and OSError."""
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """An error of libvips becomes a UserError: what is written to that path cannot be written."""
+    try:
+        yield
+    except (pyvips.Error, UnicodeDecodeError) as error:  # pyvips fails to say names that are no text
+        lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        raise UserError(f"cannot write {path}: {'; '.join(lines) or error}") from None
+
+
+def save(
+    name: str, suffix: str, pixels: np.ndarray, image: ImageData, metadata: str = "keep", large: bool = False
+) -> None:
+    """What `write` does, straight into a file of that name. large: a TIFF that may pass 4 GiB. Raises pyvips.Error and
+    OSError."""
     if suffix == ".bmp":
         _write_bmp(name, pixels, image)
         return
@@ -332,7 +356,7 @@ def save(name: str, suffix: str, pixels: np.ndarray, image: ImageData, metadata:
     dots = FORMATS[suffix] is JPEG and "resolution-unit" in image.fields
     if metadata == "keep" and ("exif-data" in image.fields or dots):
         kept.append("exif")
-    _savers(image)[FORMATS[suffix]](to_vips(image, pixels), os.fsencode(name), ":".join(kept))
+    _savers(image, large)[FORMATS[suffix]](to_vips(image, pixels), os.fsencode(name), ":".join(kept))
     if FORMATS[suffix] is PNG:
         _insert_chunks(name, image, metadata)
 
@@ -345,7 +369,7 @@ def _insert_chunks(name: str, image: ImageData, metadata: str) -> None:
         png_chunks.insert(file, chunks)
 
 
-def _savers(image: ImageData) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:
+def _savers(image: ImageData, large: bool) -> dict[Format, Callable[[pyvips.Image, bytes, str], None]]:
     depth = image.depth
     small = {"bitdepth": depth} if depth < 8 else {}
     palette = {"palette": True, "bitdepth": 8} if image.palette else small
@@ -355,7 +379,7 @@ def _savers(image: ImageData) -> dict[Format, Callable[[pyvips.Image, bytes, str
         PNG: lambda made, name, keep: made.pngsave(name, keep=keep, filter="all", **palette),
         JPEG: lambda made, name, keep: made.jpegsave(name, keep=keep, Q=QUALITY, optimize_coding=True),
         WEBP: lambda made, name, keep: made.webpsave(name, keep=keep, Q=QUALITY),
-        TIFF: lambda made, name, keep: made.tiffsave(name, keep=keep, bigtiff=_large(made), **tiff),
+        TIFF: lambda made, name, keep: made.tiffsave(name, keep=keep, bigtiff=large or _large(made), **tiff),
         AVIF: lambda made, name, keep: made.heifsave(
             name, keep=keep, Q=QUALITY, compression="av1", bitdepth=depth, subsample_mode="off"
         ),

@@ -1,44 +1,21 @@
-"""What demo.py is to do: which images, how large, and where the results go. All of it is known before a framework
-is imported."""
+"""What demo.py is to do: with which images, how large the results are, and where they go. All of it is known before a
+framework is imported."""
 
 import argparse
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords
-from liif_core.images import foreign, rgb8, video_write, vips
+from liif_core.images import foreign, frames_read, rgb8, vips
 from liif_core.images.image import FORMATS
-from liif_core.images.video_read import READ, Video, inspect, is_video
+from liif_core.images.video_read import READ, is_video
 from liif_core.images.video_write import WRITTEN
 from liif_core.inference import folders
 
 SUFFIX = "_liif"  # of results that nobody gave a name
 COMPARE = "_compare.png"
-
-
-@dataclass(frozen=True)
-class Task:
-    """One image or video: from where, to where, and how large. notes: what may surprise, a few words each."""
-
-    source: Path
-    output: Path
-    source_size: tuple[int, int]
-    size: tuple[int, int]
-    video: Video | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels of the result, in all frames."""
-        return self.size[0] * self.size[1] * (self.video.count if self.video else 1)
-
-    @property
-    def compare(self) -> Path:
-        """Where --compare draws the result beside bicubic."""
-        return compare_path(self.output)
 
 
 def compare_path(output: Path) -> Path:
@@ -116,6 +93,12 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suffix", help=f"suffix appended to output names (default: {SUFFIX}, in --output nothing)")
     endings = ["auto", *(ending[1:] for ending in (*FORMATS, *WRITTEN))]
     parser.add_argument("--ext", choices=endings, default="auto", help="format of results (auto: that of the input)")
+    parser.add_argument(
+        "--frames",
+        choices=["auto", "all", "first"],
+        default="auto",
+        help="which of several images in a file (auto: all of an animation, the first of pages)",
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")
     existing.add_argument("--skip-existing", action="store_true", help="skip existing results")
@@ -151,8 +134,8 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
             + (f"; {others}" if others else "")
             + ("" if arguments.recursive else "; --recursive looks into folders of it too")
         )
-    if arguments.ext != "auto" and not any(f".{arguments.ext}" in _formats(source) for source, _ in pairs):
-        kind = "a video" if f".{arguments.ext}" in WRITTEN else "an image"
+    if arguments.ext != "auto" and not any(f".{arguments.ext}" in _formats(source, arguments) for source, _ in pairs):
+        kind = "a video or an animation" if f".{arguments.ext}" in WRITTEN else "an image"
         raise UserError(f"--ext {arguments.ext}: expected {kind} among the inputs, got none")
     written = [(source, result) for source, output in pairs for result in _results(output, arguments)]
     _check_names(written)
@@ -179,7 +162,13 @@ def zoom_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
     for name in ("scale", "width", "height"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} does not go with --zoom: give --resolution H,W for one half of the video")
-    for name, without in (("suffix", None), ("ext", "auto"), ("metadata", "keep"), ("compare", False)):
+    for name, without in (
+        ("suffix", None),
+        ("ext", "auto"),
+        ("metadata", "keep"),
+        ("compare", False),
+        ("frames", "auto"),
+    ):
         if getattr(arguments, name) != without:
             raise UserError(f"--{name} does not go with --zoom: a video is named by --output and holds no metadata")
     output = arguments.output or Path(f"{inputs[0].stem}_zoom.gif")
@@ -243,7 +232,7 @@ def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
 
 def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path | None) -> Path:
     suffix = arguments.suffix if arguments.suffix is not None else ("" if into else SUFFIX)
-    formats = _formats(file)
+    formats = _formats(file, arguments)
     known = [ending for ending in (file.suffix, foreign.suffix(file)) if ending.lower() in formats]
     ending = (*known, formats[0])[0]
     if f".{arguments.ext}" in formats:  # of images and videos, --ext is for one
@@ -252,9 +241,19 @@ def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path |
     return (into or Path()) / below / f"{stem}{suffix}{ending}"
 
 
-def _formats(file: Path) -> tuple[str, ...]:
+def _formats(file: Path, arguments: argparse.Namespace) -> tuple[str, ...]:
     """The endings that a result can have, the usual one first: PNG and MP4."""
-    return tuple(WRITTEN if is_video(file) else FORMATS)
+    if is_video(file):
+        return (*WRITTEN, ".gif", ".webp")
+    moving = f".{arguments.ext}" in WRITTEN and arguments.frames != "first" and _is_animation(file)
+    return (*FORMATS, *WRITTEN) if moving else tuple(FORMATS)
+
+
+def _is_animation(file: Path) -> bool:
+    try:
+        return frames_read.kind(file) == "frames"
+    except UserError:  # said when it is its turn
+        return False
 
 
 def _check_names(written: list[tuple[Path, Path]]) -> None:
@@ -268,28 +267,3 @@ def _check_names(written: list[tuple[Path, Path]]) -> None:
         if target in first:
             raise UserError(f"{first[target]} and {source} would both become {result}: rename one of them")
         first[target] = source
-
-
-def task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
-    """Raises UserError for an image or video that cannot be read, or not be upscaled so far."""
-    if is_video(source):
-        return _video_task(source, output, arguments)
-    source_size = vips.read_header(source)
-    try:
-        size = output_size(source_size, arguments)
-        vips.check_output(output, *size)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-    return Task(source, output, source_size, size)
-
-
-def _video_task(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
-    video = inspect(source)
-    try:
-        asked = output_size(video.size, arguments)
-        size = video_write.even(asked)
-        video_write.check_output(output, size)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-    notes = () if size == asked else (f"videos have even sides, so not {asked[0]}x{asked[1]}",)
-    return Task(source, output, video.size, size, video, notes + video.notes)

@@ -10,7 +10,9 @@ from helpers import videos
 from helpers.made_images import make_image, write
 from liif_core.errors import UserError
 from liif_core.images import rgb8, video_read, video_write
-from liif_core.inference import plan, video
+from liif_core.inference import frames as through
+from liif_core.inference import plan
+from liif_core.inference.task import task_of
 
 FRAMES = np.stack([np.roll(make_image(13, 19), number, axis=1) for number in (0, 5, 5, 9)])
 
@@ -56,7 +58,7 @@ def test_folder_holds_images_and_videos_of_which_one_is_cut_short(demo, clip, tm
     assert status == 2 and "0 upscaled, 2 skipped, 1 failed" in out
 
 
-def test_repeated_frame_is_computed_once(clip, monkeypatch):
+def test_repeated_frame_is_computed_once(clip, tmp_path, monkeypatch):
     computed = []
 
     def upscale(network, image, result, advance):
@@ -64,10 +66,12 @@ def test_repeated_frame_is_computed_once(clip, monkeypatch):
         result[:] = len(computed)
         advance(result.shape[0] * result.shape[1])
 
-    monkeypatch.setattr(video, "upscale", upscale)
+    monkeypatch.setattr(through, "upscale", upscale)
     done: list[int] = []
-    frames = video.upscaled(SimpleNamespace(passes=1), video_read.inspect(clip), (26, 38), done.append)
-    results = [result[0, 0, 0] for _, result in frames]
+    images = [(image, (26, 38)) for image in video_read.inspect(clip).images()]
+    results = [
+        result[0, 0, 0] for _, result in through.upscaled(SimpleNamespace(passes=1), images, tmp_path, done.append)
+    ]
     assert results == [1, 2, 2, 3] and done == [26 * 38] * 4
 
 
@@ -88,10 +92,10 @@ def arguments(tmp_path, monkeypatch):
 
 
 def test_sides_become_even_and_the_line_says_so(arguments, clip, tmp_path):
-    task = plan.task(clip, tmp_path / "a.webm", arguments("--resolution=27,39"))
+    task = task_of(clip, tmp_path / "a.webm", arguments("--resolution=27,39"))
     assert task.size == (28, 40) and task.notes == ("videos have even sides, so not 27x39",)
     assert task.pixels == 28 * 40 * 4
-    assert plan.task(clip, tmp_path / "a.webm", arguments("-s", 2)).notes == ()
+    assert task_of(clip, tmp_path / "a.webm", arguments("-s", 2)).notes == ()
 
 
 def test_names_of_results(arguments, clip):
@@ -106,7 +110,7 @@ def test_names_of_results(arguments, clip):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.png", "--ext=mp4"], "--ext mp4: expected a video among the inputs, got none"),
+        (["a.png", "--ext=mp4"], "--ext mp4: expected a video or an animation among the inputs, got none"),
         (["clip.mp4", "--ext=png"], "--ext png: expected an image among the inputs, got none"),
         (["clip.mp4", "--output=a.png"], "clip.mp4: cannot tell a video format from 'a.png': accepted are .mp4, "),
         (["clip.mp4", "--output=a.mp4", "--resolution=20,20000"], "20x20000: a video holds at most 16,384 pixels"),
@@ -117,7 +121,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(arguments, clip, tmp_path, word
     chosen = arguments(*words, *([] if "--resolution" in words[-1] else ["-s", 2]))
     with pytest.raises(UserError, match=message):
         for source, output in plan.files(chosen):
-            plan.task(source, output, chosen)
+            task_of(source, output, chosen)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 

@@ -31,3 +31,21 @@ def sound(path: Path) -> str:
     """A checksum of the sound as it is stored."""
     command = [PROGRAM, "-v", "error", "-i", str(path), "-map", "0:a", "-c", "copy", "-f", "md5", "-"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def raw(path: Path, pixels: str) -> bytes:
+    """Every frame of a video or an animation, in that pixel format of ffmpeg."""
+    command = [
+        PROGRAM,
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        pixels,
+    ]
+    return subprocess.run([*command, "-"], check=True, capture_output=True).stdout

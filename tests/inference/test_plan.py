@@ -9,6 +9,7 @@ import pytest
 from helpers import made_images
 from liif_core.errors import UserError
 from liif_core.inference import plan as plans
+from liif_core.inference.task import task_of
 from liif_core.system import files
 
 
@@ -148,9 +149,9 @@ def test_a_size_that_is_none_is_no_size_of_any_image():
 
 
 def test_a_size_that_is_too_large_for_one_image_names_it(several):
-    arguments = argparse.Namespace(resolution=None, scale=1e5, width=None, height=None)
+    arguments = argparse.Namespace(frames="auto", resolution=None, scale=1e5, width=None, height=None)
     with pytest.raises(UserError, match="in/a.png: output size 300000x500000: at most"):
-        plans.task(several / "a.png", several / "out.png", arguments)
+        task_of(several / "a.png", several / "out.png", arguments)
     arguments.scale = 4000
     with pytest.raises(UserError, match="in/a.png: output size 12000x20000: .webp holds at most"):
-        plans.task(several / "a.png", several / "out.webp", arguments)
+        task_of(several / "a.png", several / "out.webp", arguments)
