@@ -84,7 +84,7 @@ def refusal(path: Path, accepted: str) -> str:
     """The sentence for a file that is known and not read; empty for any other. accepted: the endings of what is."""
     known = kind(path)
     if known is not None:
-        names = {"source": shlex.quote(str(path)), "target": shlex.quote(str(path.with_suffix(".png")))}
+        names = {"source": shlex.quote(path.name), "target": shlex.quote(path.with_suffix(".png").name)}
         way_out = f"; {known.way_out.format(**names)}" if known.way_out else ""
         return f"cannot read {path}: it is {known.name}, accepted are {accepted}{way_out}"
     tags = tiff_tags.read(path)

@@ -152,14 +152,16 @@ def for_libvips(path: Path, header: int) -> bytes | None:
         first = next((place.start for place in found if place.late), None)
         if first is None:
             return None
-        exif = [place for place in found if place.name == b"eXIf"][:1]
+        exif = next((place for place in found if place.name == b"eXIf"), None)
         xmp = [place for place in found if place.keyword == XMP][:1]
-        raw = [place for place in found if place.keyword == RAW_EXIF and not exif]
-        odd = any(not place.keyword.isascii() for place in found)
-        if not raw and not odd and not any(place.late for place in (*exif, *xmp)):
+        raw = next((place for place in found if place.keyword == RAW_EXIF), None) if exif is None else None
+        body = (exif and _body(file, exif)) or (raw and _exif(_body(file, raw))) or b""
+        as_jpeg_has_it = exif is not None and body.startswith(b"Exif\0\0")
+        late = any(place.late for place in (*xmp, exif) if place)
+        if not (late or as_jpeg_has_it or raw) and all(place.keyword.isascii() for place in found):
             return None
-        told = [_bytes(file, place.start, place.end) for place in (*exif, *xmp)]
-        told += [_chunk(b"eXIf", body) for body in (_exif(_body(file, place)) for place in raw[:1]) if body]
+        told = [_chunk(b"eXIf", body.removeprefix(b"Exif\0\0"))] if body else []
+        told += [_bytes(file, place.start, place.end) for place in xmp]
         left = [place for place in found if place.name not in (b"eXIf", *TEXTS)]
         before = b"".join(_bytes(file, place.start, place.end) for place in left if not place.late)
         head = MAGIC + before + b"".join(told)
@@ -178,7 +180,7 @@ def _exif(text: bytes | None) -> bytes | None:
     if not digits:
         return None
     exif = bytes.fromhex(re.sub(rb"\s", b"", digits[1])[: LONGEST_EXIF // 2 * 2].decode())
-    return exif.removeprefix(b"Exif\0\0") if exif.startswith((b"Exif\0\0", b"II*\0", b"MM\0*")) else None
+    return exif if exif.startswith((b"Exif\0\0", b"II*\0", b"MM\0*")) else None
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

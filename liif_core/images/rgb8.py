@@ -151,6 +151,13 @@ def check_pixels(size: tuple[int, int]) -> None:
         raise UserError(f"output size {size[0]}x{size[1]}: at most {MAX_PIXELS:,} pixels are accepted")
 
 
+def check_claim(path: Path, height: int, width: int) -> None:
+    """Raise UserError for a file whose header claims more than MAX_PIXELS."""
+    if height * width > MAX_PIXELS:
+        limit = f"at most {MAX_PIXELS:,} pixels are accepted"
+        raise UserError(f"{path} claims {height}x{width} pixels: {limit}; scale it down first")
+
+
 def resize(
     image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Files of images: read as they are, written as they were (liif_core.images.image).
 
-libvips reads and writes, because it keeps 16 bits of colour and writes row by row. Pillow reads and writes BMP, which
-libvips does not know.
+libvips reads and writes, because it keeps 16 bits of colour and writes row by row; BMP, which it does not know, is in
+liif_core.images.bmp.
 """
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,10 +12,9 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-import PIL.Image
 
 from liif_core.errors import UserError
-from liif_core.images import foreign, png_chunks, profiles, rgb8, tiff_tags
+from liif_core.images import bmp, foreign, png_chunks, profiles, rgb8, tiff_tags
 from liif_core.images.image import (
     AVIF,
     FORMATS,
@@ -31,7 +29,6 @@ from liif_core.images.image import (
     pyvips,
     to_vips,
 )
-from liif_core.images.tiff_tags import quiet
 from liif_core.system import files
 
 QUALITY = 95  # of JPEG, WebP and AVIF, of 100
@@ -39,17 +36,14 @@ SUFFIXES = ", ".join(FORMATS)
 # Of what a file says beside its pixels; the thumbnail is left out, for it shows the small image.
 FIELDS = ("exif-", "xmp-", "iptc-", "icc-", "photoshop-", "resolution-unit")
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:>|=[\"']))(\d)")
-DENSEST = 1e6  # pixels per mm that libvips takes
 BRIGHTER = "uhdrload"  # a JPEG with a map of what is brighter than white, which is read as the JPEG that it is
-BMP_COLOURS = slice(70, 74)  # where a BMP says that it holds a profile, or names its file
 ANIMATED = b"ftypavis"  # an animated AVIF, which libvips reads but does not recognise
 
 
 def read_header(path: Path) -> tuple[int, int]:
     """Height and width of the upright image, without its pixels. Raises UserError as `read` does."""
     if _is_bmp(path):
-        with _pillow(path) as image:
-            return image.height, image.width
+        return bmp.read_header(path)
     image = open_image(path, header=True)
     lies = image.get_typeof("orientation") != 0 and image.get("orientation") >= 5
     return (image.width, image.height) if lies else (image.height, image.width)
@@ -62,7 +56,7 @@ def read(path: Path, page: int | None = None) -> ImageData:
     for more than imaging.MAX_PIXELS.
     """
     if _is_bmp(path):
-        return _read_bmp(path)
+        return bmp.read(path)
     image = open_image(path, **({"page": page} if page else {}))
     notes = _several(path, image) if page is None else []
     if _suffix(image) == ".gif" and b"ICCRGBG1012" in _head(path):
@@ -163,7 +157,7 @@ def open_image(path: Path, header: int = False, **more: int) -> pyvips.Image:
         raise unreadable(path, error) from None
     if not _suffix(image):
         raise UserError(f"cannot read {path}: accepted are {SUFFIXES}")
-    _check_pixels(path, image.get("page-height") if more.get("n") else image.height, image.width)
+    rgb8.check_claim(path, image.get("page-height") if more.get("n") else image.height, image.width)
     return _turned_by_xmp(image)
 
 
@@ -176,6 +170,11 @@ def _turned_by_xmp(image: pyvips.Image) -> pyvips.Image:
         image = image.copy()
         image.set_type(pyvips.GValue.gint_type, "orientation", int(found[2]))
     return image
+
+
+def _is_bmp(path: Path) -> bool:
+    files.check_readable(path)
+    return _head(path)[:2] == b"BM"
 
 
 def _suffix(image: pyvips.Image) -> str:
@@ -194,12 +193,6 @@ def unreadable(path: Path, error: Exception) -> UserError:
     if isinstance(error, MemoryError) or "out of memory" in reason:
         return UserError(f"not enough memory to read {path}")
     return UserError(f"cannot read {path} as an image (truncated, damaged or none): {reason}")
-
-
-def _check_pixels(path: Path, height: int, width: int) -> None:
-    if height * width > rgb8.MAX_PIXELS:
-        limit = f"at most {rgb8.MAX_PIXELS:,} pixels are accepted"
-        raise UserError(f"{path} claims {height}x{width} pixels: {limit}; scale it down first")
 
 
 def count(path: Path) -> tuple[str, int]:
@@ -270,44 +263,6 @@ def _depth(path: Path, image: pyvips.Image) -> int:
     return bits
 
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python would print what Pillow logs
-
-
-def _is_bmp(path: Path) -> bool:
-    files.check_readable(path)
-    return _head(path)[:2] == b"BM"
-
-
-def _pillow(path: Path) -> PIL.Image.Image:
-    try:
-        with quiet():
-            image = PIL.Image.open(path, formats=["BMP"])
-    except PIL.Image.DecompressionBombError:
-        raise UserError(f"{path} claims more than {rgb8.MAX_PIXELS:,} pixels; scale it down first") from None
-    except Exception as error:  # Pillow raises whatever a broken file provokes
-        raise UserError(f"cannot read {path} as an image (damaged or none): {error}") from None
-    _check_pixels(path, image.height, image.width)
-    return image
-
-
-def _read_bmp(path: Path) -> ImageData:
-    with _pillow(path) as image:
-        mode = image.mode
-        try:
-            pixels = np.array(image.convert("L" if mode in ("1", "L") else "RGB"))
-        except MemoryError as error:
-            raise unreadable(path, error) from None
-        except Exception as error:  # as above
-            raise UserError(f"cannot read {path} as an image (truncated or damaged): {error}") from None
-        across, down = (min(float(dots) / 25.4, DENSEST) for dots in image.info.get("dpi", (25.4, 25.4)))
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    depth = 1 if mode == "1" else 8
-    notes = ["the alpha of BMP is dropped"] if mode == "RGBA" else []
-    if _head(path)[BMP_COLOURS] in (b"DEBM", b"KNIL"):
-        notes.append("the profile of BMP is not kept")
-    return ImageData(pixels, depth, palette=mode == "P", resolution=(across, down), suffix=".bmp", notes=tuple(notes))
-
-
 def check_output(path: Path, height: int, width: int) -> None:
     """Raise UserError before the work starts if `write` could not write an image of that size there."""
     form = FORMATS.get(path.suffix.lower())
@@ -347,7 +302,7 @@ def save(
     """What `write` does, straight into a file of that name. large: a TIFF that may pass 4 GiB. Raises pyvips.Error and
     OSError."""
     if suffix == ".bmp":
-        _write_bmp(name, pixels, image)
+        bmp.write(name, pixels, image)
         return
     kept = ["icc"]
     if metadata == "keep":
@@ -390,14 +345,3 @@ def _savers(image: ImageData, large: bool) -> dict[Format, Callable[[pyvips.Imag
 def _large(image: pyvips.Image) -> bool:
     """Whether a TIFF might pass its limit of 4 GiB."""
     return image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > 3 << 30
-
-
-def _write_bmp(temporary: str, pixels: np.ndarray, image: ImageData) -> None:
-    height, width, channels = pixels.shape
-    bmp = PIL.Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels)
-    if image.depth == 1:
-        bmp = bmp.convert("1", dither=PIL.Image.Dither.NONE)
-    elif image.palette:
-        bmp = bmp.quantize(256)
-    dots = tuple(25.4 * per_mm for per_mm in image.resolution)
-    bmp.save(temporary, "BMP", dpi=dots)

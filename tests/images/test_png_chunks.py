@@ -109,12 +109,12 @@ def test_texts_are_kept_letter_by_letter(tmp_path, late):
     assert png_chunks.read(write(tmp_path / "in.png", metadata="strip")[0]) == ()
 
 
-def test_exif_in_a_text_is_exif(tmp_path):
-    """As ImageMagick wrote it for many years."""
+def test_exif_in_other_places_is_exif(tmp_path):
+    """As ImageMagick wrote it for many years; and in its own chunk as in a JPEG, as others write it."""
     content = b"Exif\0\0" + METADATA[0][1]
-    lines = b"\nexif\n%8d\n%b\n" % (len(content), content.hex("\n", 36).encode())
-    for chunk in (b"zTXt", b"\0" + zlib.compress(lines)), (b"tEXt", lines):
-        (tmp_path / "in.png").write_bytes(png_with(IMAGE, [(chunk[0], b"Raw profile type exif\0" + chunk[1])], True))
+    lines, name = b"\nexif\n%8d\n%b\n" % (len(content), content.hex("\n", 36).encode()), b"Raw profile type exif\0"
+    for chunk in (b"zTXt", name + b"\0" + zlib.compress(lines)), (b"tEXt", name + lines), (b"eXIf", content):
+        (tmp_path / "in.png").write_bytes(png_with(IMAGE, [chunk], chunk[0] == b"tEXt"))
         assert vips.read_header(tmp_path / "in.png") == vips.read(tmp_path / "in.png").size == (31, 23)
         with PIL.Image.open(write(tmp_path / "in.png")[0]) as found:
             assert found.getexif()[MAKER] == "ACME" and found.getexif()[ORIENTATION] == 1
