@@ -6,16 +6,14 @@ and gradients on one training batch. Where load/benchmark is, LIIF's test.py and
 images with the weights in pretrained/.
 """
 
-import argparse
 import math
 import sys
 import tempfile
 from pathlib import Path
 
+import common
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0:1] = [str(ROOT), str(ROOT / "tests")]
+from common import ROOT
 
 from helpers.models import MODELS, liif
 from liif_core.checkpoints import formats, native
@@ -189,15 +187,13 @@ def compare_protocols(folder: Path, images: int) -> None:
 
 def main() -> None:
     """Models, then protocols."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("upstream", type=Path, help="a clone of yinboc/liif")
+    parser = common.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("upstream", type=common.clone, help="a clone of yinboc/liif")
     parser.add_argument("--models", nargs="*", choices=SPECS, default=list(SPECS), help="default: all")
     parser.add_argument(
         "--images", "--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)"
     )
     arguments = parser.parse_args()
-    if not (arguments.upstream / "models" / "liif.py").is_file():
-        parser.error(f"{arguments.upstream} is no clone of yinboc/liif: it has no models/liif.py")
     for framework in ("torch", "jittor"):
         devices.prepare(framework, "cpu")
     for number, name in enumerate(arguments.models):
@@ -211,4 +207,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.exit_with(main)

@@ -5,7 +5,6 @@ queries) on images of DIV2K's size, which are made here. A sample is what a work
 step takes: 16 samples, stacked and normalised. The processor's seconds are counted, whatever else the machine does.
 """
 
-import argparse
 import itertools
 import os
 import statistics
@@ -137,7 +136,7 @@ def ratio(first: list[float], second: list[float]) -> float:
 
 def main() -> None:
     """Make the images, measure samples and batches, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--upstream", type=common.clone, metavar="PATH", help="a clone of yinboc/liif")
     parser.add_argument("--images", "--pictures", type=int, default=24)
     parser.add_argument("--runs", type=int, default=15)
@@ -171,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.exit_with(main)

@@ -85,7 +85,7 @@ def check_room(place: str, arguments: argparse.Namespace) -> float:
 
 def main() -> None:
     """Make two folders, measure both, print the difference."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", "--pictures", type=int, default=800)
     parser.add_argument("--cache", choices=("bin", "in_memory", "none"), default="bin")
     parser.add_argument("--framework", choices=("torch", "jittor"), default="torch")
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.exit_with(main)

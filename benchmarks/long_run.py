@@ -227,7 +227,7 @@ def _line(axes: Any, samples: list[dict], field: str, label: str, look: tuple, a
 
 def main() -> None:
     """Train, look, write, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--evaluate", type=int, default=400, metavar="STEPS", help="an evaluation after so many")
@@ -262,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.exit_with(main)

@@ -1,5 +1,6 @@
 """Exceptions that end a command with one sentence; everything else is a bug and keeps its traceback."""
 
+import errno
 import re
 
 
@@ -17,6 +18,21 @@ class UserError(ValueError):
 
 class NotFinite(UserError):
     """A network's output is NaN or infinite, though its weights are not."""
+
+
+# What the machine refuses. A file that is not there, for one, is left out: that may be a bug.
+REFUSALS = "EACCES EPERM ENAMETOOLONG ELOOP EROFS ENOSPC EDQUOT EMFILE ENFILE EIO ESTALE EBUSY".split()
+
+
+def sentence(error: BaseException) -> str | None:
+    """What the user is told of an error, None for a bug: a UserError's text, or which path the machine refuses and why,
+    where nobody nearer to it has said so."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        if errno.errorcode.get(error.errno or 0) in REFUSALS:
+            return one_line(f"cannot use {error.filename}: {error.strerror}")
+    return None
 
 
 class Unsavable(UserError):

@@ -12,11 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
+
+from liif_core.system import process
+
+process.begin()
+
+import numpy as np
+from PIL import Image
 
 from liif_core.evaluation import psnr_ssim
 from liif_core.images import comparison, rgb8

@@ -3,9 +3,7 @@
 Any part of an image at any factor, beside Pillow's bicubic, and the whole image upscaled, as demo.py does it.
 """
 
-import argparse
 import asyncio
-import importlib.util
 import os
 import signal
 import sys
@@ -19,6 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
+from liif_core.system import process
+
+process.begin()
+
 from liif_core.checkpoints import formats
 from liif_core.commands.entry import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
@@ -29,22 +31,17 @@ from liif_core.inference import web_view
 from liif_core.inference.web_view import Visit
 from liif_core.inference.web_worker import Renderer
 from liif_core.system import packages
+from liif_core.system.arguments import Parser
 from liif_core.system.places import PRETRAINED
 
 GRADIO = "gradio>=6.31,<7"
-
-
-def missing() -> int:
-    """Say what to install."""
-    raise UserError(f"the Python package 'gradio' is not installed: run `{packages.pip_install(GRADIO)}`")
-
-
-if importlib.util.find_spec("gradio") is None:
-    jobs.exit_with(missing)
 FOLDER = tempfile.TemporaryDirectory(prefix="liif-web-")  # of uploads, views and results
 # Gradio looks at these when it is imported, and would report that it was.
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": FOLDER.name}
-import gradio as gr
+try:
+    gr = packages.load("gradio", GRADIO)
+except UserError as error:
+    process.leave(str(error))
 
 EXAMPLE = ROOT / "examples" / "chelsea.png"
 FRAMEWORKS = {"PyTorch": "torch", "Jittor": "jittor"}
@@ -270,7 +267,7 @@ def find_models(given: list[Path]) -> dict[str, Path]:
 
 def main() -> int:
     """Serve the page until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="LIIF in a web page.")
+    parser = Parser(description="LIIF in a web page.")
     parser.add_argument("--model", nargs="+", type=Path, default=[], help="checkpoints beside those in pretrained/")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--port", type=int, default=7860)

@@ -6,8 +6,6 @@ metadata of both. docs/export.md has the details, examples/upscale_onnx.py uses 
 torch-export the files end in .pt2 and torch.export.load reads them.
 """
 
-import argparse
-import importlib.util
 import io
 import json
 import sys
@@ -16,21 +14,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
+
+from liif_core.system import process
+
+process.begin()
+
+import numpy as np
 
 from liif_core.checkpoints import formats, native
 from liif_core.commands.entry import CONFIG_HELP
 from liif_core.config.schema import DataNorm
-from liif_core.errors import UserError
 from liif_core.experiments import jobs
 from liif_core.geometry import coords
 from liif_core.inference import network
-from liif_core.system import provenance
+from liif_core.system import packages, provenance
+from liif_core.system.arguments import Parser
 from liif_core.system.files import check_new, check_writable, write_atomically
-from liif_core.system.packages import pip_install
 from liif_core.system.places import PRETRAINED
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -60,13 +61,6 @@ class Part(NamedTuple):
     inputs: dict[str, Any]
     free: tuple[dict[int, Any], ...]
     output: str
-
-
-def require(packages: tuple[str, ...]) -> None:
-    """Raise UserError with the command that installs them if packages of the export are missing."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"not installed: {', '.join(missing)}; run `{pip_install(*PACKAGES)}`")
 
 
 def metadata(found: native.Checkpoint, path: str | Path, encoder: Any) -> dict[str, str]:
@@ -215,7 +209,7 @@ def compare(engine: Any, run: Runner, repeats: int = 1) -> Iterator[Comparison]:
 
 def main() -> int:
     """Write, and compare if asked to; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write a model as two graphs, encoder and decoder.")
+    parser = Parser(description="Write a model as two graphs, encoder and decoder.")
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
     parser.add_argument("--output", "-o", required=True, type=Path, metavar="FOLDER", help="where the two files go")
     parser.add_argument("--config", "--model-config", metavar="CONFIG", help=CONFIG_HELP)
@@ -224,7 +218,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="run the graphs and compare them with PyTorch")
     arguments = parser.parse_args()
     if arguments.format == "onnx":
-        require(("onnx", "onnxscript", *(["onnxruntime"] if arguments.check else [])))
+        for name in ("onnx", "onnxscript", *(["onnxruntime"] if arguments.check else [])):
+            packages.load(name, *PACKAGES)
     for name in ("encoder", "decoder"):
         file = arguments.output / f"{name}{ENDINGS[arguments.format]}"
         check_new(file, formats.locate(arguments.model), arguments.overwrite)

@@ -5,3 +5,7 @@ if [ -z "${PYTHON:-}" ]; then
         PYTHON=$ROOT/.venv/bin/python
     fi
 fi
+if ! command -v "$PYTHON" >/dev/null; then
+    echo "error: no such Python: $PYTHON; name one in the variable PYTHON, or run make demo, which makes .venv" >&2
+    exit 2
+fi

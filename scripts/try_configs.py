@@ -18,9 +18,13 @@ import time
 import traceback
 from pathlib import Path
 
-import numpy as np
-
 sys.path[0:1] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "tests")]
+
+from liif_core.system import process
+
+process.begin()
+
+import numpy as np
 
 from helpers.models import NARROW
 from liif_core.commands import demo, test, train
@@ -30,6 +34,7 @@ from liif_core.errors import Stopped, UserError
 from liif_core.experiments import jobs
 from liif_core.images import rgb8
 from liif_core.system import packages
+from liif_core.system.arguments import Parser
 from liif_core.system.places import SHIPPED
 
 LOW = 12  # pixels: the side of the low resolution
@@ -153,7 +158,7 @@ def try_framework(framework: str, paths: list[Path], where: Path, arguments: arg
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="A few steps of every training config in both frameworks.")
+    parser = Parser(description="A few steps of every training config in both frameworks.")
     parser.add_argument("--only", nargs="+", default=["train-*"], metavar="PATTERN", help='like "train-div2k/*rdn*"')
     parser.add_argument("--frameworks", nargs="+", choices=packages.FRAMEWORKS, default=list(packages.FRAMEWORKS))
     parser.add_argument("--steps", type=int, default=2, help="training steps (default: 2)")

@@ -1,6 +1,5 @@
 """Any checkpoint file, found and read."""
 
-import os
 from pathlib import Path
 
 from liif_core.checkpoints import content, foreign, native
@@ -8,13 +7,15 @@ from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import ModelConfig, TrainConfig
 from liif_core.errors import UserError
-from liif_core.system.places import SHIPPED
+from liif_core.system.files import is_file
+from liif_core.system.places import SHIPPED, expand
 
 
 def locate(path: str | Path) -> Path:
     """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
+    path = expand(path)
     for candidate in (Path(path), SHIPPED / path):
-        if os.path.isfile(candidate):
+        if is_file(candidate):
             return candidate
     raise UserError(
         f"no checkpoint '{path}': expected a .safetensors of this project, a .pth of the original LIIF "

@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from liif_core.checkpoints.pth import float32
 from liif_core.checkpoints.unpickle import widened
+from liif_core.config.yaml_text import numbers
 from liif_core.engine import MODEL, REGRESSION, NetworkState, State, is_buffer
 from liif_core.errors import UserError
 from liif_core.system.files import write_atomically
@@ -119,8 +120,9 @@ def parse(path: Path, metadata: dict[str, str], tensors: dict[str, np.ndarray], 
     try:
         content = json.loads(metadata[FORMAT])
         written = content.pop("sha256", None)  # files of before it was kept have none
-        parts = {key: content[key] for key in ("model", "data_norm", "optimizer", "progress")}
-        parts["method"] = content.get("method", REGRESSION)
+        parts = {key: content[key] for key in ("data_norm", "progress")}
+        specs = {"model": content["model"], "optimizer": content["optimizer"]}
+        parts |= numbers(specs | {"method": content.get("method", REGRESSION)})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is damaged: {error}") from None
     notes = []

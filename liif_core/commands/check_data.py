@@ -3,13 +3,13 @@
 Every data set gets one line, every problem a sentence below it. Exit status 1 when something is wrong.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 
 from liif_core.config import load as configs
 from liif_core.data.check import Checker, Finding
 from liif_core.errors import UserError
+from liif_core.system.arguments import Parser
 
 
 def examine(path: str, checker: Checker) -> Iterator[tuple[str, Finding]]:
@@ -48,7 +48,7 @@ def check(path: str, checker: Checker) -> int:
 
 def main() -> int:
     """Check all configs; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Say whether the data is what configs expect.")
+    parser = Parser(description="Say whether the data is what configs expect.")
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="looked for here, in the repository, in configs/")
     parser.add_argument("--quick", action="store_true", help="read the headers of the images, not their pixels")
     arguments = parser.parse_args()

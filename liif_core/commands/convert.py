@@ -6,7 +6,6 @@ normalisation, so that test.py and demo.py of both trees need nothing else; a .p
 as `resume`, train_liif.py read.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,13 @@ from liif_core.commands.entry import CONFIG_HELP
 from liif_core.config.schema import DataNorm
 from liif_core.engine import MODEL, NetworkState
 from liif_core.errors import UserError
+from liif_core.system.arguments import Parser
 from liif_core.system.files import check_new, check_writable
 
 
 def main() -> int:
     """Read, strip, write; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Turn a checkpoint into bare weights, for this project or the original LIIF."
-    )
+    parser = Parser(description="Turn a checkpoint into bare weights, for this project or the original LIIF.")
     parser.add_argument("input", type=Path, help="a run's .safetensors, LIIF's .pth or LIIF-PyTorch's .pth.tar")
     parser.add_argument("output", type=Path, help="the .safetensors, or the .pth for the original LIIF, to write")
     parser.add_argument("--config", "--model-config", metavar="CONFIG", help=CONFIG_HELP)

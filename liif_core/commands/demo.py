@@ -23,6 +23,7 @@ from liif_core.inference.network import load as load_network
 from liif_core.inference.task import Task, task_of
 from liif_core.inference.upscale import passes, upscale
 from liif_core.system import memory
+from liif_core.system.arguments import Parser, as_path
 from liif_core.system.files import scratch
 from liif_core.system.places import PRETRAINED
 
@@ -32,7 +33,7 @@ COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Upscale images, animations and videos by any factor with LIIF.")
+    parser = Parser(description="Upscale images, animations and videos by any factor with LIIF.")
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
@@ -49,7 +50,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--border", choices=BORDERS, default="repeat", help=f"{BORDER_HELP} (default: repeat)")
     parser.add_argument("--self-ensemble", action="store_true", help=ENSEMBLE_HELP)
     parser.add_argument("--tile", "-t", default="auto", help=TILE_HELP)
-    arguments = parser.parse_intermixed_args()
+    # What comes after `--` are images, whatever they begin with; argparse mixes that up with what comes before.
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_intermixed_args(words[:end])
+    arguments.images += map(as_path, words[end + 1 :])
     arguments.tile = tile_side(arguments.tile)  # not as its type: argparse would say another sentence
     return arguments
 

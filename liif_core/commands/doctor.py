@@ -7,7 +7,6 @@ Works with nothing but Python installed.
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.system import devices, jittor_setup, packages
+from liif_core.system.arguments import Parser
 from liif_core.system.places import CODE, INSTALLED, SHIPPED
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
@@ -66,7 +66,7 @@ class Finding:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the examination; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Examine this machine.")
+    parser = Parser(description="Examine this machine.")
     parser.add_argument("--quick", action="store_true", help="do not start the frameworks")
     quick = parser.parse_args(arguments).quick
     good = True

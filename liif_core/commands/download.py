@@ -4,7 +4,6 @@ An interrupted download goes on where it stopped. What is complete is left alone
 the small sizes of CelebA-HQ from images fetched by hand.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from liif_core.download.faces import FACES, make_faces
 from liif_core.download.obtain import count, missing, obtain
 from liif_core.errors import UserError
 from liif_core.system import files
+from liif_core.system.arguments import Parser
 from liif_core.system.places import WORK
 
 
@@ -52,7 +52,7 @@ def download_all(data_sets: list[str], root: Path, dry_run: bool, keep: bool) ->
 
 def main() -> int:
     """Download, downsample or list; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
+    parser = Parser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
     parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
     parser.add_argument("--to", type=Path, default=WORK / "load", help="the folder to fill (default: load/)")
     parser.add_argument("--from", type=Path, dest="source", help="CelebA-HQ's images of 1024x1024, fetched by hand")

@@ -10,9 +10,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from liif_core.errors import Stopped, UserError
+from liif_core.errors import Stopped, UserError, sentence
+from liif_core.system import packages
 from liif_core.system.distributed import read as read_ranks
 from liif_core.system.streams import lasting_streams
 
@@ -28,18 +29,28 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
     """Run a command; a user's error becomes one sentence and exit status 2, a stop 130."""
     with lasting_streams():
         try:
-            command(framework, load_tree)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            leave(2, framework)
+            command(framework, lambda: _loaded(framework, load_tree))
         except (Stopped, KeyboardInterrupt) as stop:
             print(str(stop) or "interrupted", file=sys.stderr)
             leave(130, framework)
-        except Exception:
+        except Exception as error:
+            if said := sentence(error):
+                print(f"error: {said}", file=sys.stderr)
+                leave(2, framework)
             if not is_one_of_several(framework):
                 raise
             traceback.print_exc()
             leave(1, framework)
+
+
+def _loaded(framework: str, load_tree: Callable) -> Any:
+    """What load_tree gives. Raises UserError for a framework that is installed and cannot be imported."""
+    try:
+        return load_tree()
+    except ImportError as error:
+        if (error.name or "").startswith("liif_"):  # a bug of ours
+            raise
+        raise UserError(packages.broken(framework, error)) from None
 
 
 def is_one_of_several(framework: str) -> bool:

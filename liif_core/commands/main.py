@@ -4,12 +4,15 @@ What follows goes to the code that the scripts run; only --framework is read her
 is imported before the command is known: `liif doctor` works where packages are missing.
 """
 
-import argparse
+from __future__ import annotations
+
 import importlib
 import sys
 
 import liif_core
-from liif_core.system import packages
+from liif_core.errors import UserError
+from liif_core.system import arguments, packages, process
+from liif_core.system.streams import lasting_streams
 
 # name: (module, function, what it does)
 COMMANDS = {
@@ -46,13 +49,13 @@ def overview() -> str:
     )
 
 
-def run_in_framework(name: str, arguments: list[str]) -> None:
+def run_in_framework(name: str, words: list[str]) -> None:
     """Run a command of both trees in that which --framework names."""
     from liif_core.commands import entry
 
-    parser = argparse.ArgumentParser(prog=f"liif {name}", add_help=False, allow_abbrev=False)
+    parser = arguments.Parser(prog=f"liif {name}", add_help=False, allow_abbrev=False)
     parser.add_argument("--framework", choices=packages.FRAMEWORKS, default="torch")
-    chosen, rest = parser.parse_known_args(arguments)
+    chosen, rest = parser.parse_known_args(words)
     module, function, _ = COMMANDS[name]
     command = getattr(importlib.import_module(module), function)
     sys.argv = [f"liif {name}", *rest]
@@ -65,17 +68,27 @@ def run_in_framework(name: str, arguments: list[str]) -> None:
 
 def main() -> None:
     """Run the command that sys.argv names."""
-    name, *arguments = sys.argv[1:] or ["--help"]
+    with lasting_streams():
+        try:
+            run(*(sys.argv[1:] or ["--help"]))
+        except UserError as error:
+            process.leave(str(error))
+
+
+def run(name: str, *words: str) -> None:
+    """Run one of COMMANDS with these arguments. Raises UserError for another name."""
+    if name not in ("doctor", "--version", "-h", "--help"):
+        process.begin()
     if name in ("-h", "--help"):
         print(overview())
     elif name == "--version":
         print(f"liif {liif_core.__version__}")
     elif name in WITH_FRAMEWORK:
-        run_in_framework(name, arguments)
+        run_in_framework(name, list(words))
     elif name in COMMANDS:
         module, function, _ = COMMANDS[name]
         command = getattr(importlib.import_module(module), function)
-        sys.argv = [f"liif {name}", *arguments]
+        sys.argv = [f"liif {name}", *words]
         if name == "doctor":
             sys.exit(command())
         from liif_core.experiments import jobs
@@ -84,5 +97,4 @@ def main() -> None:
     else:
         from liif_core.config.registry import nearest_known
 
-        print(f"error: no command '{name}': {nearest_known(name, COMMANDS)}", file=sys.stderr)
-        sys.exit(2)
+        raise UserError(f"no command '{name}': {nearest_known(name, COMMANDS)}")

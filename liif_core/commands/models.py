@@ -1,6 +1,5 @@
 """The command `liif models`: all that a config may name, with its arguments, read from the registries of a tree."""
 
-import argparse
 import textwrap
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ from liif_core.config.registry import Registry, nearest_known
 from liif_core.errors import UserError
 from liif_core.report.config_reference import registries
 from liif_core.system import devices
+from liif_core.system.arguments import Parser
 
 WIDTH = 100  # columns of the list, of which INDENT are for names
 INDENT = 30
@@ -17,7 +17,7 @@ FIXED = "\u00a0"  # a space at which textwrap does not break
 
 def models(framework: str, load_tree: Callable) -> None:
     """Print all names with their arguments, or what the given names are in full."""
-    parser = argparse.ArgumentParser(description="List the models, data sets and so on that a config may name.")
+    parser = Parser(description="List the models, data sets and so on that a config may name.")
     parser.add_argument("name", nargs="*", help="only these, with description and, where the defaults say all, size")
     names = parser.parse_args().name
     devices.prepare(framework, "cpu")

@@ -5,12 +5,13 @@ results/, --readme writes the tables of the documents from there. Without them, 
 the plots are made of the folders.
 """
 
-import argparse
 from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
 from liif_core.report import experiments_folder, readme
+from liif_core.system import packages
+from liif_core.system.arguments import Parser
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import INSTALLED, WORK
 
@@ -43,7 +44,7 @@ def write_plots(sources: list[experiments_folder.ExperimentsFolder], folder: Pat
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Tables and plots of experiments, and the tables of the documents.")
+    parser = Parser(description="Tables and plots of experiments, and the tables of the documents.")
     parser.add_argument(
         "folders", nargs="*", type=Path, help="experiments folders like save/bsds400 (default: all below save/)"
     )
@@ -65,6 +66,7 @@ def main() -> int:
         return 0
     output = arguments.html or WORK / "save" / "report.html"
     check_writable(output)
+    packages.load("matplotlib.figure", "matplotlib>=3.8")
     from liif_core.report import page  # matplotlib takes a second, which --readme does not need
 
     write_atomically(output, page.render(sources, listed.read()).encode())

@@ -1,6 +1,5 @@
 """The command test.py, once for both trees."""
 
-import argparse
 import dataclasses
 import json
 import time
@@ -21,6 +20,7 @@ from liif_core.geometry.tiling import BORDERS
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.system import provenance
+from liif_core.system.arguments import Parser
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED
 
@@ -48,7 +48,7 @@ def _columns(values: dict[str, float], names: list[str]) -> str:
 
 def test(framework: str, load_tree: Callable) -> None:
     """test.py"""
-    parser = argparse.ArgumentParser(description=f"PSNR and SSIM of a model in {framework} on test sets.")
+    parser = Parser(description=f"PSNR and SSIM of a model in {framework} on test sets.")
     parser.add_argument("--config", required=True, nargs="+", help="looked for here, in the repository and in configs/")
     parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, .pth, .pth.tar), or bicubic")
     parser.add_argument("--model-config", metavar="CONFIG", help=CONFIG_HELP)

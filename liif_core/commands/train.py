@@ -1,6 +1,5 @@
 """The command train.py, once for both trees."""
 
-import argparse
 import functools
 import os
 import sys
@@ -13,6 +12,7 @@ from liif_core.engine import MODEL, Update
 from liif_core.errors import Stopped
 from liif_core.evaluation import metrics
 from liif_core.inference.network import choose_device
+from liif_core.system.arguments import Parser
 from liif_core.system.distributed import read as read_ranks
 from liif_core.system.places import WORK
 from liif_core.training import loop, run_folder, runlog
@@ -22,7 +22,7 @@ RESUME_HELP = "go on where the run folder stopped, or begin if it does not exist
 
 def train(framework: str, load_tree: Callable) -> None:
     """train.py"""
-    parser = argparse.ArgumentParser(description=f"Train a model in {framework} from a YAML config.")
+    parser = Parser(description=f"Train a model in {framework} from a YAML config.")
     parser.add_argument("--config", required=True, help="looked for here, in the repository and in configs/")
     parser.add_argument("--name", help="run folder in --save-dir (default: config name and framework)")
     parser.add_argument("--tag", help="appended to the name")

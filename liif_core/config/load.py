@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal, overload
 
 import pydantic
-import yaml
 
+from liif_core.config import yaml_text
 from liif_core.config.registry import explain
 from liif_core.config.schema import ModelConfig, TestConfig, TrainConfig
 from liif_core.errors import UserError
 from liif_core.system import places
-from liif_core.system.places import SHIPPED
+from liif_core.system.files import is_file, look
+from liif_core.system.places import SHIPPED, expand
 
 # Keys that once had another name: a config or a run folder that says it is read as before.
 RENAMED = {"val_pictures": "val_images"}
@@ -23,9 +24,10 @@ RENAMED = {"val_pictures": "val_images"}
 
 def find(path: str | Path) -> Path:
     """The config file, looked for as given, among what is shipped (in a checkout: from its root), then in configs/."""
+    path = expand(path)
     tried = [Path(path), SHIPPED / path, SHIPPED / "configs" / path]
     for candidate in tried:
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     looked = ", ".join(dict.fromkeys(map(str, tried)))
     known = [str(file.relative_to(SHIPPED / "configs")) for file in (SHIPPED / "configs").rglob("*.yaml")]
@@ -36,8 +38,9 @@ def find(path: str | Path) -> Path:
 
 def locate_data(path: str | Path) -> Path:
     """A data folder or file named in a config, looked for as given, then as `find` does."""
+    path = expand(path)
     for candidate in (Path(path), SHIPPED / path):
-        if candidate.exists():
+        if look(candidate):
             return candidate
     listed = places.command("download", "download_data.py")
     raise UserError(f"no folder or file '{path}' here or in {SHIPPED}: see 'Data' in README.md and {listed} --list")
@@ -56,15 +59,13 @@ def _renamed(content: dict, where: str) -> dict:
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    content = yaml_text.parse(text, str(path))
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values, this holds {type(content).__name__}")
+        kind = "nothing" if content is None else "a list" if isinstance(content, list) else f"'{str(content)[:40]}'"
+        raise UserError(f"{path}: a config is a mapping of keys to values, this holds {kind}")
     return _renamed(content, str(path))
 
 
@@ -128,10 +129,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict:
             raise UserError(
                 f"--set: expected KEY=VALUE like epoch_max=2 or train_dataset.batch_size=4, got '{override}'"
             )
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set '{override}': not valid YAML: {getattr(error, 'problem', error)}") from None
+        value = yaml_text.parse(text, f"--set '{override}'")
         if isinstance(value, dict):  # {a:1} would be a key "a:1" without a value, and go unnoticed
             raise UserError(f"--set '{override}': a block's keys are set one by one, like {key}.NAME=VALUE")
         block = change
@@ -189,4 +187,4 @@ def load_model(path: str | Path) -> ModelConfig | TrainConfig:
 
 def dump(config: TrainConfig) -> str:
     """The config as YAML, with its defaults, so that it says the same when one of them has become another."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+    return yaml_text.dump(config.model_dump())

@@ -10,6 +10,7 @@ import pydantic
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from liif_core.config import protocol
+from liif_core.config.yaml_text import numbers
 
 
 class Strict(pydantic.BaseModel):
@@ -157,6 +158,12 @@ class TrainConfig(Evaluation):
     val_images: NonNegativeInt = 2
     """Ours (`val_pictures` is read too). How many images of the validation set TensorBoard shows, beside bicubic and
     the original, some 60 KB each at every validation."""
+
+    @pydantic.field_validator("model", "method", "optimizer")
+    @classmethod
+    def with_numbers(cls, value: Spec) -> Spec:
+        """A number in quotes is one."""
+        return value.model_copy(update={"args": numbers(value.args)})
 
     @pydantic.model_validator(mode="after")
     def one_schedule(self) -> "TrainConfig":

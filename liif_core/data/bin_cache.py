@@ -10,7 +10,6 @@ an old one keep it while a new one is made. A lock lets a second process wait in
 import hashlib
 import json
 import os
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from liif_core.data import names
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_core.system import files, locks
+from liif_core.system.places import expand
 
 VERSION = 2  # of what is taken from a folder, and of how rgb8 reads it
 ELSEWHERE = "set LIIF_CACHE to a folder that can hold it, or use cache: none"
@@ -44,14 +44,14 @@ def places(folder: Path) -> list[Path]:
     neighbourhood cannot be written. LIIF_CACHE in the environment takes the place of both.
     """
     folder = folder.resolve()
-    unique = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    unique = f"{folder.name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
     if elsewhere := os.environ.get("LIIF_CACHE"):
-        return [Path(elsewhere) / unique]
-    return [folder.parent / f"_bin_{folder.name}", Path.home() / ".cache" / "liif" / unique]
+        return [Path(expand(elsewhere)).absolute() / unique]
+    return [folder.parent / f"_bin_{folder.name}", Path(expand("~/.cache/liif")).absolute() / unique]
 
 
 def _can_be_written(path: Path) -> bool:
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:
         path = path.parent
     return os.access(path, os.W_OK)
 
@@ -151,7 +151,7 @@ def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
 
 def _build(folder: Path, cache: Path, source: str) -> None:
     """Decode the folder into a new file and make the index name it; the old file goes."""
-    descriptor, name = tempfile.mkstemp(prefix="making-", suffix=".bin", dir=cache)
+    descriptor, name = files.create(cache, "making-", ".bin")
     making = Path(name)
     path = making.with_name(making.name.replace("making-", "pixels-"))
     try:
@@ -159,7 +159,6 @@ def _build(folder: Path, cache: Path, source: str) -> None:
             images, broken = _decode_all(folder, pixels)
             pixels.flush()
             os.fsync(pixels.fileno())
-        making.chmod(0o644)  # mkstemp's files are private; a cache is shared
         stat = making.stat()
         index = {"fingerprint": source, "pixels": path.name, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         index |= {"images": images, "broken": broken}

@@ -10,6 +10,7 @@ from pathlib import Path
 from liif_core.config.load import locate_data
 from liif_core.errors import UserError
 from liif_core.images import rgb8
+from liif_core.system.files import is_file, is_folder
 
 # Of images, whether they are read here or not: what is left out shall be known to be none.
 ENDINGS = set(
@@ -22,8 +23,11 @@ EMPTY = "no images in {}: put image files (png, jpg, ...) there"
 
 def files(folder: Path) -> list[os.DirEntry]:
     """The files of a folder that are not hidden, sorted by name."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or folder}: {error.strerror}") from None
     return sorted(found, key=lambda entry: entry.name)
 
 
@@ -42,7 +46,7 @@ def _has_ending(name: str) -> bool:
 
 def found(root: Path) -> list[str]:
     """The names of a folder's images, sorted. Raises UserError for what is no folder."""
-    if not root.is_dir():
+    if not is_folder(root):
         raise UserError(f"{root} is not a folder: expected a folder of images")
     names = [entry.name for entry in image_files(root)]
     # Without the scale suffix, or 10x4.png would come before 1x4.png where 1.png comes before 10.png.
@@ -53,7 +57,7 @@ def listed(root: Path, split_file: str, split_key: str | None) -> list[str]:
     """The names that a JSON file lists under a key. Raises UserError for those that are not in the folder."""
     path = locate_data(split_file)
     try:
-        split = json.loads(path.read_text())
+        split = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the split file {path}: {error}") from None
     if not isinstance(split, dict):
@@ -62,7 +66,7 @@ def listed(root: Path, split_file: str, split_key: str | None) -> list[str]:
         raise UserError(f"{path} has no split '{split_key}': known: {', '.join(map(str, split))}")
     if not isinstance(split[split_key], list) or not all(isinstance(name, str) for name in split[split_key]):
         raise UserError(f"{path}: the split '{split_key}' is not a list of file names")
-    missing = [name for name in split[split_key] if not (root / name).is_file()]
+    missing = [name for name in split[split_key] if not is_file(root / name)]
     if missing:
         raise UserError(f"{path} names {some(missing)} under '{split_key}', which is not in {root}")
     return split[split_key]

@@ -55,7 +55,7 @@ def make_faces(source: Path, target: Path) -> None:
     print(f"{target}: {len(names)} images at 256, 128, 64 and 32")
     split = target / "split.json"
     try:
-        parts = json.loads(split.read_text())
+        parts = json.loads(split.read_text(encoding="utf-8"))
         print(f"{split}: {', '.join(f'{key} {len(names)}' for key, names in parts.items())}")
     except FileNotFoundError:
         print(f"{split} is missing: see step 3 of {COMMAND} --list")

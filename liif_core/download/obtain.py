@@ -16,14 +16,14 @@ from liif_core.download.archives import unpack
 from liif_core.download.transfer import Failed, check_room, download, sha256
 from liif_core.errors import UserError
 from liif_core.system import provenance
-from liif_core.system.files import write_atomically
+from liif_core.system.files import is_folder, write_atomically
 
 LEDGER = ".downloads.json"
 
 
 def count(folder: Path) -> int:
     """The files in a folder, hidden ones left out; 0 if there is no such folder."""
-    return len(image_files(folder)) if folder.is_dir() else 0
+    return len(image_files(folder)) if is_folder(folder) else 0
 
 
 def missing(archive: Archive, root: Path) -> list[str]:
@@ -53,7 +53,7 @@ class Ledger:
     def __init__(self, root: Path):
         self.path = root / LEDGER
         try:
-            self.entries = json.loads(self.path.read_text()) if self.path.exists() else {}
+            self.entries = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {self.path} ({error}): fix it or remove it") from None
 

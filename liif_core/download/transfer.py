@@ -45,7 +45,7 @@ class Part:
     def origin(self) -> dict:
         """ "url", "validator" (ETag or date, for If-Range) and "bytes" (the whole length) of the first answer."""
         try:
-            origin = json.loads(self.note.read_text())
+            origin = json.loads(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # nothing yet, or killed while it was written
             return {}
         return origin if isinstance(origin, dict) else {}
@@ -53,7 +53,7 @@ class Part:
     def begin(self, origin: dict) -> None:
         """An empty part that comes from there."""
         self.path.write_bytes(b"")
-        self.note.write_text(json.dumps(origin))
+        self.note.write_text(json.dumps(origin), encoding="utf-8")
 
     def discard(self) -> None:
         """Forget it."""

@@ -6,7 +6,6 @@ Writes into demo_result/ a PNG per model and framework, sheet.png with the same 
 and bicubic, and log.txt. What was made of the same image with the same weights is skipped.
 """
 
-import argparse
 import json
 import threading
 import time
@@ -21,6 +20,7 @@ from liif_core.experiments import jobs, trained
 from liif_core.images import comparison, rgb8
 from liif_core.inference import plan
 from liif_core.system import provenance
+from liif_core.system.arguments import Parser
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
 
@@ -47,7 +47,7 @@ class Finished:
 
     def __init__(self, folder: Path):
         self.path, self.lock = folder / "finished.json", threading.Lock()
-        self.origins: dict = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.origins: dict = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         for origin in self.origins.values():
             if "picture" in origin:  # the key's name before
                 origin["image"] = origin.pop("picture")
@@ -114,7 +114,7 @@ def check_names(tasks: list[Task]) -> None:
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Upscale one image with all models.")
+    parser = Parser(description="Upscale one image with all models.")
     parser.add_argument("--input", "-i", required=True, type=Path)
     plan.add_size_arguments(parser)
     trained.add_arguments(parser)
@@ -176,7 +176,7 @@ def main() -> int:
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width}"
     )
     states = [f"{' '.join(result.cells)}: {result.state}" for result in results if result is not None]
-    with open(arguments.output / "log.txt", "a") as log:
+    with open(arguments.output / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as log:
         log.write("\n".join([head, *states, *lines, ""]) + "\n")
     print(f"look at {arguments.output / 'sheet.png'}")
     return status

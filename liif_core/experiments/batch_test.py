@@ -9,7 +9,6 @@ measured with the same weights is skipped. The rows of each test are kept as JSO
 folder or under --output for single files; their means are gathered in scores.csv.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -26,8 +25,9 @@ from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
 from liif_core.experiments import jobs, trained
 from liif_core.experiments.scores import COLUMNS
+from liif_core.system.arguments import Parser
 from liif_core.system.files import write_atomically
-from liif_core.system.places import SHIPPED
+from liif_core.system.places import SHIPPED, expand
 
 HEADER = ["model", "framework", "tests", "measured now"]
 
@@ -74,7 +74,7 @@ def is_usual(report: dict) -> bool:
 def read_report(path: Path) -> dict:
     """What test.py left. Raises UserError for a damaged file."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): remove it, or test again what it belongs to") from None
     if not isinstance(found, dict):
@@ -92,7 +92,7 @@ def find_tests(patterns: list[str] | None, scales: list[float] | None = None) ->
     """
     found: list[Path] = []
     for pattern in patterns or ["test/*.yaml"]:
-        pattern = pattern.removeprefix("configs/")
+        pattern = expand(pattern).removeprefix("configs/")
         matches = sorted((SHIPPED / "configs").glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
         if not matches:
             raise UserError(f"--configs '{pattern}': no such file in {SHIPPED / 'configs'}, like test/test-set5-*.yaml")
@@ -198,7 +198,7 @@ def write_scores(folder: Path, models: list[trained.Model]) -> int:
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Test all models on all test sets.")
+    parser = Parser(description="Test all models on all test sets.")
     trained.add_arguments(parser)
     parser.add_argument(
         "--configs", nargs="+", metavar="PATTERN", help="below configs/ (default: test/*.yaml with data)"

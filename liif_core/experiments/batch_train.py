@@ -17,6 +17,8 @@ from liif_core.config import load as configs
 from liif_core.errors import UserError
 from liif_core.experiments import jobs, listed
 from liif_core.system import packages, text
+from liif_core.system.arguments import Parser
+from liif_core.system.files import look
 from liif_core.system.places import WORK
 from liif_core.training import run_folder, runlog
 
@@ -42,7 +44,7 @@ class Task:
 
     def state(self) -> str:
         """new, unfinished or finished. Raises UserError if the run folder was made with another config."""
-        if not self.folder.exists():
+        if look(self.folder) is None:
             return "new"
         found = run_folder.last_checkpoint(self.folder)
         if found is None:
@@ -103,7 +105,7 @@ def begin(task: Task, command: Sequence[str], where: str, dry_run: bool) -> jobs
 
 def main() -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Train the paper's experiments.")
+    parser = Parser(description="Train the paper's experiments.")
     add_arguments(parser)
     jobs.add_arguments(parser)
     arguments = parser.parse_args()

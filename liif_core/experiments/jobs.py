@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from liif_core.errors import UserError
+from liif_core.errors import UserError, sentence
 from liif_core.system.places import CODE
 from liif_core.system.streams import lasting_streams
 from liif_core.system.text import duration, print_table
@@ -224,11 +224,11 @@ def exit_with(main: Callable[[], int]) -> None:
     with lasting_streams():
         try:
             status = main()
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
         except KeyboardInterrupt:
             status = 130
-        finally:
-            sys.stdout.flush()
+        except Exception as error:
+            if not (said := sentence(error)):
+                raise
+            print(f"error: {said}", file=sys.stderr)
+            status = 2
     sys.exit(status)

@@ -19,8 +19,8 @@ from pathlib import Path
 from liif_core.errors import UserError
 from liif_core.experiments import batch_train, jobs, slurm_job
 from liif_core.experiments.slurm_job import Run, launched
-from liif_core.system import devices
-from liif_core.system.packages import pip_install
+from liif_core.system import devices, packages
+from liif_core.system.arguments import Parser
 
 TIMEOUTS = 100  # a job that reaches its time limit is requeued so often
 YEAR = 365 * 24 * 60  # minutes: submitit's local jobs must have a limit
@@ -65,7 +65,7 @@ def run_here(pool: jobs.Pool, task: batch_train.Task, run: Run, gpus: tuple[int,
                 os.kill(int(job.job_id), signal.SIGTERM)
         time.sleep(0.1)
     failed = not job.paths.result_pickle.exists() or job.exception() is not None
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     lines = [line for line in lines if line.strip() and not line.startswith("submitit ")]
     return task.result(jobs.state_of(int(failed), pool.stopping), lines[-jobs.TAIL :])
 
@@ -121,7 +121,7 @@ def job_of(task: batch_train.Task, known: set[str]) -> str | None:
 
 def read_arguments() -> argparse.Namespace:
     """Raises UserError for what does not go together."""
-    parser = argparse.ArgumentParser(description="Train the paper's experiments as jobs.")
+    parser = Parser(description="Train the paper's experiments as jobs.")
     batch_train.add_arguments(parser)
     parser.add_argument("--cluster", choices=["slurm", "local"], required=True, help="local: processes of this machine")
     parser.add_argument("--gpus", type=int, default=1, help="of each node; 0 for the CPU (default: 1)")
@@ -150,13 +150,8 @@ def read_arguments() -> argparse.Namespace:
 
 def check_tools(arguments: argparse.Namespace, todo: list[batch_train.Task]) -> None:
     """Raise UserError if the jobs cannot be started; have submitit pickle what they are made of."""
-    try:
-        import cloudpickle
-        import submitit  # noqa: F401
-    except ImportError:
-        command = pip_install("submitit>=1.5", "numpy<2")
-        raise UserError(f"the Python package 'submitit' is not installed: run `{command}`") from None
-    cloudpickle.register_pickle_by_value(slurm_job)
+    packages.load("submitit", "submitit>=1.5", "numpy<2")
+    packages.load("cloudpickle", "submitit>=1.5", "numpy<2").register_pickle_by_value(slurm_job)
     if arguments.cluster == "slurm" and shutil.which("srun") is None:
         raise UserError("there is no srun here: run this where Slurm's commands are, or take --cluster local")
     if arguments.gpus > 1 and shutil.which("mpirun") is None and any(task.framework == "jittor" for task in todo):

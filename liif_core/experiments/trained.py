@@ -11,6 +11,7 @@ from liif_core.checkpoints import formats
 from liif_core.errors import UserError
 from liif_core.experiments import listed
 from liif_core.system import packages, provenance
+from liif_core.system.files import is_file, is_folder
 from liif_core.system.places import WORK
 
 BICUBIC = "bicubic"
@@ -52,12 +53,12 @@ class Model:
 
 def runs(folder: Path) -> list[Model]:
     """The best checkpoint of every run folder, else its last one; folders without any are named on the screen."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"no folder {folder}: expected one with run folders, such as batch_0.sh leaves")
     found = []
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
         existing = [run / f"epoch-{name}.safetensors" for name in ("best", "last")]
-        existing = [path for path in existing if path.exists()]
+        existing = [path for path in existing if is_file(path)]
         if not existing:
             print(f"left out: {run} has no checkpoint yet")
             continue

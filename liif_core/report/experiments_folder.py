@@ -11,6 +11,7 @@ from liif_core.errors import UserError
 from liif_core.experiments import listed
 from liif_core.experiments.scores import COLUMNS
 from liif_core.report import reference
+from liif_core.system.files import is_file, is_folder
 from liif_core.training.runlog import read_metrics
 
 FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
@@ -116,7 +117,7 @@ class ExperimentsFolder:
 def load(folder: Path) -> ExperimentsFolder:
     """Read an experiments folder. Raises UserError for a folder that is none, and for a file in it that cannot be
     read."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"no folder {folder}: expected one that batch_0.sh filled, for example save/bsds400")
     order = [experiment.name for experiment in listed.read()]
     _name_what_is_left_out(folder)
@@ -128,7 +129,7 @@ def load(folder: Path) -> ExperimentsFolder:
             list(FRAMEWORKS).index(run.framework),
         )
     )
-    scores = read_scores(folder / "scores.csv") if (folder / "scores.csv").exists() else []
+    scores = read_scores(folder / "scores.csv") if is_file(folder / "scores.csv") else []
     if not runs and not scores:
         raise UserError(
             f"{folder} holds no experiments: run folders called EXPERIMENT_torch or EXPERIMENT_jittor, or a scores.csv"
@@ -140,7 +141,7 @@ def below(folder: Path) -> list[Path]:
     """A folder and those in it, of them what has run folders or a scores.csv."""
     found = []
     for path in [folder, *sorted(folder.glob("*"))]:
-        if (path / "scores.csv").exists() or any(map(_is_run, path.glob("*"))):
+        if is_file(path / "scores.csv") or any(map(_is_run, path.glob("*"))):
             found.append(path)
         else:
             _name_what_is_left_out(path)
@@ -155,7 +156,7 @@ def _name_what_is_left_out(folder: Path) -> None:
 
 def _is_run(folder: Path) -> bool:
     named = folder.name.endswith(tuple(f"_{framework}" for framework in FRAMEWORKS))
-    return named and (folder / "metrics.jsonl").is_file() and (folder / "config.yaml").is_file()
+    return named and is_file(folder / "metrics.jsonl") and is_file(folder / "config.yaml")
 
 
 def _run(folder: Path) -> Run:

@@ -229,7 +229,7 @@ def _environment(today: datetime.date) -> str:
         ["system", f"{platform.system()} {platform.machine()}"],
     ]
     cpu = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*:\s*(.+)", cpu.read_text()) if cpu.exists() else None
+    model = re.search(r"model name\s*:\s*(.+)", cpu.read_text(errors="replace")) if cpu.exists() else None
     rows.append(["processor", model[1] if model else platform.machine()])
     rows.append(["GPUs", str(devices.count_gpus())])
     for package in ("torch", "jittor", "numpy", "pillow", "matplotlib"):

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,63 @@ from liif_core.errors import UserError
 WRITING = ".writing-"  # how files begin that are not whole yet; short, for the whole name may be as long as allowed
 
 
+def look(path: str | Path) -> os.stat_result | None:
+    """What is at a path, links followed; None for nothing.
+
+    Raises UserError where the system does not say: a folder that may not be entered, a name that is too long, a loop of
+    links. (Path.exists and the like raise OSError for some of these and say no to the others.)
+    """
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:  # a NUL in it
+        raise UserError(f"cannot read {path}: no path holds such characters") from None
+
+
+def is_file(path: str | Path) -> bool:
+    """Path.is_file, by `look`."""
+    found = look(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Path.is_dir, by `look`."""
+    found = look(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def entries(folder: Path) -> list[str]:
+    """What is in a folder, sorted. Raises UserError for one that cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+
+
+def create(folder: Path, prefix: str, suffix: str, replaces: Path | None = None) -> tuple[int, str]:
+    """A new file, open for writing: its descriptor and absolute name.
+
+    Who may read it is what the umask says, as for any file, and not the owner alone as for those of tempfile; if it is
+    to replace one, who may read that one.
+    """
+    mode = _mode(replaces) if replaces else None
+    while True:
+        name = os.path.join(os.path.abspath(folder), f"{prefix}{secrets.token_hex(4)}{suffix}")
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode | 0o600), name
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of a file, None without one."""
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode) & 0o777
+    except OSError:
+        return None
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError before the work starts if `write_atomically` could not write there."""
     try:
@@ -23,11 +81,12 @@ def check_writable(path: Path) -> None:
             pass
         with contextlib.suppress(FileNotFoundError):
             path.lstat()  # refuses names that are too long
+        folder = path.is_dir()
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"cannot write {path}: a part of the path is a file, not a folder") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    if path.is_dir():
+    if folder:
         raise UserError(f"cannot write {path}: it is a folder; name a file")
 
 
@@ -62,17 +121,18 @@ def check_readable(path: Path, kind: str = "image") -> None:
 def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
     """The name of a file beside `path` to write to; then it is flushed to the disk and renamed into place.
 
-    The file under `path` is the old one or the new one, never a part. previous: where the old one goes, if it shall
-    stay. Raises UserError when the disk is full or the folder cannot be written.
+    The file under `path` is the old one or the new one, never a part, and keeps its permissions. previous: where the
+    old one goes, if it shall stay. Raises UserError when the disk is full or the folder cannot be written.
     """
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=WRITING, suffix=path.suffix, dir=path.parent)
+        descriptor, temporary = create(path.parent, WRITING, path.suffix, replaces=path)
         os.close(descriptor)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
+        if (mode := _mode(path)) is not None:
+            os.chmod(temporary, mode)
         if previous is not None and path.exists():
             _keep(path, previous)
         os.replace(temporary, path)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import shlex
 import sys
+from types import ModuleType
+
+from liif_core.errors import UserError
 
 FRAMEWORKS = ("torch", "jittor")
 PACKAGES = {"torch": ("torch", "torchvision"), "jittor": ("jittor==1.3.11.0", "numpy<2")}
@@ -30,3 +34,27 @@ def missing(framework: str) -> str:
     elif framework == "jittor":
         advice = "; it is tested on Linux with x86-64 alone, and PyTorch does the same without it"
     return f"the Python package {framework!r} is not installed: run `{pip_install(*needed)}`{advice}"
+
+
+def load(name: str, *requirements: str) -> ModuleType:
+    """An optional package or a module of one. Raises UserError with the command that installs `requirements` where it
+    is missing, or is there and fails to be imported, as beside another version of what it needs."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise UserError(broken(name, error)) from None
+        raise UserError(
+            f"the Python package '{error.name}' is not installed: run `{pip_install(*requirements)}`"
+        ) from None
+    except Exception as error:
+        raise UserError(broken(name, error)) from None
+
+
+def broken(name: str, error: Exception) -> str:
+    """A sentence on a package that is there and cannot be imported."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"the Python package '{name.partition('.')[0]}' is installed, but cannot be imported ({reason[:200]}): install "
+        "it again, or what it names"
+    )

@@ -1,5 +1,6 @@
 """Where the project's files are: from a checkout all in its root, installed by pip in three places."""
 
+import os
 from pathlib import Path
 
 # Of the packages: the checkout's root, or site-packages.
@@ -17,6 +18,15 @@ PRETRAINED = SHIPPED / "pretrained" / "edsr-baseline-liif_bsds400-further.safete
 
 # Of what its user brings and makes: load/, save/, demo_result/. Installed, the working directory.
 WORK = Path() if INSTALLED else CODE
+
+
+def expand(path: str | Path) -> str:
+    """A path that a user has written, with the home folder for `~` and the environment's values for `$VAR`.
+
+    What is there under the very name stays as it is; so does a variable that is not set.
+    """
+    text = os.fspath(path)
+    return text if os.path.lexists(text) else os.path.expandvars(os.path.expanduser(text))
 
 
 def command(name: str, script: str) -> str:

@@ -52,6 +52,10 @@ def train(
     run = begin(engine, config, folder, ranks, wandb_project, resume)
     with run.alive():
         step, epoch = run.progress.step, run.progress.epoch
+        if epoch > config.epoch_max:
+            goes_on = "another --name trains anew" if config.cosine_lr else "a larger epoch_max goes on"
+            print(f"{folder} is finished, all its {config.epoch_max} epochs are trained: {goes_on}")
+            return
         several = f", {ranks.world_size} processes" if ranks.world_size > 1 else ""
         run.log.text(f"{note}, resumed at epoch {epoch}, step {step}" if step else note)
         run.log.text(f"train: {len(train_set)} samples, val: {len(val_set or ())}, seed {config.seed}{several}")

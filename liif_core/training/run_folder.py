@@ -11,7 +11,7 @@ from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
 from liif_core.errors import UserError
-from liif_core.system.files import WRITING, write_atomically
+from liif_core.system.files import WRITING, entries, is_folder, look, write_atomically
 from liif_core.system.locks import lock_for_process
 
 LOCK = "run.lock"
@@ -28,10 +28,10 @@ def lock(folder: Path) -> None:
     Raises UserError while another process does. The lock is the process's own (POSIX): a loader's workers, which may
     outlive it, do not hold it.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         return
     try:
-        file = open(folder / LOCK, "a+")
+        file = open(folder / LOCK, "a+", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write in the run folder {folder}: {error.strerror}") from None
     _held.append(file)
@@ -55,9 +55,10 @@ def check(folder: Path, config: TrainConfig, resume: bool) -> None:
     """Raise UserError for a run folder that cannot be made or gone on with, and for a new run without the checkpoint
     that it shall begin from; changes nothing.
     """
-    if folder.exists() and not folder.is_dir():
+    there = look(folder) is not None
+    if there and not is_folder(folder):
         raise UserError(f"the run folder {folder} is a file: choose another --name")
-    empty = not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
+    empty = not there or entries(folder) in ([], [LOCK])
     if not empty and not resume:
         raise UserError(f"the run folder {folder} exists: continue it with --resume, or choose another --name")
     if empty or not _written(folder):  # or it stopped before there was anything to keep

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
+from liif_core.config import load as configs
 from liif_core.errors import UserError
+from liif_core.system import packages
 from liif_core.system.files import write_atomically
-from liif_core.system.packages import pip_install
 from liif_core.training.tensorboard import Tensorboard
 
 
 def read_metrics(path: Path) -> Iterator[tuple[str, dict]]:
     """The lines of a metrics.jsonl with their records, without those that a kill cut short or a power cut damaged."""
-    for line in path.read_text(errors="replace").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         with contextlib.suppress(ValueError):
             record = json.loads(line)
             if line.endswith("\n") and isinstance(record, dict):
@@ -97,7 +97,7 @@ class RunLog:
     def _append(self, path: Path, text: str) -> None:
         size = path.stat().st_size if path.exists() else 0
         try:
-            with open(path, "a") as file:
+            with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -126,11 +126,7 @@ class RunLog:
 
 def find_wandb() -> Any:
     """The package of Weights & Biases. Raises UserError without it."""
-    try:
-        import wandb
-    except ImportError:
-        raise UserError(f"--wandb needs the package wandb: run `{pip_install('wandb')}`") from None
-    return wandb
+    return packages.load("wandb", "wandb")
 
 
 def open_wandb(project: str, folder: Path) -> Any:
@@ -140,7 +136,7 @@ def open_wandb(project: str, folder: Path) -> Any:
     if not kept.exists():
         write_atomically(kept, secrets.token_hex(8).encode())
     identity = kept.read_text(encoding="utf-8")
-    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    settings = configs.read_yaml(folder / "config.yaml")
     names = {"project": project, "name": folder.name, "dir": str(folder)}
     try:
         run = wandb.init(**names, id=identity, resume="allow", config=settings)

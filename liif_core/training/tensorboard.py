@@ -4,32 +4,42 @@ import contextlib
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from liif_core.system import packages
+
 # tensorboardX imports PyTorch where it is installed, which has no place in the core and costs two seconds.
 _hidden = {} if "torch" in sys.modules else {"torch": None}
 sys.modules.update(_hidden)  # type: ignore[arg-type]
+lacking = ""  # why there are no curves
 try:
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.summary import image as image_summary
     from tensorboardX.summary import scalar
+except Exception as error:  # it is not there, or not with the protobuf that is
+    lacking = packages.broken("tensorboardX", error)
 finally:
     for _name in _hidden:
         del sys.modules[_name]
 
 
 class Tensorboard:
-    """An event file for tensorboard, which does not miss it when the disk is full: training matters more.
+    """An event file for tensorboard. Without its package, and when the disk is full, there is none: training matters
+    more.
 
     tensorboardX's own SummaryWriter writes from a thread, whose errors cannot be caught and whose end is waited for.
     """
 
     def __init__(self, folder: Path, step: int):
         self.folder = folder
-        self.writer: EventsWriter | None = None
+        self.writer: Any = None
+        if lacking:
+            tqdm.write(f"warning: no curves for tensorboard: {lacking}; metrics.jsonl goes on")
+            return
         with self._or_do_without():
             folder.mkdir(exist_ok=True)
             self.writer = EventsWriter(str(folder / "events"))
@@ -51,12 +61,14 @@ class Tensorboard:
     def number(self, name: str, value: float, step: int) -> None:
         """A point of a curve."""
         with self._or_do_without():
-            self._write(step, summary=scalar(name, value))
+            if self.writer is not None:
+                self._write(step, summary=scalar(name, value))
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
         """uint8 (h, w, 3)."""
         with self._or_do_without():
-            self._write(step, summary=image_summary(name, image, dataformats="HWC"))
+            if self.writer is not None:
+                self._write(step, summary=image_summary(name, image, dataformats="HWC"))
 
     def flush(self) -> None:
         """All that was written so far outlives a kill."""

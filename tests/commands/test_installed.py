@@ -220,4 +220,4 @@ def test_only_the_framework_is_taken_away(typed, monkeypatch, line, framework, r
 
 def test_an_unknown_framework_is_refused(typed):
     status, _, err = typed("demo", "--framework", "tf")
-    assert status == 2 and "liif demo: error: argument --framework: invalid choice: 'tf'" in err
+    assert status == 2 and "error: argument --framework: invalid choice: 'tf'" in err

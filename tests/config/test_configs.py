@@ -194,7 +194,7 @@ def test_a_wrong_set_is_one_sentence(overrides, message):
 def test_set_is_laid_over_the_config():
     overrides = ["optimizer.args.lr=1e-3", "optimizer.name=sgd", "epoch_max=2", "val_dataset=null"]
     config = configs.load("train-div2k-100/train_rdn-liif.yaml", "train", overrides)
-    assert config.optimizer.model_dump() == {"name": "sgd", "args": {"lr": "1e-3"}}
+    assert config.optimizer.model_dump() == {"name": "sgd", "args": {"lr": 1e-3}}
     assert (config.epoch_max, config.val_dataset) == (2, None)
     assert "base" not in configs.dump(config) and "DIV2K_train_HR" in configs.dump(config)
 

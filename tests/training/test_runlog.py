@@ -144,7 +144,7 @@ def test_wandb_that_fails_does_not_end_the_training(tmp_path, monkeypatch, capsy
 
 def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="--wandb needs the package wandb: run"):
+    with pytest.raises(UserError, match="the Python package 'wandb' is not installed: run"):
         RunLog(tmp_path, 0, 1, wandb_project="faces")
 
 
