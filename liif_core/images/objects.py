@@ -18,7 +18,7 @@ from PIL import ExifTags, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from liif_core.errors import UserError
-from liif_core.images import png_chunks, profiles, vips
+from liif_core.images import png_chunks, profiles, tiff_tags, vips
 from liif_core.images.image import PROFILE, ImageData
 from liif_core.images.tiff_tags import quiet
 
@@ -69,6 +69,8 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
     if image.mode not in CHANNELS and image.mode not in PALETTES:
         accepted = ", ".join([*CHANNELS, *PALETTES])
         raise UserError(f"image: expected a Pillow image of mode {accepted}, got {image.mode}; {_way_out(image.mode)}")
+    # Of a TIFF whose white is 0, Pillow inverts 8 bits and leaves 16 as they are.
+    negative = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(tiff_tags.PHOTOMETRIC) == 0
     try:
         image = ImageOps.exif_transpose(image)
         image.load()
@@ -89,6 +91,8 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
         pixels = pixels.astype(np.uint8) * 255
     stored = pixels.dtype
     pixels = pixels.reshape(image.height, image.width, -1).astype(stored.newbyteorder("="), copy=False)
+    if negative:
+        pixels = np.iinfo(pixels.dtype).max - pixels
     depth = 1 if image.mode == "1" else 8 * stored.itemsize
 
     def restore(result: np.ndarray) -> PIL.Image.Image:

@@ -1,10 +1,11 @@
 """What the bands of a TIFF are: colours, alpha, and what is neither."""
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from helpers.image_kinds import noise, tiff
-from liif_core.images import vips
+from liif_core.images import objects, vips
 
 EXTRA, FORMAT = 338, 339
 DROPPED = "not declared as alpha (ExtraSamples): dropped"
@@ -52,4 +53,6 @@ def test_bands_that_lie_one_after_the_other_are_told_apart_as_well(tmp_path):
 def test_white_that_is_zero_is_white(tmp_path, dtype):
     pixels = noise(1, dtype)
     (tmp_path / "in.tif").write_bytes(tiff(np.iinfo(dtype).max - pixels, 0, {}))
-    assert np.array_equal(vips.read(tmp_path / "in.tif").pixels, pixels)
+    for source in (tmp_path / "in.tif", PIL.Image.open(tmp_path / "in.tif")):
+        image, restore = objects.read(source)
+        assert np.array_equal(image.pixels, pixels) and np.array_equal(np.asarray(restore(pixels)), pixels[..., 0])
