@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pydantic
+
 from liif_core.checkpoints import content, foreign, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
-from liif_core.config.schema import ModelConfig, TrainConfig
+from liif_core.config.registry import explain
+from liif_core.config.schema import DataNorm, ModelConfig, TrainConfig
 from liif_core.errors import UserError
 from liif_core.system.files import is_file
 from liif_core.system.places import SHIPPED, expand
@@ -35,7 +38,12 @@ def load(path: str | Path, config: ModelConfig | TrainConfig | None = None, trai
         found = _safetensors(path, config) if content.form(path) == content.SAFETENSORS else foreign.read(path, config)
     except MemoryError:
         raise UserError(f"not enough memory to read {path}") from None
+    try:
+        DataNorm.model_validate(found.data_norm or {})
+    except pydantic.ValidationError as error:
+        raise UserError(explain(error, lambda _: ["inp", "gt"], f"{path}: its data_norm")) from None
     native.require_finite(found.state, path, training)
+    native.require_plausible(found.model, found.state, path)
     return found
 
 

@@ -11,9 +11,11 @@ LIIF's .pth and LIIF-PyTorch's .pth.tar files are read by liif_core.checkpoints.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -123,6 +125,9 @@ def parse(path: Path, metadata: dict[str, str], tensors: dict[str, np.ndarray], 
         parts = {key: content[key] for key in ("data_norm", "progress")}
         specs = {"model": content["model"], "optimizer": content["optimizer"]}
         parts |= numbers(specs | {"method": content.get("method", REGRESSION)})
+        for key in ("model", "progress", "method"):
+            if not isinstance(parts[key], dict):
+                raise TypeError(f"'{key}' is {type(parts[key]).__name__}, not a mapping")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata is damaged: {error}") from None
     notes = []
@@ -174,6 +179,36 @@ def require_finite(state: State, source: str | Path, training: bool) -> None:
             f"{source}: the weights are no numbers: {name} is NaN or infinite in {count} of {array.size} values{more}; "
             "expected finite ones"
         )
+
+
+LARGEST = 255  # a number in a spec that no tensor need be as large as: rgb_range
+
+
+def require_plausible(model: Any, state: State, source: str | Path) -> None:
+    """Raise UserError for a spec whose numbers are negative, or larger than any side of a tensor and the number of
+    tensors: a short file shall not have a huge model built."""
+    shapes = [array.shape for network in state.values() for array in network.variables.values()]
+    most = max(LARGEST, len(shapes), *(side for shape in shapes for side in shape))
+
+    for name, value in _leaves(model, "model"):
+        try:
+            number = float(value)  # of a text as well, which a config's whole numbers may be
+        except (TypeError, ValueError):
+            continue
+        except OverflowError:
+            number = math.inf
+        if not 0 <= number <= most:
+            raise UserError(f"{source}: its model is to have {name} {value}, and its tensors are of other sizes")
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The values in a spec that hold no others, by the name that they, or the list around them, have."""
+    parts = value.items() if isinstance(value, dict) else ((name, part) for part in value)
+    for key, part in parts:
+        if isinstance(part, (dict, list)):
+            yield from _leaves(part, key)
+        else:
+            yield key, part
 
 
 def restore(engine, state: State, source: str | Path) -> list[str]:

@@ -183,7 +183,8 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
 
 def test_damaged_metadata_is_one_sentence(tmp_path):
     path = tmp_path / "a.safetensors"
-    for metadata in ("", "{", "3", "[]", '{"model": {}}'):
+    whole = '{"model": 3, "data_norm": null, "optimizer": null, "progress": {}}'
+    for metadata in ("", "{", "3", "[]", '{"model": {}}', whole):
         safetensors.numpy.save_file({"w": np.zeros(3, dtype=np.float32)}, path, {native.FORMAT: metadata})
         with pytest.raises(UserError, match="metadata is damaged"):
             formats.load(path)

@@ -1,5 +1,6 @@
 """What people call a checkpoint: files of every program and age, read or refused by what is in them."""
 
+import copy
 import gzip
 import io
 import pickle
@@ -394,6 +395,25 @@ def test_an_archive_that_claims_to_hold_much_is_refused(tmp_path):
         archive.writestr("a/data.pkl", tensor(5_000_000, b"K\x01\x85", b"K\x01\x85"))
         archive.writestr("a/data/0", bytes(20_000_000))
     with pytest.raises(UserError, match="refused: it contains more than its size allows"):
+        formats.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"), [("n_feats", -1), ("n_resblocks", 10**6), ("n_feats", "20000"), ("hidden_list", [16, 10**30])]
+)
+def test_a_small_file_does_not_have_a_large_model_built(tmp_path, where, value):
+    content = liifs(weights())
+    spec = content["model"]["args"] = copy.deepcopy(SPEC["args"])
+    spec["imnet_spec" if where == "hidden_list" else "encoder_spec"]["args"][where] = value
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=f"its model is to have {where} .*, and its tensors are of other sizes"):
+        formats.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("norm", [3, {"inp": {"sub": [0.5]}}, {"inp": {"sub": [0.5], "div": [0]}}, {"out": {}}])
+def test_a_normalisation_that_is_none_is_one_sentence(tmp_path, norm):
+    torch.save(liifs(weights(), data_norm=norm), tmp_path / "a.pth")
+    with pytest.raises(UserError, match="a.pth(: its data_norm| is damaged)"):
         formats.load(tmp_path / "a.pth")
 
 

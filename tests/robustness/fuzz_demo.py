@@ -1,4 +1,4 @@
-"""Thousands of damaged images and odd command lines for demo.py.
+"""Thousands of damaged images and checkpoints and odd command lines for demo.py.
 
     python tests/robustness/fuzz_demo.py --cases 5000                                one kind: --only images
     python tests/robustness/fuzz_demo.py --only arguments --seed 3 --case 1234       one case again
@@ -29,7 +29,7 @@ import threading
 import traceback
 from pathlib import Path
 
-KINDS = ("images", "arguments")
+KINDS = ("images", "arguments", "checkpoints")
 LIMIT = 60  # seconds for a case, on a busy machine
 MOST_PIXELS = 3_000_000  # stands for imaging.MAX_PIXELS, so that cases are quick
 MORE_PIXELS = 40_000_000  # in some
@@ -128,14 +128,33 @@ def make(kind: str, rng: random.Random, place: Path) -> list[str]:
     if kind == "arguments":
         fuzz_arguments.make_folder(rng, place)
         return fuzz_arguments.arguments(rng, place)
-    name, data = fuzz_images.damaged(rng)
     (place / "in").mkdir()
+    if kind == "checkpoints":
+        return make_checkpoint(rng, place / "in")
+    name, data = fuzz_images.damaged(rng)
     (place / "in" / name).write_bytes(data)
     words = [f"in/{name}", rng.choice(["--resolution=17,23", "--scale=1.3", "--scale=2", "--width=21", "--height=19"])]
     words += [f"--ext={rng.choice(['png', 'jpg', 'webp', 'tif', 'avif', 'gif', 'bmp'])}"] if rng.random() < 0.5 else []
     words += ["--metadata=strip"] if rng.random() < 0.2 else []
     words += ["--compare"] if rng.random() < 0.2 else []
     return words + (["--tile=24"] if rng.random() < 0.1 else [])
+
+
+def make_checkpoint(rng: random.Random, place: Path) -> list[str]:
+    """A checkpoint, an image, and maybe the config that says what bare weights are; the words after demo.py."""
+    import yaml
+
+    from helpers import made_images
+    from robustness import fuzz_checkpoints
+
+    name, data = fuzz_checkpoints.damaged(rng)
+    (place / name).write_bytes(data)
+    made_images.write(place / "image.png", 5, 7)
+    words = ["in/image.png", "--scale=1.5", f"--model=in/{name}"]
+    if rng.random() < 0.3:
+        (place / "config.yaml").write_text(yaml.safe_dump(fuzz_checkpoints.config(rng)))
+        words.append("--config=in/config.yaml")
+    return words
 
 
 def run_demo(words: list[str], case: Path, load_tree) -> int:
@@ -337,7 +356,7 @@ def _keep(case: Path, place: Path, outcome: dict) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Damaged images and odd command lines for demo.py.")
+    parser = argparse.ArgumentParser(description="Damaged images and checkpoints and odd command lines for demo.py.")
     parser.add_argument("--cases", type=int, default=1000, help="of each kind (1000)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case (0)")
     parser.add_argument("--case", type=int, help="this case alone")
