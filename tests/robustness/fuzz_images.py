@@ -53,6 +53,7 @@ def _save_more(folder: Path) -> None:
     for name, profile in {"badicc": b"no profile" * 40, "otherkind": grey_profile()}.items():
         for ending in (".png", ".jpg", ".tif", ".webp"):
             rgb.save(folder / f"{name}{ending}", icc_profile=profile)
+    _save_several(folder)
     exif = PIL.Image.Exif()
     exif[0x010F], exif[0x0112] = "ACME", 6
     early = [(b"gAMA", bytes((0, 1, 134, 160))), (b"cHRM", bytes(32)), (b"cICP", bytes((9, 16, 0, 1)))]
@@ -64,6 +65,25 @@ def _save_more(folder: Path) -> None:
     (folder / "colours.png").write_bytes(png_with(rgb, early))
     for place in (False, True):
         (folder / f"told{place}.png").write_bytes(png_with(rgb, [*late, *early], place))
+
+
+def _save_several(folder: Path) -> None:
+    """Animations with alpha, durations and disposals of their own, and pages of all sorts."""
+    frames = [noise(4, height=23 - number, width=31) for number in range(4)]
+    for number, frame in enumerate(frames):
+        frame[..., 3] = np.where(frame[..., 3] > 60 * number, 255, 0)
+    first, *others = [PIL.Image.fromarray(frame).crop((0, 0, 31, 23)) for frame in frames]
+    timed = {"save_all": True, "append_images": others, "loop": 3, "duration": [20, 0, 130, 70]}
+    first.save(folder / "cleared.gif", disposal=[1, 2, 3, 2], **timed)
+    first.save(folder / "blended.png", disposal=[0, 1, 2, 0], blend=1, default_image=False, **timed)
+    first.save(folder / "still.png", default_image=True, **timed | {"duration": 40})
+    first.save(folder / "clear.webp", lossless=True, exif=b"Exif\0\0no exif", **timed)
+    first.save(folder / "clear.avif", quality=90, **timed)
+    first.quantize(16).convert("L").save(
+        folder / "grey_frames.png", **timed | {"append_images": [others[0].convert("L")]}
+    )
+    pages = [PIL.Image.fromarray(noise(3, height=9)), others[0], first.convert("CMYK"), first.convert("1")]
+    first.convert("L").save(folder / "pages.tif", save_all=True, append_images=pages)
 
 
 def _tiffs() -> dict[str, bytes]:
@@ -388,7 +408,7 @@ PARTICULAR: list[tuple[bytes, Callable[[random.Random, bytes], bytes]]] = [
     (b"MM", _tiff),
     (b"BM", _at("<", (2, "I"), (10, "I"), (14, "I"), (18, "I"), (22, "I"), (28, "H"), (30, "I"), (38, "I"), (46, "I"))),
     (b"GIF8", _at("<", (6, "H"), (8, "H"), (10, "B"), (11, "B"))),
-    (b"GIF8", _in_boxes(b"\x2c\0\0\0", b"\x21\xf9\x04")),
+    (b"GIF8", _in_boxes(b"\x2c\0\0\0", b"\x21\xf9\x04", b"NETSCAPE2.0")),
     (b"RIFF", _in_boxes(b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANMF", b"RIFF")),
     (b"RIFF", _webp),
     (b"ftypavif", _in_boxes(*AVIF_BOXES)),
