@@ -20,6 +20,7 @@ from liif_core.images.tiff_tags import quiet
 
 TIMED = (".gif", ".webp", ".png", ".avif")  # what an animation can be in
 PAGED = (".tif", ".tiff")
+FETCHED = 256  # rows that libvips is asked for at once: for all of a tall frame it would take seconds
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
@@ -115,8 +116,11 @@ def _joined(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
     try:
         region = pyvips.Region.new(image)
         for number in range(image.height // height):
-            content = region.fetch(0, number * height, width, height)
-            pixels = np.frombuffer(content, np.uint8).reshape(height, width, image.bands)
+            pixels = np.empty((height, width, image.bands), np.uint8)
+            for top in range(0, height, FETCHED):
+                rows = pixels[top : top + FETCHED]
+                content = region.fetch(0, number * height + top, width, len(rows))
+                rows[...] = np.frombuffer(content, np.uint8).reshape(rows.shape)
             yield pixels, Fraction(delays[number] if number < len(delays) else 0, 1000)
     except pyvips.Error as error:
         raise vips.unreadable(path, error) from None

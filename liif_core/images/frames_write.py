@@ -68,6 +68,8 @@ def lost(suffix: str, source: Source) -> list[str]:
         notes.append(f"{name} has no durations: pages")
     if suffix == ".gif" and source.durations != _for_gif(source.durations):
         notes.append(f"GIF counts hundredths of a second, from 2 to {LONGEST}: durations change")
+    if suffix == ".avif" and source.plays:
+        notes.append("AVIF has no number of plays here")
     if suffix in WRITTEN and isinstance(source, Frames):
         shown = _as_shown(source.durations)
         video, times = as_video(source)
@@ -92,8 +94,7 @@ def write(path: Path, images: Results, source: Source, metadata: str = "keep") -
         shown = chain.from_iterable(repeat(_rgb(result), count) for result, count in zip(images, times, strict=True))
         return video_write.write(path, shown, video, metadata, alone=True)
     with replacing(path) as temporary, vips.explained(path):
-        WRITERS[suffix](temporary, images, source, metadata)
-    return []
+        return WRITERS[suffix](temporary, images, source, metadata)
 
 
 def _rgb(result: tuple[ImageData, np.ndarray]) -> np.ndarray:
@@ -135,7 +136,7 @@ def _for_gif(durations: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     return tuple(Fraction(min(max(2, count), LONGEST), 100) for count in _whole(durations, 100))
 
 
-def _gif(name: str, images: Results, source: Source, metadata: str) -> None:
+def _gif(name: str, images: Results, source: Source, metadata: str) -> list[str]:
     image, pixels = next(images)
     height = len(pixels)
     with scratch(Path(name).parent, (source.count * height, *pixels.shape[1:]), pixels.dtype) as joined:
@@ -148,9 +149,10 @@ def _gif(name: str, images: Results, source: Source, metadata: str) -> None:
             "loop": (kind.gint_type, source.plays),
         }
         vips.save(name, ".gif", joined, replace(image, fields=fields), metadata)
+    return []
 
 
-def _pages(name: str, images: Results, source: Source, metadata: str) -> None:
+def _pages(name: str, images: Results, source: Source, metadata: str) -> list[str]:
     large = isinstance(source, Frames) and 8 * sum(down * across for down, across in source.sizes) > 1 << 30
     with AppendingTiffWriter(name, True) as file, _folder(name) as folder:
         page = os.path.join(folder, "page.tif")
@@ -159,6 +161,7 @@ def _pages(name: str, images: Results, source: Source, metadata: str) -> None:
             with open(page, "rb") as content:
                 shutil.copyfileobj(content, file)
             file.newFrame()
+    return []
 
 
 def _folder(name: str) -> tempfile.TemporaryDirectory:
@@ -195,7 +198,7 @@ class Sequence:
         return getattr(self.frame, name)
 
 
-def _by_pillow(name: str, images: Results, source: Source, metadata: str) -> None:
+def _by_pillow(name: str, images: Results, source: Source, metadata: str) -> list[str]:
     first = next(images)
     info = objects.info(first[0])
     kept = ("icc_profile", "exif", "xmp") if metadata == "keep" else ("icc_profile",)
@@ -209,12 +212,15 @@ def _by_pillow(name: str, images: Results, source: Source, metadata: str) -> Non
     with open(name, "wb") as file:
         sequence = Sequence(chain([first], images), source.count, options)
         PIL.Image.SAVE_ALL[name.rpartition(".")[2].upper()](sequence, file, name)  # type: ignore[arg-type]
+    damaged = metadata == "keep" and "exif-data" in first[0].fields and "exif" not in info
+    return ["its EXIF is damaged: not kept"] if damaged else []
 
 
-def _png(name: str, images: Results, source: Source, metadata: str) -> None:
+def _png(name: str, images: Results, source: Source, metadata: str) -> list[str]:
     apng.write(name, images, source.durations, source.plays, metadata)
+    return []
 
 
-Writer = Callable[[str, Results, Source, str], None]
+Writer = Callable[[str, Results, Source, str], list[str]]
 WRITERS: dict[str, Writer] = {".gif": _gif, ".webp": _by_pillow, ".avif": _by_pillow, ".png": _png}
 WRITERS |= dict.fromkeys(PAGED, _pages)

@@ -145,9 +145,12 @@ def info(image: ImageData) -> dict:
     info = {name: image.fields[field][1] for name, field in names.items() if field in image.fields}
     if "exif" in info:  # the pixels are upright by now
         exif = PIL.Image.Exif()
-        exif.load(cast(bytes, info["exif"]))
-        exif.pop(ExifTags.Base.Orientation, None)
-        info["exif"] = exif.tobytes()
+        try:
+            exif.load(cast(bytes, info["exif"]))
+            exif.pop(ExifTags.Base.Orientation, None)
+            info["exif"] = exif.tobytes()
+        except Exception:  # Pillow raises whatever damaged EXIF provokes
+            del info["exif"]
     return info | _png_info(image)
 
 

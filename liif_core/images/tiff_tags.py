@@ -58,7 +58,9 @@ def _directories(path: Path, page: int = 0) -> Iterator[Tags]:
 
 
 def _several(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else () if value is None else (value,)
+    """The numbers of a tag; a damaged one may have texts instead."""
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(one for one in values if isinstance(one, int))
 
 
 def has_exif(tags: Tags) -> bool:

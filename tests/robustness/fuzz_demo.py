@@ -273,7 +273,7 @@ def whole_size(path: Path) -> set[tuple[int, int]]:
     if path.suffix.lower() == ".mp4":
         return {video_read.inspect(path).size}
     sizes = set()
-    if path.suffix.lower() != ".bmp":
+    if path.suffix.lower() != ".bmp" and path.read_bytes()[4:12] != b"ftypavis":  # which libvips does not recognise
         source = pyvips.Source.new_from_memory(path.read_bytes())
         image = pyvips.Image.new_from_source(source, "", fail_on="warning").copy_memory()
         sizes.add((image.height, image.width))
