@@ -25,10 +25,12 @@ REFUSALS = "EACCES EPERM ENAMETOOLONG ELOOP EROFS ENOSPC EDQUOT EMFILE ENFILE EI
 
 
 def sentence(error: BaseException) -> str | None:
-    """What the user is told of an error, None for a bug: a UserError's text, or which path the machine refuses and why,
-    where nobody nearer to it has said so."""
+    """What the user is told of an error, None for a bug: a UserError's text, or what the machine refuses, a path or
+    memory, where nobody nearer to it has said so."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return one_line(f"not enough memory: {error}".rstrip(": "))
     if isinstance(error, OSError) and error.filename is not None:
         if errno.errorcode.get(error.errno or 0) in REFUSALS:
             return one_line(f"cannot use {error.filename}: {error.strerror}")

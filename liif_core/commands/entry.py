@@ -50,7 +50,7 @@ def _loaded(framework: str, load_tree: Callable) -> Any:
     except ImportError as error:
         if (error.name or "").startswith("liif_"):  # a bug of ours
             raise
-        raise UserError(packages.broken(framework, error)) from None
+        raise UserError(packages.failed(framework, error, *packages.PACKAGES.get(framework, ()))) from None
 
 
 def is_one_of_several(framework: str) -> bool:

@@ -15,7 +15,7 @@ from liif_core.errors import UserError
 
 DEEPEST = 50  # blocks within blocks; no config has more than ten
 LONGEST = 100_000  # values, each as often as aliases repeat it
-LARGEST = 2**63  # numbers that arrays can hold
+LARGEST, LARGEST_FLOAT = 2**63, 3.4e38  # what arrays can hold, the networks' of float32
 
 _TAG = "tag:yaml.org,2002:"
 _EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
@@ -94,8 +94,9 @@ class _Loader(yaml.SafeLoader):
             raise _Wrong(node, f"{_ACCEPTED}, got {str(node.value)[:40]}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise _Wrong(node, f"expected a finite number, got {str(node.value)[:40]}")
-        if isinstance(value, int) and abs(value) >= LARGEST:
-            raise _Wrong(node, f"expected a number below 2^63, got {str(node.value)[:40]}")
+        if isinstance(value, int) and abs(value) >= LARGEST or isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+            limit = "2^63" if isinstance(value, int) else f"{LARGEST_FLOAT:g}"
+            raise _Wrong(node, f"expected a number below {limit}, got {str(node.value)[:40]}")
         return value
 
 

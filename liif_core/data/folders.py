@@ -1,10 +1,10 @@
 """Folders of images as data sets: item i is a uint8 (h, w, 3) image, or a pair of them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from tqdm import tqdm
 
 from liif_core.config.load import locate_data
@@ -17,6 +17,7 @@ from liif_core.images import rgb8
 SKIP = ", or leave such files out with skip_broken: true"
 
 Cache = Literal["none", "bin", "in_memory"]
+Repeat = Annotated[int, Field(gt=0, le=1_000_000)]
 
 
 class Images:
@@ -89,7 +90,7 @@ class ImageFolder:
         split_file: str | None = None,
         split_key: str | None = None,
         first_k: PositiveInt | None = None,
-        repeat: PositiveInt = 1,
+        repeat: Repeat = 1,
         cache: Cache = "none",
         skip_broken: bool = False,
     ):
@@ -143,7 +144,7 @@ class PairedImageFolders:
         split_file: str | None = None,
         split_key: str | None = None,
         first_k: PositiveInt | None = None,
-        repeat: PositiveInt = 1,
+        repeat: Repeat = 1,
         cache: Cache = "none",
         skip_broken: bool = False,
         low_name: str | None = None,

@@ -37,24 +37,20 @@ def missing(framework: str) -> str:
 
 
 def load(name: str, *requirements: str) -> ModuleType:
-    """An optional package or a module of one. Raises UserError with the command that installs `requirements` where it
-    is missing, or is there and fails to be imported, as beside another version of what it needs."""
+    """An optional package or a module of one. Raises UserError where it cannot be imported, as `failed` says it."""
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise UserError(broken(name, error)) from None
-        raise UserError(
-            f"the Python package '{error.name}' is not installed: run `{pip_install(*requirements)}`"
-        ) from None
-    except Exception as error:
-        raise UserError(broken(name, error)) from None
+    except Exception as error:  # beside another version of what it needs, a package raises anything
+        raise UserError(failed(name, error, *requirements)) from None
 
 
-def broken(name: str, error: Exception) -> str:
-    """A sentence on a package that is there and cannot be imported."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+def failed(name: str, error: Exception, *requirements: str) -> str:
+    """A sentence on a package that cannot be imported: it is missing, and `requirements` install it, or it is there."""
+    package = name.partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        return f"the Python package '{package}' is not installed: run `{pip_install(*requirements)}`"
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return (
-        f"the Python package '{name.partition('.')[0]}' is installed, but cannot be imported ({reason[:200]}): install "
-        "it again, or what it names"
+        f"the Python package '{package}' is installed, but cannot be imported ({reason}): install it again, or what it "
+        "names"
     )

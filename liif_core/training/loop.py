@@ -53,8 +53,8 @@ def train(
     with run.alive():
         step, epoch = run.progress.step, run.progress.epoch
         if epoch > config.epoch_max:
-            goes_on = "another --name trains anew" if config.cosine_lr else "a larger epoch_max goes on"
-            print(f"{folder} is finished, all its {config.epoch_max} epochs are trained: {goes_on}")
+            more = "another --name trains anew" if config.cosine_lr else "a larger one goes on"
+            print(f"{folder} is finished: it has {epoch - 1} epochs and epoch_max is {config.epoch_max}; {more}")
             return
         several = f", {ranks.world_size} processes" if ranks.world_size > 1 else ""
         run.log.text(f"{note}, resumed at epoch {epoch}, step {step}" if step else note)

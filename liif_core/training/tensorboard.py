@@ -21,7 +21,7 @@ try:
     from tensorboardX.summary import image as image_summary
     from tensorboardX.summary import scalar
 except Exception as error:  # it is not there, or not with the protobuf that is
-    lacking = packages.broken("tensorboardX", error)
+    lacking = packages.failed("tensorboardX", error, "tensorboardX>=2.6")
 finally:
     for _name in _hidden:
         del sys.modules[_name]

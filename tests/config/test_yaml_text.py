@@ -51,6 +51,7 @@ BOMB = "\n".join([f"a0: &a0 {WIDE}", *(f"a{n + 1}: &a{n + 1} [{','.join([f'*a{n}
         ("a: 1e999", "line 1: expected a finite number, got 1e999"),
         (f"a: {'9' * 5000}", "line 1: expected text, a number, .* got 9{40}$"),
         ("a: 9223372036854775808", r"line 1: expected a number below 2\^63, got 9223372036854775808"),
+        ("a: -1e39", r"line 1: expected a number below 3.4e\+38, got -1e39"),
         ("a: 010", "line 1: expected a number without a 0 or a colon in front, got 010"),
         ("a: 1:30", "line 1: expected a number without a 0 or a colon in front, got 1:30"),
         ("1: 2", "line 1: expected text as a key, got 1"),

@@ -57,7 +57,7 @@ def test_a_link_that_leads_there_is_said_as_well(tmp_path):
 def test_what_nobody_has_put_into_words_is_said_at_the_end():
     refused, absent = (OSError(number, os.strerror(number), "a/b\n") for number in (errno.EACCES, errno.ENOENT))
     assert sentence(refused) == r"cannot use a/b\n: Permission denied"
-    assert sentence(UserError("no")) == "no"
+    assert sentence(UserError("no")) == "no" and sentence(MemoryError("for 9 GB")) == "not enough memory: for 9 GB"
     assert sentence(absent) is sentence(OSError(errno.EACCES, "no file")) is sentence(KeyError("x")) is None
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from helpers import ROOT
 from liif_core.errors import UserError
+from liif_core.training import tensorboard
 from liif_core.training.runlog import RunLog
 
 
@@ -70,6 +71,7 @@ import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from liif_core.errors import UserError
+from liif_core.training import tensorboard
 from liif_core.training.runlog import RunLog
 log = RunLog(Path({str(tmp_path)!r}), 0, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
@@ -142,10 +144,37 @@ def test_wandb_that_fails_does_not_end_the_training(tmp_path, monkeypatch, capsy
         RunLog(tmp_path, 0, 1, wandb_project="faces")
 
 
-def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "is not installed: run `.* -m pip install wandb`"),
+        (
+            "raise TypeError('Descriptors\\ncannot be created')",
+            r"is installed, but .* \(TypeError: Descriptors cannot be cr",
+        ),
+        ("import no_such_module", r"is installed, but .* \(ModuleNotFoundError: No module named 'no_such_module'\)"),
+    ],
+)
+def test_wandb_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypatch, content, reason):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="the Python package 'wandb' is not installed: run"):
+    if content is not None:
+        monkeypatch.delitem(sys.modules, "wandb")
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "wandb.py").write_text(content)
+    with pytest.raises(UserError, match=f"the Python package 'wandb' {reason}"):
         RunLog(tmp_path, 0, 1, wandb_project="faces")
+
+
+def test_without_its_package_there_are_no_curves_and_the_log_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tensorboard, "lacking", "it needs another protobuf")
+    log = RunLog(tmp_path, 3, 1)
+    log.record([{"step": 4, "epoch": 1, "loss": 0.5}])
+    log.image("val/a", np.zeros((3, 5, 3), np.uint8), 4)
+    log.close()
+    assert len(lines(tmp_path)) == 1 and not (tmp_path / "tensorboard").exists()
+    assert capsys.readouterr().out == (
+        "warning: no curves for tensorboard: it needs another protobuf; metrics.jsonl goes on\n"
+    )
 
 
 def test_a_silent_log_writes_nothing(tmp_path, capsys):
