@@ -90,7 +90,7 @@ def refusal(path: Path, accepted: str) -> str:
     tags = tiff_tags.read(path)
     samples = tiff_tags.unknown_samples(tags) if tags else ""
     if samples:
-        way_out = "save it as RGB" if samples.endswith("colours") else "scale them to 0 to 65535, and save 16 bits"
+        way_out = "scale them to 0 to 65535, and save 16 bits" if "samples" in samples else "save it as RGB"
         kinds = "whole numbers of 1 to 16 bits without a sign, in grey, RGB or CMYK"
         return f"cannot read {path}: it has {samples}, accepted are {kinds}; {way_out}"
     return ""

@@ -12,7 +12,8 @@ from typing import Any
 from PIL import ExifTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-BITS, PHOTOMETRIC, SUB_DIRECTORIES, EXTRA_SAMPLES, SAMPLE_FORMAT, DNG = 258, 262, 330, 338, 339, 50_706
+BITS, PHOTOMETRIC, PER_PIXEL, SUB_DIRECTORIES, INK_SET = 258, 262, 277, 330, 332
+EXTRA_SAMPLES, SAMPLE_FORMAT, DNG = 338, 339, 50_706
 EXIF = ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 GREY, PALETTE, SEPARATED = (0, 1), 3, 5  # of PHOTOMETRIC
 ALPHA = 1, 2  # of EXTRA_SAMPLES; 0 is unspecified: near infrared, a mask, or nothing at all
@@ -73,6 +74,8 @@ def unknown_samples(tags: Tags) -> str:
     colours = COLOURS.get(tags.get(PHOTOMETRIC, 1))
     if colours:
         return f"{colours} colours"
+    if tags.get(PHOTOMETRIC) == SEPARATED and (tags.get(INK_SET, 1) != 1 or tags.get(PER_PIXEL, 4) in (1, 2, 3)):
+        return "inks other than those of CMYK"
     bits = max((*_several(tags.get(BITS)), 1))
     kind = SAMPLES.get(max((*_several(tags.get(SAMPLE_FORMAT)), 1)))
     if kind or bits > 16:

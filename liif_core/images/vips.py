@@ -187,9 +187,9 @@ def unreadable(path: Path, error: Exception) -> UserError:
     """What is said of a file after an error of libvips."""
     # The last is the reason; before it comes what libvips said since its last error, of other files too.
     lines = [line.strip() for line in str(error).splitlines()[1:] if re.search("[A-Za-z]", line)]
-    reason = re.sub(r"^Vips\w+: ", "", lines[-1]) if lines else f"accepted are {SUFFIXES}"
-    if "not in a known format" in reason:
-        reason = f"it begins like none of {SUFFIXES}"
+    reason = re.sub(r"^Vips\w+: ", "", lines[-1]) if lines else ""
+    if not reason or "not in a known format" in reason:
+        reason = "its header is damaged" if foreign.suffix(path) else f"it begins like none of {SUFFIXES}"
     if isinstance(error, MemoryError) or "out of memory" in reason:
         return UserError(f"not enough memory to read {path}")
     return UserError(f"cannot read {path} as an image (truncated, damaged or none): {reason}")
@@ -244,7 +244,7 @@ def _plain(path: Path, image: pyvips.Image, tags: tiff_tags.Tags) -> tuple[pyvip
                 image[kept[0]].bandjoin([image[band] for band in kept[1:]]).copy(interpretation=image.interpretation)
             )
     known = ("b-w", "grey16", "srgb", "rgb", "rgb16", "cmyk", "multiband")
-    if image.interpretation not in known or image.bands > 4:
+    if image.interpretation not in known or image.bands > 4 or (image.interpretation == "cmyk" and image.bands < 4):
         raise UserError(
             f"{path} has {image.bands} channels of type {image.interpretation}: accepted are grey and RGB, "
             "with or without alpha, and CMYK"

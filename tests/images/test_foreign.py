@@ -44,6 +44,8 @@ KINDS = {  # name, content, what it is, a part of the way out
     "signed.tif": (tiff(GREY.astype(np.int16), 1, {FORMAT: (2,)}), "it has signed 16-bit samples", "0 to 65535"),
     "float.tif": (tiff(GREY.astype(np.float16), 1, {FORMAT: (3,)}), "it has 16-bit floating-point samples", "65535"),
     "wide.tif": (tiff(GREY.astype(np.uint32), 1, {}), "it has 32-bit samples", "without a sign"),
+    "cmy.tif": (tiff(noise(3), 5, {}), "it has inks other than those of CMYK", "save it as RGB"),
+    "six.tif": (tiff(noise(6), 5, {332: (2,)}), "it has inks other than those of CMYK", "save it as RGB"),
     "lab.tif": (tiff(noise(3), 8, {}), "it has Lab colours", "in grey, RGB or CMYK; save it as RGB"),
 }
 

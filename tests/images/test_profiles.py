@@ -15,6 +15,7 @@ DAMAGED = "its ICC profile is damaged: not kept"
 WRONG = {  # mode, profile, what is said
     "no profile at all": ("RGB", b"this is no profile" * 20, DAMAGED),
     "cut short": ("RGB", SRGB[:200], DAMAGED),
+    "a head alone": ("RGB", (132).to_bytes(4, "big") + SRGB[4:128] + bytes(4), DAMAGED),
     "Lab": ("RGB", LAB, "its ICC profile is of another kind (Lab, not RGB): not kept"),
     "of RGB for grey": ("L", SRGB, "its ICC profile is of another kind (RGB, not grey): not kept"),
     "of RGB for ink": ("CMYK", SRGB, "its ICC profile is of another kind (RGB, not CMYK): not kept"),

@@ -5,7 +5,8 @@ import PIL.Image
 import pytest
 
 from helpers.image_kinds import noise, tiff
-from liif_core.images import objects, vips
+from liif_core.errors import UserError
+from liif_core.images import objects, tiff_tags, vips
 
 EXTRA, FORMAT = 338, 339
 DROPPED = "not declared as alpha (ExtraSamples): dropped"
@@ -47,6 +48,15 @@ def test_bands_that_lie_one_after_the_other_are_told_apart_as_well(tmp_path):
     tags = {EXTRA: (0,), 284: (2,), 273: tuple(8 + size * band for band in range(4)), 279: (size,) * 4}
     (tmp_path / "in.tif").write_bytes(tiff(planes, 2, tags))
     assert np.array_equal(vips.read(tmp_path / "in.tif").pixels, pixels[..., :3])
+
+
+def test_a_damaged_directory_says_nothing(tmp_path):
+    tags = {tiff_tags.BITS: "8", tiff_tags.SAMPLE_FORMAT: (b"2", 1.5), tiff_tags.PHOTOMETRIC: (8, 8)}
+    assert tiff_tags.unknown_samples(tags) == ""
+    assert tiff_tags.kept_bands({tiff_tags.EXTRA_SAMPLES: "2"}, 3) == ([0, 1, 2], [])
+    (tmp_path / "in.tif").write_bytes(tiff(noise(3), 2, {})[:40])
+    with pytest.raises(UserError, match="in.tif as an image .*: its header is damaged$"):
+        vips.read(tmp_path / "in.tif")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
