@@ -12,6 +12,7 @@ import numpy as np
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.checkpoints.pth import float32, named_moments
 from liif_core.checkpoints.unpickle import plain
+from liif_core.config.yaml_text import numbers
 from liif_core.engine import MODEL, NetworkState
 from liif_core.errors import UserError
 from liif_core.system import packages
@@ -34,9 +35,9 @@ def translate(content: dict) -> Checkpoint:
     model, optimizer = content["model"], content.get("optimizer")
     moments = named_moments(optimizer.get("sd", {}), list(model["sd"])) if optimizer else {}
     return Checkpoint(
-        model={"name": plain(model["name"]), "args": dict(plain(model["args"]))},
+        model={"name": plain(model["name"]), "args": dict(numbers(plain(model["args"])))},
         state={MODEL: NetworkState(float32(used(model["sd"])), optimizer=moments)},
-        optimizer=optimizer and {"name": plain(optimizer["name"]), "args": dict(plain(optimizer["args"]))},
+        optimizer=optimizer and {"name": plain(optimizer["name"]), "args": dict(numbers(plain(optimizer["args"])))},
         progress={"epoch": int(content.get("epoch", 0)) + 1, "step": int(moments.get("step", 0))},
         data_norm=dict(plain(content.get("data_norm", DATA_NORM))),
     )

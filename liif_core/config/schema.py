@@ -98,12 +98,19 @@ class TestConfig(Evaluation):
     """Ours. What is measured; the first is the result. `liif metrics` lists them."""
 
 
+def _with_numbers(spec: Spec) -> Spec:
+    """A number in quotes is one."""
+    return spec.model_copy(update={"args": numbers(spec.args)})
+
+
 class ModelConfig(Strict):
     """What a config says of bare weights: all of it, or these keys of a training config."""
 
     model: Spec
     data_norm: DataNorm = DataNorm()
     method: Spec = Spec(name="regression")
+
+    with_numbers = pydantic.field_validator("model", "method")(_with_numbers)
 
 
 class TrainConfig(Evaluation):
@@ -159,11 +166,7 @@ class TrainConfig(Evaluation):
     """Ours (`val_pictures` is read too). How many images of the validation set TensorBoard shows, beside bicubic and
     the original, some 60 KB each at every validation."""
 
-    @pydantic.field_validator("model", "method", "optimizer")
-    @classmethod
-    def with_numbers(cls, value: Spec) -> Spec:
-        """A number in quotes is one."""
-        return value.model_copy(update={"args": numbers(value.args)})
+    with_numbers = pydantic.field_validator("model", "method", "optimizer")(_with_numbers)
 
     @pydantic.model_validator(mode="after")
     def one_schedule(self) -> "TrainConfig":

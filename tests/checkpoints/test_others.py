@@ -251,6 +251,17 @@ def test_a_config_that_says_no_model_is_one_sentence(config, content, message):
         configs.load_model(config)
 
 
+def test_a_number_in_quotes_is_one_wherever_it_stands(tmp_path, config):
+    quoted = copy.deepcopy(SPEC)
+    quoted["args"]["encoder_spec"]["args"]["n_feats"] = "8"
+    config.write_text(yaml.safe_dump({"model": quoted}))
+    assert configs.load_model(config).model.model_dump() == SPEC
+    optimizer = {"name": "adam", "args": {"lr": "1e-4"}}
+    torch.save(liifs(weights(), optimizer=optimizer) | {"model": quoted | {"sd": weights()}}, tmp_path / "a.pth")
+    found = formats.load_for(tmp_path / "a.pth", config)
+    assert (found.model, found.optimizer) == (SPEC, {"name": "adam", "args": {"lr": 1e-4}})
+
+
 def test_any_training_config_says_a_model():
     found = configs.load_model("train-div2k/train_edsr-baseline-liif.yaml")
     assert found.model.name == "liif" and found.data_norm.inp.sub == [0.5]
