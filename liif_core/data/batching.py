@@ -42,6 +42,8 @@ class Batches:
             samples = [self.wrapper.sample(int(index), self.epoch) for index in self.indices[k]]
         except UserError as error:
             return {"error": str(error)}
+        except MemoryError:
+            return {"error": "not enough memory to load a batch: lower num_workers or batch_size"}
         if len({tuple((key, np.shape(value)) for key, value in sample.items()) for sample in samples}) > 1:
             return {"error": "the samples of a batch differ in size: set inp_size and sample_q, or batch_size: 1"}
         return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}

@@ -7,16 +7,20 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+
+AT_ONCE = 1.0  # seconds: timeout, launchers and batch systems may send one request to a process twice
 
 
 class StopRequest:
     """Ctrl-C, SIGTERM, the end of the terminal and SIGUSR2, by which Slurm warns, ask for a stop after the current step
-    instead of breaking into it.
+    instead of breaking into it. A second Ctrl-C does not wait, nor does a second SIGTERM that comes a while later.
     """
 
     def __init__(self):
         self.requested = False
+        self.terminated: float | None = None  # when SIGTERM came first
         for name in ("SIGINT", "SIGTERM", "SIGUSR2", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has the first two
             nohup = name == "SIGHUP" and number and signal.getsignal(number) == signal.SIG_IGN  # which asks to go on
@@ -25,7 +29,12 @@ class StopRequest:
 
     def _request(self, number, frame):
         self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGTERM:
+            now = time.monotonic()
+            self.terminated = now if self.terminated is None else self.terminated
+            if now - self.terminated > AT_ONCE:
+                raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -68,5 +77,8 @@ def _shield() -> None:
 def serve() -> None:
     """In a child that loads data: let the parent alone say when it is over, and end with it, however that ends."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a batch system sends it to all, while the parent still saves
+    for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL"):  # frameworks print of a crash; the parent says what it was
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -16,6 +16,7 @@ from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
+from liif_core.data.workers import Lost
 from liif_core.errors import Stopped, Unsavable, UserError
 from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
@@ -144,15 +145,15 @@ class Run:
                 self._save_last()
                 self.wait_for_all()
                 raise
-            except RuntimeError:  # of a loader whose workers the same signal has ended
-                if not self.stop.requested or several:
+            except UserError as error:  # a broken image; of one process alone, when there are several
+                if not self.progress.step or several or isinstance(error, Unsavable):
                     raise
                 self._save_last()
-                raise Stopped(self.stopped()) from None
-            except UserError as error:  # a broken image; of one process alone, when there are several
-                if self.progress.step and not several and not isinstance(error, Unsavable):
-                    self._save_last()
-                raise
+                if not isinstance(error, Lost):
+                    raise
+                if self.stop.requested:  # the same signal may have ended a worker
+                    raise Stopped(self.stopped()) from None
+                raise UserError(f"{error}; {self.stopped()}") from None
 
     def _save_last(self) -> None:
         if self.kept != self.progress.place:

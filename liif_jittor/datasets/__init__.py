@@ -1,19 +1,17 @@
 """Jittor's own loader over liif_core.data."""
 
-import ctypes
-import os
-import signal
+import time
 from collections.abc import Iterable
+from typing import Any
 
 from jittor.dataset import Dataset
 
 from liif_core.data.batching import Batches
 from liif_core.data.sets import make
+from liif_core.data.workers import Workers
 from liif_core.system.signals import serve
 
 __all__ = ["make", "make_loader"]
-
-OVER = signal.SIGRTMIN  # what ends a worker
 
 
 def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
@@ -30,22 +28,22 @@ class _BatchDataset(Dataset):
         super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True, buffer_size=4 * size + (1 << 24))
         self.total_len = len(batches)
         self.batches = batches
-        signal.pthread_sigmask(signal.SIG_BLOCK, {OVER})  # the workers inherit this, and lift it when they are ready
+        self.processes = Workers(num_workers)
+
+    def _init_workers(self, index_list) -> None:
+        with self.processes.starting():
+            super()._init_workers(index_list)
+        self.idqueue: Any = _Polled(self.idqueue, self.processes)
+        for worker in self.workers:
+            worker.buffer = _Polled(worker.buffer, self.processes)
 
     def _worker_main(self, *arguments) -> None:
         serve()
-        # Jittor: a worker that waits in C++ would never run a handler in Python; one in C ends it there.
-        c = ctypes.CDLL(None)
-        c.signal.argtypes, c.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
-        c.signal(OVER, ctypes.cast(c._exit, ctypes.c_void_p))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {OVER})
         super()._worker_main(*arguments)
 
     def terminate(self) -> None:
-        """Jittor: would send SIGTERM, which `serve` ignores; for a child that another signal kills it ends itself."""
-        for worker in getattr(self, "workers", ()):
-            if worker.p.is_alive():
-                os.kill(worker.p.pid, OVER)
+        """Jittor: would send SIGTERM, which `serve` ignores."""
+        self.processes.end()
 
     def __getitem__(self, k: int) -> tuple[int, dict]:
         return int(k), self.batches[int(k)]
@@ -54,12 +52,30 @@ class _BatchDataset(Dataset):
         return items[0]
 
 
+class _Polled:
+    """Jittor: a ring buffer waits in C++, where no signal is heeded, for ever if the worker that fills it has died."""
+
+    def __init__(self, ring: Any, processes: Workers):
+        self.ring, self.processes = ring, processes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ring, name)
+
+    def pop(self) -> Any:
+        while self.ring.total_pop() == self.ring.total_push():
+            self.processes.check(all_needed=True)
+            time.sleep(0.0005)
+        return self.ring.pop()
+
+    recv = pop
+
+
 def _in_order(loader: _BatchDataset) -> Iterable[dict]:
     """Jittor: with several workers a batch can overtake another; it waits here for its turn."""
     waiting: dict[int, dict] = {}
     due = 0
     try:
-        for k, batch in loader:
+        for k, batch in loader.processes.watch(iter(loader)):
             waiting[int(k)] = batch
             while due in waiting:
                 yield waiting.pop(due)

@@ -1,5 +1,6 @@
 """The loop itself, with an engine that only counts: what is kept, in which order, and from where a run goes on."""
 
+import itertools
 import json
 import math
 import signal
@@ -15,10 +16,12 @@ from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config.schema import TrainConfig
 from liif_core.data.batching import Batches
+from liif_core.data.workers import Lost
 from liif_core.engine import NetworkState
 from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
+from liif_core.system import signals
 from liif_core.system.distributed import Ranks
 from liif_core.training import loop, run_folder
 
@@ -294,6 +297,38 @@ def test_errors_in_validation_do_not_cost_the_epoch(run, monkeypatch, tmp_path):
     assert records(folder) == records(undisturbed)
     last = [(place / "epoch-last.safetensors").read_bytes() for place in (folder, undisturbed)]
     assert last[0] == last[1]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_lost_worker_costs_no_step(run, monkeypatch, tmp_path, stopped):
+    undisturbed = run(name="undisturbed", step_save=None)
+
+    def lose(batches):
+        yield from itertools.islice(batches, 3)
+        if stopped:
+            signal.raise_signal(signal.SIGTERM)
+        raise Lost("a process that loads data was ended by SIGKILL")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "checked", lose)
+        saved = f"stopped at step 3, saved in {tmp_path / 'run'}; go on with --resume"
+        with pytest.raises(Stopped if stopped else UserError, match=saved) as caught:
+            run(step_save=None)
+    assert stopped or "was ended by SIGKILL; stopped at" in str(caught.value)
+    folder = run(go_on=True, step_save=None)
+    last = [(place / "epoch-last.safetensors").read_bytes() for place in (folder, undisturbed)]
+    assert last[0] == last[1]
+
+
+def test_a_second_sigterm_does_not_wait_unless_it_is_the_first_once_more(monkeypatch):
+    clock = iter([100.0, 100.5, 101.5])
+    monkeypatch.setattr(signals.time, "monotonic", lambda: next(clock))
+    stop = signals.StopRequest()
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.requested
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_stop_in_validation_is_noticed_before_another_step(run, monkeypatch, tmp_path):

@@ -5,11 +5,7 @@ both sum the same float32 products in another order; on outputs near 1 that is s
 room for other processors.
 """
 
-import gc
-import multiprocessing
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -270,25 +266,3 @@ def test_psnr_of_set5(scale):
         assert abs(first.values["psnr"] - second.values["psnr"]) < 1e-3, first.name
     bicubic = list(evaluate.test(networks.bicubic, test_set, settings))
     assert evaluate.mean(rows[0])["psnr"] > evaluate.mean(bicubic)["psnr"]
-
-
-@pytest.mark.parametrize("make_loader", [torch_loader, jittor_loader], ids=["torch", "jittor"])
-def test_workers_end_when_a_loader_is_left(image_folder, make_loader):
-    """Wherever they are at that moment, in C++ too, and whatever the whole group was told before."""
-    batches = Batches(training_set(image_folder), 2, seed=7, epoch=3)
-    for taken in (2, 3, 2, 4, len(batches)):  # from 2 on both have begun
-        before = multiprocessing.active_children()  # Jittor's compilers
-        loader = iter(make_loader(batches, 2))
-        for _ in range(taken):
-            next(loader)
-        children = [child for child in multiprocessing.active_children() if child not in before]
-        assert len(children) == 2
-        for child in children:
-            os.kill(child.pid, signal.SIGTERM)  # as a batch system does, while the training saves
-        if taken < len(batches):
-            next(loader)
-        del loader
-        gc.collect()
-        for child in children:
-            child.join(20)
-            assert child.exitcode is not None
