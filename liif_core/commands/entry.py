@@ -54,11 +54,12 @@ def _loaded(framework: str, load_tree: Callable) -> Any:
     try:
         with kept_handlers():
             return load_tree()
-    except ImportError as error:
-        if (error.name or "").startswith("liif_"):  # a bug of ours
+    except (ImportError, OSError) as error:
+        if (getattr(error, "name", None) or "").startswith("liif_"):  # a bug of ours
             raise
-        raise UserError(packages.failed(framework, error, *packages.PACKAGES.get(framework, ()))) from None
-    except OSError as error:  # Jittor compiles in processes
+        if isinstance(error, ImportError) or error.errno is None:  # a library that is not found or does not fit
+            raise UserError(packages.failed(framework, error, *packages.PACKAGES.get(framework, ()))) from None
+        # Jittor compiles in processes.
         needs = "it needs a /dev/shm that can be written to, and open files (ulimit -n)"
         raise UserError(f"{framework} cannot be started ({error.strerror or error}): {needs}") from None
 

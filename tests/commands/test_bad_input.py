@@ -1,5 +1,6 @@
 """What the commands say to bad input: one sentence, exit status 2, nothing lost."""
 
+import errno
 import os
 import pickle
 import re
@@ -20,6 +21,7 @@ from helpers.small_run import contents, model_spec, test_config, train_config, w
 from liif_core.checkpoints import formats, native
 from liif_core.commands import entry, train
 from liif_core.system import devices
+from liif_core.system.files import left_to_open
 
 # Bad configs and data
 
@@ -429,3 +431,39 @@ def test_data_and_folder_are_looked_at_before_the_framework_is_imported(
         assert leaving.value.code == 2
         assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "new").exists()
+
+
+MACHINES = {
+    "an import without shared memory": (
+        lambda: OSError(errno.EROFS, "Read-only file system"),
+        1 << 20,
+        "jittor cannot be started (Read-only file system): it needs a /dev/shm that can be written to, and open files",
+    ),
+    "an import without a library": (
+        lambda: OSError("libx.so.1: cannot open shared object file"),
+        1 << 20,
+        "the Python package 'jittor' is installed, but cannot be imported (OSError: libx.so.1",
+    ),
+    "no files left": (lambda: RuntimeError("Compile failed"), 3, "only 3 more files can be opened: raise their number"),
+}
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+def test_what_the_machine_lacks_is_one_sentence(kind, monkeypatch, capsys):
+    error, left, expected = MACHINES[kind]
+
+    def fail(*_):
+        raise error()
+
+    monkeypatch.setattr(entry, "left_to_open", lambda: left)
+    command, load = (fail, None) if "files" in kind else (lambda framework, load_tree: load_tree(), fail)
+    with pytest.raises(SystemExit) as leaving:
+        entry.run(command, "jittor", load)
+    said = capsys.readouterr().err
+    assert leaving.value.code == 2 and said.startswith(f"error: {expected}") and said.count("\n") == 1, said
+
+
+def test_files_left_to_open_are_counted():
+    before = left_to_open()
+    with open(os.devnull), open(os.devnull):
+        assert left_to_open() == before - 2
