@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pydantic
 
-from liif_core.checkpoints import content, foreign, native
+from liif_core.checkpoints import checks, content, foreign, native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.registry import explain
@@ -42,8 +42,8 @@ def load(path: str | Path, config: ModelConfig | TrainConfig | None = None, trai
         DataNorm.model_validate(found.data_norm or {})
     except pydantic.ValidationError as error:
         raise UserError(explain(error, lambda _: ["inp", "gt"], f"{path}: its data_norm")) from None
-    native.require_finite(found.state, path, training)
-    native.require_plausible(found.model, found.state, path)
+    checks.require_finite(found.state, path, training)
+    checks.require_plausible(found.model, found.state, path)
     return found
 
 

@@ -104,7 +104,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
     inside = [len(whole) - 1, len(whole) - 300, whole.index(b'7, \\"loss_sum'), whole.index(b"0.5]") + 2]
     for place in inside:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(UserError, match="a.safetensors is damaged: its SHA-256"):
+        with pytest.raises(UserError, match="a.safetensors is damaged, or another program has changed it: its SHA-256"):
             formats.load(path)
 
 

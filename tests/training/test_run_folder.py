@@ -81,7 +81,7 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path, capsys):
         assert found.progress["step"] == expected
         order = [paths[0], paths[1], paths[3], paths[2]]
         assert set(damaged) == set(order[:count]) and path == order[count]
-        assert capsys.readouterr().out.count("is damaged: its SHA-256") == count
+        assert capsys.readouterr().out.count("is damaged, or another program has changed it: its SHA-256") == count
         damage(order[count])
     with pytest.raises(UserError, match="no checkpoint in .* is whole"):
         run_folder.last_checkpoint(tmp_path)
