@@ -94,10 +94,11 @@ class Model:
         """The image at `scale` times its height and width, or at `size` (h, w); the pixels are those of demo.py.
 
         image: a Pillow image; an array, uint8 or uint16, (h, w) or (h, w, 1, 3 or 4), where the fourth channel is
-        alpha; or the path of a file. The result is of its kind: a Pillow image with its mode, profile and EXIF, an
-        array with its dtype and number of axes; of a file it is a Pillow image. Images are turned upright as their EXIF
-        says. progress: called with the finished share, in [0, 1], as bands of rows are done. self_ensemble: average
-        the results of the eight flips and rotations, which takes eight times as long.
+        alpha; or the path of a file. Of several frames it is the one that a Pillow image is at, of a file the first.
+        The result is of its kind: a Pillow image with its mode, profile and EXIF, an array with its dtype and number of
+        axes; of a file it is a Pillow image. Images are turned upright as their EXIF says. progress: called with the
+        finished share, in [0, 1], as bands of rows are done. self_ensemble: average the results of the eight flips and
+        rotations, which takes eight times as long.
 
         Raises UserError, which is a ValueError.
         """

@@ -88,6 +88,22 @@ def test_the_readmes_lines_run_as_printed_and_give_what_demo_writes(framework, r
     np.testing.assert_array_equal(large, deep.pixels)
 
 
+def test_of_several_frames_it_is_the_one_that_the_image_is_at(tmp_path):
+    colours = [(200, 30, 20), (20, 160, 40), (10, 20, 220)]
+    first, *others = [PIL.Image.new("RGB", (19, 13), colour) for colour in colours]
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=[40, 60, 80])
+    with PIL.Image.open(tmp_path / "a.gif") as image:
+        for number in (2, 0, 1):
+            image.seek(number)
+            data, restore = objects.read(image)
+            result = restore(data.pixels)
+            assert result.convert("RGB").getpixel((5, 5)) == colours[number]
+            assert result.info["duration"] == (40, 60, 80)[number] and image.tell() == number
+    with pytest.warns(UserWarning, match="the first of 3 images in the file"):
+        data, _ = objects.read(tmp_path / "a.gif")
+    assert tuple(data.pixels[5, 5, :3]) == colours[0]
+
+
 def test_a_query_of_a_grid_is_what_upscale_gives(model, files):
     """Tolerance: the grid adds the terms of the first layer in another order. A sum of 580 float32 terms is good to
     1e-6, four layers follow, and a colour is 1 at most."""
