@@ -62,6 +62,9 @@ def make_folder(rng: random.Random, root: Path) -> None:
     _save(rng, root / "closed" / "in.png")
     for name in rng.sample(NAMES, rng.choice([0, 1, 3])):
         _save(rng, place / os.fsdecode(name))
+    frames = [PIL.Image.new("RGB", (9, 7 + number), (90 * number, 20, 99)) for number in range(3)]
+    for name, more in {"several.gif": {"duration": [20, 0, 50]}, "pages.tif": {}}.items():
+        frames[0].save(place / name, save_all=True, append_images=frames[1:], **more)
     (place / "text.png").write_text("no image")
     (place / "half.png").write_bytes((place / "one.png").read_bytes()[:60])
     if rng.random() < 0.3:
@@ -97,9 +100,14 @@ def arguments(rng: random.Random, root: Path) -> list[str]:
         suffixes = ["", "_x", "/x", "../x", "..", "/", ".png", "\n", "é", TOO_LONG, "[1]", "-", "\0", "\udcff", "a/b"]
         words.append(f"--suffix={rng.choice(suffixes)}")
     if rng.random() < 0.3:
-        words += ["--ext", rng.choice(["auto", "png", "jpg", "jpeg", "webp", "tif", "avif", "gif", "bmp", "xyz"])]
+        words += [
+            "--ext",
+            rng.choice(["auto", "png", "jpg", "jpeg", "webp", "tif", "avif", "gif", "bmp", "mp4", "xyz"]),
+        ]
     if rng.random() < 0.15:
         words.append(f"--tile={rng.choice(['-1', 'abc', '1', '0', 'auto', '2', '24', '1e9', '9' * 30, '', '²', '٣'])}")
+    if rng.random() < 0.3:
+        words.append(f"--frames={rng.choice(['all', 'all', 'first', 'auto', 'last', ''])}")
     if rng.random() < 0.05:
         words.append(f"--gpu={rng.choice(['', 'cpu', '99', 'x', '-1', '0,0', '²', '9' * 50])}")
     if rng.random() < 0.05:
@@ -144,6 +152,7 @@ def _inputs(rng: random.Random, root: Path) -> list[str]:
     ]
     odd += ["images/../images/one.png", str(root / "images" / "one.png"), "\n", "~", "*", "images/"]
     common = ["images", "images/one.png", "images/one.jpg", "images/sub", "images/text.png"]
+    common += ["images/several.gif", "images/pages.tif"]
     count = rng.choice([0] + [1] * 20 + [2] * 10 + [3, 3, 5])
     chosen = [rng.choice(rng.choice([odd, common, common, common, _names(root)])) for _ in range(count)]
     if count > 1 and rng.random() < 0.2:
@@ -171,7 +180,18 @@ def _size(rng: random.Random) -> list[str]:
 
 
 def _output(rng: random.Random, root: Path) -> str:
-    usual = ["out", "out.png", "deep/er/out", "out.jpg", "out.webp", "out.avif", "out.tif", "out.gif", "out.bmp"]
+    usual = [
+        "out",
+        "out.png",
+        "deep/er/out",
+        "out.jpg",
+        "out.webp",
+        "out.avif",
+        "out.tif",
+        "out.gif",
+        "out.bmp",
+        "out.mp4",
+    ]
     odd = ["", ".", "..", "/dev/null", "/dev/full", "/proc/x.png", "closed", "closed/x.png", "closed/in.png"]
     odd += [
         "images",

@@ -44,6 +44,7 @@ def work(kind: str, seed: int, folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     obey_permissions()
     os.environ["TMPDIR"] = str(folder / "case" / "tmp")
+    os.environ["HOME"] = str(folder / "case" / "work")  # which ~ stands for
     tempfile.tempdir = None
     load_tree = _prepare(folder)
     for line in sys.stdin:
