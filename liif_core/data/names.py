@@ -186,7 +186,7 @@ def pairs(
     """
     problems = []
     for root, names in zip(roots, (low, high), strict=True):
-        if same := twins(names):
+        if same := twins(names[:first_k]):
             problems.append(f"{root} has {' and '.join(same)}, which differ in their ending alone: keep one of them")
     if problems:
         return [], problems

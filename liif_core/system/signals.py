@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-AT_ONCE = 1.0  # seconds: timeout, launchers and batch systems may send one request to a process twice
+AT_ONCE = 3.0  # seconds: timeout, launchers and batch systems may send one request to a process twice
 
 
 class StopRequest:

@@ -262,6 +262,28 @@ def signals(trial) -> None:
     trial.add("SIGHUP under nohup", time.monotonic() - began, ends_well(trial, run, life))
 
 
+# Workers
+
+
+def workers(trial) -> None:
+    """A process that loads data is killed or crashes: a sentence, no step is lost, and it goes on from there."""
+    for number in (signal.SIGKILL, signal.SIGSEGV) if trial.framework != "numpy" else ():
+        began, run = time.monotonic(), trial.late(f"worker-{number.name}")
+        life = Life(run, "--set", "num_workers=2")
+        life.has_stepped()
+        while life.status is None:  # an epoch's workers may just be at their end
+            for pid in sorted(life.family())[-2:]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            life.stays(0.2)
+        faults = sentence(
+            life, 2, f"was ended by {number.name}", f"stopped at step {run.step()}, saved in {run.folder}"
+        )
+        faults += [] if run.newest()["step"] == run.step() else ["not all steps were saved"]
+        faults += life.lives_on() + ends_well(trial, run)
+        trial.add(f"{number.name} to a worker", time.monotonic() - began, faults, said=life.err.strip())
+
+
 # Two processes
 
 
@@ -358,6 +380,7 @@ SCENES = {
     "finished": finished,
     "disk": full_disk,
     "signals": signals,
+    "workers": workers,
     "lock": lock,
     "operations": operations,
 }

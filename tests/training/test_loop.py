@@ -321,7 +321,7 @@ def test_a_lost_worker_costs_no_step(run, monkeypatch, tmp_path, stopped):
 
 
 def test_a_second_sigterm_does_not_wait_unless_it_is_the_first_once_more(monkeypatch):
-    clock = iter([100.0, 100.5, 101.5])
+    clock = iter([100.0, 101.5, 103.5])
     monkeypatch.setattr(signals.time, "monotonic", lambda: next(clock))
     stop = signals.StopRequest()
     signal.raise_signal(signal.SIGTERM)
