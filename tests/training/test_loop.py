@@ -398,7 +398,7 @@ def test_with_a_cosine_the_end_cannot_be_moved(run):
 
 def test_tensorboard_gets_images(run):
     class Upscaling(CountingEngine):
-        def predict_image(self, inp, height, width, tile, noise):
+        def predict_image(self, inp, height, width, tile, window, noise):
             yield np.zeros((height, width, 3), np.float32)
 
     folder = run(Upscaling(), val_images=2)
