@@ -6,7 +6,6 @@ Writes into demo_out/: the small image, what each framework makes of it, and she
 side. The upscaling is done by the commands that the README shows.
 """
 
-import argparse
 import importlib.util
 import subprocess
 import sys
@@ -23,7 +22,9 @@ import numpy as np
 from PIL import Image
 
 from liif_core.evaluation import psnr_ssim
+from liif_core.experiments import jobs
 from liif_core.images import comparison, rgb8
+from liif_core.system.arguments import Parser
 
 IMAGE = ROOT / "examples" / "chelsea.png"
 FACTOR = 3.7
@@ -48,9 +49,9 @@ def upscale(framework: str, low: Path, height: int, width: int) -> np.ndarray:
     return rgb8.read_image(output)
 
 
-def main() -> None:
+def main() -> int:
     """Downsample, upscale, measure, draw."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    Parser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
     original = rgb8.read_image(IMAGE)
     height, width = original.shape[:2]
@@ -78,7 +79,8 @@ def main() -> None:
     ]
     rgb8.write_image(OUT / "sheet.png", comparison.comparison(columns, DETAIL))
     print(f"look at {(OUT / 'sheet.png').relative_to(ROOT)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    jobs.exit_with(main)

@@ -8,6 +8,7 @@ the run folder <save-dir>/<experiment>_<framework>.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Task:
     def result(self, state: str, last_lines: list[str] | None = None) -> jobs.Result:
         """With the best PSNR and the time of all epochs from the run's log."""
         log = self.folder / "metrics.jsonl"
-        found = runlog.read_metrics(log) if log.exists() else ()
+        found = runlog.read_metrics(log) if os.path.exists(log) else ()
         records = [record for _, record in found if "train_loss" in record]
         best = max((record["val_psnr"] for record in records if "val_psnr" in record), default=None)
         seconds = sum(record.get("seconds", 0) for record in records)

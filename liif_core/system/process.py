@@ -30,6 +30,8 @@ def _remedy() -> str:
     """The command that gives a Python with everything."""
     if INSTALLED:
         return f"run `{pip_install('-r', str(SHIPPED / 'requirements.txt'))}`"
+    if os.path.realpath(sys.prefix) == os.path.realpath(CODE / ".venv"):
+        return "run `make demo`, which installs them"
     activate = os.path.relpath(CODE / ".venv/bin/activate")
     return f"run `source {activate}`" + ("" if os.path.isfile(activate) else " after `make demo`, which makes it")
 

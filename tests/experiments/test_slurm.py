@@ -148,7 +148,7 @@ def test_mpirun_is_passed_over_because_it_would_not_let_save(tmp_path):
         (["--cluster", "local", "--nodes", "2"], "--nodes is not for --cluster local"),
         (["--cluster", "slurm", "--parallel", "2"], "--parallel is not for --cluster slurm"),
         (["--cluster", "slurm", "--gpus", "-1"], "--gpus: expected a number from 0 on, got -1"),
-        (["--cluster", "slurm", "--hours", "nan"], "--hours: expected a number like 4 or 1.5, got .nan"),
+        (["--cluster", "slurm", "--hours", "nan"], "--hours: expected a number like 4 or 1.5, got 'nan'"),
         (["--cluster", "slurm", "--gpus", "0", "--nodes", "2"], "--nodes 2 --gpus 0: several nodes need GPUs"),
         (["--cluster", "slurm", "--framework", "both", "--nodes", "2"], "--nodes 2 is for --framework torch: a job of"),
         (["--cluster", "slurm", "--only", "x"], "--only 'x': recipe bsds400: known: edsr-baseline-liif,"),
