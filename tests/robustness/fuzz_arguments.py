@@ -31,6 +31,9 @@ NAMES = [
     b"esc\x1b[31m.bmp",
 ]
 ABSURD = [
+    "4x",
+    "1,5",
+    "12px",
     "",
     " ",
     "nan",
@@ -151,6 +154,7 @@ def _inputs(rng: random.Random, root: Path) -> list[str]:
         "a/" * 2100 + "x.png",
     ]
     odd += ["images/../images/one.png", str(root / "images" / "one.png"), "\n", "~", "*", "images/"]
+    odd += ["~/images", "$HOME/images/one.png", "${NOWHERE}/one.png", "~nobody/one.png"]
     common = ["images", "images/one.png", "images/one.jpg", "images/sub", "images/text.png"]
     common += ["images/several.gif", "images/pages.tif"]
     count = rng.choice([0] + [1] * 20 + [2] * 10 + [3, 3, 5])
