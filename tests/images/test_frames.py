@@ -210,6 +210,24 @@ def test_rate_of_a_video_of_an_animation(ms, rate, times, note):
     assert frames_write.lost(".mp4", frames) == ([note] if note else [])
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_video_becomes_an_animation(tmp_path, ending):
+    frames = [np.pad(frame, ((0, 1), (0, 1), (0, 0)), "edge") for frame in FRAMES[:3]]
+    clip = videos.make(tmp_path / "a.mp4", np.stack(frames), "30", 0.1, "-x264-params", "qp=0")
+    video = video_read.inspect(clip)
+    notes = frames_write.lost(f".{ending}", video)
+    changed = ["GIF counts hundredths of a second, from 2 to 65535: durations change"]
+    assert notes == [f"{ending.upper()} has no sound", *(changed if ending == "gif" else [])]
+    images = [(fit(image, f".{ending}"), image.pixels) for image in video.images()]
+    assert frames_write.write(tmp_path / f"b.{ending}", iter(images), video) == []
+    results = list(seen(tmp_path / f"b.{ending}"))
+    assert [ms for _, ms in results] == ([30, 40, 30] if ending == "gif" else [33, 34, 33])
+    for (result, _), (_, pixels) in zip(results, images, strict=True):
+        assert np.abs(result[..., :3].astype(int) - pixels).mean() < 8
+    with PIL.Image.open(tmp_path / f"b.{ending}") as file:
+        assert file.info["loop"] == 0
+
+
 # Pages
 
 
