@@ -142,7 +142,8 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         if (mode := _mode(path)) is not None:
-            os.chmod(temporary, mode)
+            with contextlib.suppress(PermissionError):  # of a file system without modes; it has at most these already
+                os.chmod(temporary, mode)
         if previous is not None and path.exists():
             _keep(path, previous)
         os.replace(temporary, path)
