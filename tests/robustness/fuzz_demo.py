@@ -173,7 +173,6 @@ def run_demo(words: list[str], case: Path, load_tree) -> int:
         with open(case / name, "wb") as file:
             os.dup2(file.fileno(), number)
     os.chdir(case / "work")
-    os.environ["HOME"] = str(case / "work")
     sys.argv = ["demo.py", *words]
     try:
         entry.run(demo.demo, "torch", load_tree)
