@@ -16,7 +16,7 @@ def load(
     device: str = "auto",
     precision: str = "fp32",
     tile: int | None = None,
-    border: str = "repeat",
+    border: str = "mirror",
     config: str | os.PathLike | None = None,
 ) -> Model:
     """A model with its weights: model.upscale(image, scale=3.7), model.query(image, coord, cell), model.encode(image).
@@ -25,7 +25,8 @@ def load(
     config: of bare weights, the training config, or a YAML file with model and data_norm, that says what they are.
     device: "auto" for the GPU where there is one, "cpu" or "cuda". precision: "fp32" or "auto", which is the same here.
     tile: side in pixels of the overlapping tiles in which an image is encoded, 0 for all at once, None to choose by the
-    device. border: what the encoder sees beyond the image, "repeat" for its edge again and again, "zeros" as in LIIF.
+    device. border: what the encoder sees beyond the image, "mirror" for its reflection, "repeat" for its edge again and
+    again, "zeros" as in LIIF.
 
     Imports Jittor, which compiles its core the first time. Until then it reads its settings from the environment, so
     these are set unless Jittor is imported already: `nvcc_path`, `use_mpi`, `python_config_path` where it would be

@@ -16,7 +16,7 @@ def load(
     device: str = "auto",
     precision: str = "fp32",
     tile: int | None = None,
-    border: str = "repeat",
+    border: str = "mirror",
     config: str | os.PathLike | None = None,
 ) -> Model:
     """A model with its weights: model.upscale(image, scale=3.7), model.query(image, coord, cell), model.encode(image).
@@ -26,7 +26,8 @@ def load(
     device: "auto" for the GPU where there is one, "cpu", "cuda", or one of several GPUs like "cuda:1". precision:
     "fp32", "bf16" or "fp16" where the device computes in them, "auto" for the fastest. tile: side in pixels of the
     overlapping tiles in which an image is encoded, 0 for all at once, None to choose by the device. border: what the
-    encoder sees beyond the image, "repeat" for its edge again and again, "zeros" as in LIIF.
+    encoder sees beyond the image, "mirror" for its reflection, "repeat" for its edge again and again, "zeros" as in
+    LIIF.
 
     Imports PyTorch. No setting of it and nothing else of the process is changed: convolutions are computed without
     TF32 while the model works, and random numbers go on as if nothing had been drawn.

@@ -47,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     zooming.add_argument("--fps", type=float, help="frames per second (default: 20)")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
-    parser.add_argument("--border", choices=BORDERS, default="repeat", help=f"{BORDER_HELP} (default: repeat)")
+    parser.add_argument("--border", choices=BORDERS, default="mirror", help=f"{BORDER_HELP} (default: mirror)")
     parser.add_argument("--self-ensemble", action="store_true", help=ENSEMBLE_HELP)
     parser.add_argument("--tile", "-t", default="auto", help=TILE_HELP)
     # What comes after `--` are images, whatever they begin with; argparse mixes that up with what comes before.

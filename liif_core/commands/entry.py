@@ -21,7 +21,7 @@ from liif_core.system.streams import lasting_streams
 
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
-BORDER_HELP = "what the encoder sees beyond the image: its edge again and again, or zeros as in LIIF"
+BORDER_HELP = "what the encoder sees beyond the image: its reflection, its edge again and again, or zeros as in LIIF"
 ENSEMBLE_HELP = "average the results of the eight flips and rotations: a little better, eight times slower"
 CONFIG_HELP = "of bare weights: the training config, or a YAML file with model and data_norm, that says what they are"
 FEW_FILES = 32  # so many may be open while a framework compiles, which says at length that it cannot, but not why

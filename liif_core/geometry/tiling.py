@@ -65,21 +65,21 @@ def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
 Box = tuple[float, float, float, float]
 # Pixels along an axis: a slice, or their numbers where some come more than once.
 Pixels = slice | np.ndarray
-# What an encoder sees beyond the image: zeros, as in LIIF, or the pixels of its edge again and again.
-BORDERS = ("repeat", "zeros")
+# What an encoder sees beyond the image: its reflection, the pixels of its edge again and again, or zeros, as in LIIF.
+BORDERS = ("mirror", "repeat", "zeros")
 NEIGHBOURS = 3  # pixels: a query reads a feature vector up to one pixel off, unfolded by one, and may round by one
-REPEATED = 32  # pixels beyond the image for an encoder that sees it whole, whose reach has no end
+MARGIN = 32  # pixels beyond the image for an encoder that sees it whole, whose reach has no end
 
 
 def crop(
     size: tuple[int, int], box: Box, halo: int | None, border: str = "zeros"
 ) -> tuple[tuple[Pixels, Pixels], Window]:
-    """The rows and columns of an image of `size` (H, W) that a part of it depends on, with those at the edge again and
-    again where the border is "repeat"; and the part as a window of them."""
-    reach = max(size) + REPEATED if halo is None else halo + NEIGHBOURS
-    beyond = 0 if border == "zeros" else REPEATED if halo is None else reach
+    """The rows and columns of an image of `size` (H, W) that a part of it depends on, with those beyond the image that
+    a border other than "zeros" puts there; and the part as a window of them."""
+    reach = max(size) + MARGIN if halo is None else halo + NEIGHBOURS
+    beyond = 0 if border == "zeros" else MARGIN if halo is None else reach
     (down, top_bottom), (right, left_right) = (
-        _crop_axis(length, start, stop, reach, beyond)
+        _crop_axis(length, start, stop, reach, beyond, border)
         for length, start, stop in zip(size, box[:2], box[2:], strict=True)
     )
     return (down, right), (top_bottom, left_right)
@@ -95,9 +95,15 @@ def cut(image: np.ndarray, rows: Pixels, columns: Pixels) -> np.ndarray:
     return image
 
 
-def _crop_axis(length: int, start: float, stop: float, reach: int, beyond: int) -> tuple[Pixels, tuple[float, float]]:
+def _crop_axis(
+    length: int, start: float, stop: float, reach: int, beyond: int, border: str
+) -> tuple[Pixels, tuple[float, float]]:
     first, last = max(-beyond, math.floor(start) - reach), min(length + beyond, math.ceil(stop) + reach)
     window = (2 * (start - first) / (last - first) - 1, 2 * (stop - first) / (last - first) - 1)
     if first >= 0 and last <= length:
         return slice(first, last), window
-    return np.clip(np.arange(first, last), 0, length - 1), window
+    pixels = np.arange(first, last)
+    if border == "mirror":  # the edge comes twice
+        pixels %= 2 * length
+        return np.minimum(pixels, 2 * length - 1 - pixels), window
+    return np.clip(pixels, 0, length - 1), window

@@ -46,9 +46,9 @@ def load(
 class Features:
     """An image as `Model.encode` leaves it, to be queried many times.
 
-    map: (1, C, H, W), the framework's tensor on the model's device; with the border "repeat" larger by the pixels that
-    the encoder saw beyond the image. size: (H, W) of the image. window: where in the map the image lies, by axis, -1
-    and 1 being the map's borders. model: whose features they are.
+    map: (1, C, H, W), the framework's tensor on the model's device; with a border other than "zeros" larger by the
+    pixels that the encoder saw beyond the image. size: (H, W) of the image. window: where in the map the image lies, by
+    axis, -1 and 1 being the map's borders. model: whose features they are.
     """
 
     map: Any

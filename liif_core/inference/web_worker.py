@@ -150,7 +150,7 @@ class Service:
         """A model, loaded when it is first asked for."""
         if model not in self.networks:
             device = choose_device(self.framework, self.gpu).kind
-            self.networks[model] = load(model, self.framework, device, border="repeat")
+            self.networks[model] = load(model, self.framework, device, border="mirror")
         return self.networks[model]
 
     def pair(self, number: int, model: Path, rgb: Path, view: View, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -222,7 +222,7 @@ def test_demo_upscales_by_a_factor(framework, image_folders, trained, tmp_path):
 def test_demo_rounds_instead_of_truncating(framework, run_command, image_folders, trained, tmp_path):
     output, model = tmp_path / "out.png", trained / "epoch-last.safetensors"
     arguments = ["--input", image_folders / "input.png", "--model", model, "--output", output]
-    status, out, _ = run_command("demo", *arguments, "--resolution", "22,32")
+    status, out, _ = run_command("demo", *arguments, "--resolution", "22,32", "--border", "zeros")
     assert status == 0 and f"13x19 -> 22x32 {output}" in out
     found = formats.load(model)
     engine = load_tree(framework)()[0](found.model, "cpu")

@@ -32,27 +32,29 @@ def make_network(spec: dict, **options) -> Network:
     return Network(engine, Normalisation(DataNorm.model_validate(middle)), **options)
 
 
-def test_a_plain_image_stays_plain_where_the_edge_is_repeated():
-    network = networks.load(PRETRAINED, "torch", "cpu", border="repeat")
+def test_a_plain_image_stays_plain_where_it_goes_on_beyond_its_edge():
+    network = networks.load(PRETRAINED, "torch", "cpu", border="mirror")
     grey = np.full((17, 23, 3), 128, np.uint8)
-    repeated = network(grey, 68, 92) * 255
-    # Of the 16 colours that each pixel becomes, the network's own differences by up to a level: everywhere the same.
-    assert np.ptp(repeated.reshape(17, 4, 23, 4, 3), axis=(0, 2)).max() < 0.01
-    assert np.abs(rgb8.to_uint8(repeated / 255).astype(int) - 128).max() <= 1
+    for border in ("mirror", "repeat"):
+        network.border = border
+        plain = network(grey, 68, 92) * 255
+        # Of the 16 colours that each pixel becomes, the network's own differences by up to a level: all the same.
+        assert np.ptp(plain.reshape(17, 4, 23, 4, 3), axis=(0, 2)).max() < 0.01
+        assert np.abs(rgb8.to_uint8(plain / 255).astype(int) - 128).max() <= 1
     network.border = "zeros"
     assert np.ptp(network(grey, 68, 92) * 255) > 5  # as LIIF's own code gives it
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_the_border_is_as_if_the_image_went_on_with_its_edge(name):
-    network = make_network(SPECS[name], border="repeat")
+@pytest.mark.parametrize("name, border", [*((name, "mirror") for name in SPECS), ("edsr-baseline-liif", "repeat")])
+def test_the_border_is_as_if_the_image_went_on(name, border):
+    network = make_network(SPECS[name])
     radius = network.engine.receptive_radius
-    margin = tiling.REPEATED if radius is None else radius + 7  # more than is seen, or the same
-    larger = np.pad(IMAGE, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    network.border = "zeros"
+    margin = tiling.MARGIN if radius is None else radius + 7  # more than is seen, or the same
+    mode = {"mirror": "symmetric", "repeat": "edge"}[border]
+    larger = np.pad(IMAGE, ((margin, margin), (margin, margin), (0, 0)), mode=mode)  # farther than the image is wide
     expected = network(larger, 2 * larger.shape[0], 2 * larger.shape[1])[2 * margin :, 2 * margin :][:38, :54]
     other = network(IMAGE, 38, 54)
-    network.border = "repeat"
+    network.border = border
     found = network(IMAGE, 38, 54)
     assert np.abs(found - expected).max() <= TOLERANCE < 1e-3 < np.abs(other - expected).max()
 
@@ -71,7 +73,7 @@ def restored(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
     return image[:, ::-1] if mirrored else image
 
 
-@pytest.mark.parametrize("border", tiling.BORDERS)
+@pytest.mark.parametrize("border", ["mirror", "zeros"])
 def test_the_self_ensemble_is_the_mean_over_the_eight_symmetries(border, monkeypatch):
     network = make_network(SPECS["edsr-baseline-liif"], border=border)
     size, results = (44, 63), []
