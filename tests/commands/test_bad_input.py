@@ -379,8 +379,8 @@ def write_bomb(path: Path) -> None:
     ("kind", "message"),
     [
         ("missing", "no such image: .*input.png"),
-        ("text", "cannot read .*input.png as an image"),
-        ("no bytes", "cannot read .*input.png as an image"),
+        ("text", "cannot read .*input.png: it is text, accepted are .png"),
+        ("no bytes", "cannot read .*input.png: it is empty, accepted are .png"),
         ("truncated", "cannot read .*input.png as an image .truncated"),
         ("bomb", "input.png claims 100000x100000 pixels: at most 700,000,000 pixels are accepted"),
         ("folder", "no images in .*input.png: looked for .png"),

@@ -282,14 +282,14 @@ entry.run(demo.demo, {framework!r}, load_tree)
 """
 
 
-@pytest.mark.parametrize("function", ["demo.scratch", "demo.vips.write", "demo.write_comparison"])
+@pytest.mark.parametrize("function", ["demo.scratch", "demo.vips.write", "demo.compared"])
 def test_a_full_disk_is_one_sentence(framework, trained, image_folders, tmp_path, function):
     code = FULL.format(root=str(ROOT), framework=framework, function=function)
     arguments = ["-i", image_folders / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--compare", "--gpu", "cpu"]
     result = run([sys.executable, "-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")])
     assert result.returncode == 2, result.stderr
     assert re.match("error: .*cannot write", result.stderr) and len(result.stderr.splitlines()) == 1, result.stderr
-    assert listing(tmp_path) == (["out.png"] if function == "demo.write_comparison" else [])
+    assert listing(tmp_path) == (["out.png"] if function == "demo.compared" else [])
 
 
 def test_a_result_can_be_read_by_all(demo, image_folders, tmp_path):
