@@ -12,9 +12,10 @@ from liif_core.geometry import resampling
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601)
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3x3 convolution that keeps height and width."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """3x3 convolution that keeps height and width, or divides them by the stride. Before a batch norm a bias has no
+    effect."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=bias)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -4,7 +4,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from liif_core.errors import UserError
-from liif_torch.models.layers import batch_norm
+from liif_torch.models.layers import batch_norm, conv3x3
 from liif_torch.models.registry import models
 
 STRIDES = 16  # by which height and width are smaller in the end
@@ -23,11 +23,11 @@ class Discriminator(nn.Module):
         if size % STRIDES:
             raise UserError(f"model 'srgan-discriminator': 'size' is {size}: expected a multiple of {STRIDES}")
         self.size = size
-        layers: list[nn.Module] = [nn.Conv2d(3, n_feats, 3, padding=1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [conv3x3(3, n_feats), nn.LeakyReLU(0.2)]
         before = n_feats
         for number in range(1, 8):
             channels, stride = n_feats * 2 ** (number // 2), 1 + number % 2
-            layers += [nn.Conv2d(before, channels, 3, stride, 1), batch_norm(channels), nn.LeakyReLU(0.2)]
+            layers += [conv3x3(before, channels, stride, bias=False), batch_norm(channels), nn.LeakyReLU(0.2)]
             before = channels
         self.features = nn.Sequential(*layers)
         area = (size // STRIDES) ** 2

@@ -18,10 +18,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, n_feats: int):
         super().__init__()
         self.body = nn.Sequential(
-            conv3x3(n_feats, n_feats),
+            conv3x3(n_feats, n_feats, bias=False),
             batch_norm(n_feats),
             nn.PReLU(),
-            conv3x3(n_feats, n_feats),
+            conv3x3(n_feats, n_feats, bias=False),
             batch_norm(n_feats),
         )
 
@@ -41,7 +41,7 @@ class SRResNet(nn.Module):
         super().__init__()
         self.head = nn.Sequential(nn.Conv2d(3, n_feats, 9, padding=4), nn.PReLU())
         blocks = [ResidualBlock(n_feats) for _ in range(n_resblocks)]
-        self.body = nn.Sequential(*blocks, conv3x3(n_feats, n_feats), batch_norm(n_feats))
+        self.body = nn.Sequential(*blocks, conv3x3(n_feats, n_feats, bias=False), batch_norm(n_feats))
         tail: list[nn.Module] = []
         for factor in (2, 2) if scale == 4 else (scale,):
             tail += [conv3x3(n_feats, factor**2 * n_feats), nn.PixelShuffle(factor), nn.PReLU()]
