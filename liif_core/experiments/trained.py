@@ -35,6 +35,18 @@ class Model:
         """SHA-256 of the checkpoint, None for bicubic."""
         return provenance.sha256(self.path) if self.path else None
 
+    @functools.cached_property
+    def scale(self) -> int | None:
+        """The factor of a model that has no other, as far as its checkpoint says it."""
+        try:
+            spec = formats.load(self.path).model if self.path else {"args": {}}
+        except UserError:  # test.py says what is wrong
+            return None
+        encoder = spec["args"].get("encoder_spec")
+        if encoder is None:
+            return spec["args"].get("scale")
+        return None if spec["args"].get("imnet_spec") else (encoder.get("args") or {}).get("scale")
+
     @property
     def checkpoint(self) -> str:
         """best or last of a run's, the file's name without its ending of others, empty for bicubic."""

@@ -15,14 +15,16 @@ STRIDES = 16  # by which height and width are smaller in the end
 class Discriminator(jt.Module):
     """Eight convolutions, every second one of stride 2, then two linear layers: one logit, high for real images.
 
-    size: side of the square images that it judges, a multiple of 16: 96 in the paper. n_feats: channels of the first
-    convolution, twice as many after each stride but the last.
+    size: side of the square images that it judges, a multiple of 16 from 32 on: 96 in the paper. n_feats: channels of
+    the first convolution, twice as many after each stride but the last.
     """
 
     def __init__(self, size: PositiveInt = 96, n_feats: PositiveInt = 64):
         super().__init__()
-        if size % STRIDES:
-            raise UserError(f"model 'srgan-discriminator': 'size' is {size}: expected a multiple of {STRIDES}")
+        if size % STRIDES or size == STRIDES:  # batch norm has no deviation of a single value
+            raise UserError(
+                f"model 'srgan-discriminator': 'size' is {size}: expected a multiple of {STRIDES} from {2 * STRIDES} on"
+            )
         self.size = size
         layers: list[jt.Module] = [conv3x3(3, n_feats), nn.LeakyReLU(0.2)]
         before = n_feats
