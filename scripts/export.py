@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
+from liif_core.errors import UserError
 from liif_core.system import process
 
 process.begin()
@@ -168,6 +169,11 @@ def export(path: str | Path, folder: Path, form: str, config: str | None = None)
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
     found = formats.load_for(path, config)
     engine = network.load(path, "torch", "cpu", config=config).engine
+    if not hasattr(engine.networks["model"].module, "query_rgb"):
+        raise UserError(
+            f"{path}: model '{found.model['name']}' gives whole images at x{engine.scale}; export splits a model into "
+            "an encoder and a decoder of coordinates, and it has none"
+        )
     import torch
 
     # torch.export.save takes channels last for a part of a tensor.

@@ -130,14 +130,6 @@ def find_tests(patterns: list[str] | None, scales: list[float] | None = None) ->
     return good, complaints
 
 
-def at_its_scale(model: trained.Model, tests: list[str]) -> list[str]:
-    """Of a model of one factor the tests at that factor; of others all."""
-    if model.scale is None:
-        return tests
-    scales = {test: protocol.scale_of(configs.load(test, "test").eval_type) for test in tests}
-    return [test for test in tests if scales[test] in (None, model.scale)]
-
-
 def brief(line: str) -> str | None:
     """Of test.py's output what LIIF's scripts show: the set, the scale, the result."""
     if ", protocol " in line:
@@ -224,7 +216,7 @@ def main() -> int:
         if model.trained_in and model.path:
             print(f"{model.name}: {model.path.name}")
     tasks = [
-        Task(model, framework, at_its_scale(model, tests))
+        Task(model, framework, model.at_its_scale(tests))
         for model in models
         for framework in model.frameworks(arguments.frameworks)
     ]

@@ -37,6 +37,8 @@ class Regression:
         self.loss, self.channels, self.border = losses.LOSSES[loss], channels, border
         self.model = backend.model()
         self.networks = {MODEL: self.model}
+        if backend.training and channels == "rgb" and getattr(self.model.encoder, "channels", "rgb") == "y":
+            raise UserError("method 'regression': the model restores luma alone, so that channels must be y, not rgb")
         self.receptive_radius = self.model.encoder.receptive_radius
 
     def step(self, micro_batches: list[dict]) -> dict[str, Tensor]:

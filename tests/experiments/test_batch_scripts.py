@@ -644,6 +644,8 @@ MORE = [
     "train-div2k/train_edsr-baseline-x2.yaml",
     "train-div2k/train_rdn-x2.yaml",
     "train-celebAHQ/*64-128_upsample.yaml",
+    "train-div2k/train_srcnn-x3.yaml",
+    "train-bsds400/train_srgan-x4.yaml",
 ]
 
 
