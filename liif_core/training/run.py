@@ -17,13 +17,12 @@ from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.schema import TrainConfig
 from liif_core.data.workers import Lost
-from liif_core.engine import MODEL, NetworkState, is_buffer
 from liif_core.errors import Stopped, Unsavable, UserError
 from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
 from liif_core.system.files import write_atomically
 from liif_core.system.signals import StopRequest
-from liif_core.training import run_folder
+from liif_core.training import run_folder, start
 from liif_core.training.runlog import RunLog
 
 
@@ -199,7 +198,7 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
     source = own[0] if own else config.resume
     if source is None:
         if config.start_from is not None:
-            _start(engine, config, run_folder.start(folder, config.start_from))
+            start.give_weights(engine, config, start.find(folder, config.start_from))
         return Progress(), []
     found = own[1] if own else formats.load(source, config, training=True)
     for note in found.notes:
@@ -219,21 +218,6 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
     if progress.epoch > config.epoch_max:
         raise UserError(f"{source} has {progress.epoch - 1} epochs behind it; epoch_max {config.epoch_max} leaves none")
     return progress, []
-
-
-def _start(engine, config: TrainConfig, source: Path) -> None:
-    """Give the weights that a checkpoint predicts with to the network that predicts."""
-    found = formats.load(source)
-    for what, before, now in (
-        ("model", found.model, config.model.model_dump()),
-        ("data_norm", found.data_norm, config.data_norm.model_dump()),
-    ):
-        if before is not None and before != now:
-            raise UserError(f"start_from: {source} has the {what} {before}, the config has {now}")
-    weights = found.state[MODEL].weights
-    parameters = {name: array for name, array in weights.items() if not is_buffer(name)}
-    buffers = {name: array for name, array in weights.items() if is_buffer(name)}
-    native.restore(engine, {MODEL: NetworkState(parameters, buffers=buffers)}, source)
 
 
 def check_agreement(engine, progress: Progress, folder: Path, ranks: Ranks) -> None:

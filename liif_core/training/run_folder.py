@@ -13,9 +13,11 @@ from liif_core.config.schema import TrainConfig
 from liif_core.errors import UserError
 from liif_core.system.files import WRITING, entries, is_folder, look, write_atomically
 from liif_core.system.locks import lock_for_process
+from liif_core.training import start
+from liif_core.training.start import LAST
 
 LOCK = "run.lock"
-LAST, PREVIOUS, BEST = (f"epoch-{name}.safetensors" for name in ("last", "previous", "best"))
+PREVIOUS = "epoch-previous.safetensors"
 
 # Open for as long as the process lives: whoever closes any descriptor of the file, after reading it perhaps, gives up
 # the process's lock.
@@ -65,7 +67,7 @@ def check(folder: Path, config: TrainConfig, resume: bool) -> None:
         if config.resume is not None:
             formats.locate(config.resume)
         if config.start_from is not None:
-            start(folder, config.start_from)
+            start.find(folder, config.start_from)
         return
     if not any(folder.glob("*.safetensors")):
         raise UserError(
@@ -73,22 +75,6 @@ def check(folder: Path, config: TrainConfig, resume: bool) -> None:
             "and choose another --name"
         )
     check_unchanged(folder, config)
-
-
-def start(folder: Path, named: str) -> Path:
-    """The checkpoint that the config's `start_from` names, for a run in `folder`: a file, or the best, else the last
-    one of a run beside it, of the same framework if the name says none. Raises UserError if there is none."""
-    if Path(named).suffix or Path(named).name != named:
-        return formats.locate(named)
-    runs = [folder.with_name(named), folder.with_name(f"{named}_{folder.name.rpartition('_')[2]}")]
-    kept = [run / name for run in runs for name in (BEST, LAST)]
-    for path in kept:
-        if path.is_file():
-            return path
-    raise UserError(
-        f"start_from '{named}': no checkpoint in {runs[0]} or {runs[1].name}: train it first, or name a file, like "
-        f"{runs[1] / BEST}"
-    )
 
 
 def _written(folder: Path) -> bool:
