@@ -85,10 +85,15 @@ def split(batch: dict[str, np.ndarray], count: int, weight: float) -> list[dict]
     return micro_batches
 
 
-def require_decoder(model: Any, spec: dict) -> None:
+def require_images(model: Any, spec: dict) -> None:
     """Raise UserError for a model that cannot be asked for images, such as an encoder alone."""
-    if not hasattr(model, "decode_image"):
+    if not hasattr(model, "decode_image") and getattr(model, "out_dim", None) != 3:
         raise UserError(f"model '{spec['name']}' gives features, not images: put it into the encoder_spec of 'liif'")
+
+
+def encoder_of(model: Any) -> Any:
+    """What makes a model's features; a model of one factor is its own encoder: its features are the image."""
+    return getattr(model, "encoder", model)
 
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -110,13 +115,15 @@ class Engine(Protocol):
     """A method with its networks on one device, with the means to train them and to ask for pixels.
 
     device_kind: "cpu" or "cuda". receptive_radius: how many pixels away from its own a feature vector of the encoder
-    sees; None for the whole image. With `update.ema` predictions are those of the average. networks: by name, MODEL
-    first; the `predictor` of each is the framework's module that predicts.
+    sees; None for the whole image. scale: the one factor of a model that has no other, None for any. With `update.ema`
+    predictions are those of the average. networks: by name, MODEL first; the `predictor` of each is the framework's
+    module that predicts.
     """
 
     device_kind: str
     networks: dict[str, Any]
     receptive_radius: int | None
+    scale: int | None
 
     def __init__(
         self,
@@ -146,8 +153,9 @@ class Engine(Protocol):
         """One step of the method. The losses stay on the device: this does not wait for them.
 
         batch: float32 arrays whose first axis counts samples; which ones is between the wrapper and the method. For
-        regression inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3). weight: how much of the
-        step's samples it holds; other processes, which share the parameters, hold the rest.
+        regression inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2), gt (B, Q, 3), or, of a model of one
+        factor, inp and gt (B, 3, h, w). weight: how much of the step's samples it holds; other processes, which share
+        the parameters, hold the rest.
         """
 
     def read_losses(self) -> list[dict[str, float]]:
@@ -181,6 +189,7 @@ class Engine(Protocol):
         noise: np.random.Generator | None = None,
     ) -> Iterator[np.ndarray]:
         """The image (1, 3, H, W), or a window of it, at height x width: from top to bottom in bands (rows, width, 3).
+        A model of one factor is asked for the whole image at that factor, and for nothing else.
 
         tile: side in pixels of the tiles in which it is encoded, 0 for all at once, None to choose by the encoder and
         the device (liif_core.geometry.tiling). noise: where a method that draws takes its random numbers from, so that

@@ -31,10 +31,14 @@ class Updater:
     ):
         self.optimizer, self.update, self.world_size = optimizer, update, world_size
         self.base_rate = float(optimizer.lr)
-        self.parameters = optimizer.param_groups[0]["params"]
+        self.parameters = self._all("params")
         self.buffers = _buffers(module)
         self.average = None if average is None else [*_parameters(average), *_buffers(average)]
         self.updates = 0
+
+    def _all(self, key: str) -> list[jt.Var]:
+        """What the optimizer keeps of its parameters under a key, in their order."""
+        return [value for group in self.optimizer.param_groups for value in group[key]]
 
     def set_rate(self, learning_rate: Callable[[float], float]) -> None:
         """The learning rate of the steps to come, from the one that the optimizer was made with."""
@@ -47,9 +51,9 @@ class Updater:
             self.optimizer.backward(loss)
             total = total + loss.detach()
             if self.update.accumulate > 1:  # Jittor: evaluates lazily; until then the part's whole graph is alive
-                jt.sync([total, *self.optimizer.param_groups[0]["grads"]])
+                jt.sync([total, *self._all("grads")])
         if self.world_size > 1:
-            distributed.add_up(self.optimizer.param_groups[0]["grads"])
+            distributed.add_up(self._all("grads"))
             distributed.mean(self.buffers, self.world_size)
         self.updates += 1
         self.optimizer.n_step = self.updates  # Jittor: counts calls of backward, and corrects Adam's bias by that
@@ -69,7 +73,7 @@ class Updater:
             return {}
         arrays = {"step": np.array(self.updates, dtype=np.float32)} if isinstance(self.optimizer, _Adam) else {}
         for moment, key in _moments(self.optimizer).items():
-            for name, value in zip(names, self.optimizer.param_groups[0][key], strict=True):
+            for name, value in zip(names, self._all(key), strict=True):
                 arrays[f"{moment}.{name}"] = value.numpy()
         return arrays
 
@@ -77,7 +81,7 @@ class Updater:
         """Take back what `state` gave."""
         self.updates = int(arrays.get("step", 1))  # SGD does not count; any number says that it has begun
         for moment, key in _moments(self.optimizer).items():
-            for name, value in zip(names, self.optimizer.param_groups[0][key], strict=True):
+            for name, value in zip(names, self._all(key), strict=True):
                 if f"{moment}.{name}" in arrays:
                     value.assign(jt.array(arrays[f"{moment}.{name}"]))
 

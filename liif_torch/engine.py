@@ -39,6 +39,7 @@ class Engine:
         self.method = methods.make(method_spec or REGRESSION, backend=self.backend)
         self.networks = self.method.networks
         self.receptive_radius = self.method.receptive_radius
+        self.scale = self.networks[MODEL].scale
         self.losses: list[dict[str, torch.Tensor]] = []
 
     def seed(self, seed: int) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from liif_core.engine import MODEL, NetworkState, Update, is_buffer, require_decoder
+from liif_core.engine import MODEL, NetworkState, Update, encoder_of, is_buffer, require_images
 from liif_core.geometry import coords
 from liif_core.training.initial import initial_parameters
 from liif_torch import optim, updates
 from liif_torch.models import build as models
-from liif_torch.models.decoders.features import encode
+from liif_torch.models.decoders.features import encode, pixels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CONSTANT_KINDS = {(nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm): "norm", (nn.PReLU,): "prelu"}
@@ -44,7 +44,7 @@ class Backend:
     def model(self) -> "Network":
         """The network that the config's `model` describes: the one that predicts. Raises UserError if it cannot."""
         network = self.network(self.model_spec, self.optimizer_spec, average=self.update.ema is not None)
-        require_decoder(network.module, self.model_spec)
+        require_images(network.module, self.model_spec)
         return network
 
     def network(self, spec: dict, optimizer_spec: dict | None = None, average: bool = False) -> "Network":
@@ -99,6 +99,16 @@ class Network:
         """What predicts: the average where one is kept."""
         return self.module if self.average is None else self.average
 
+    @property
+    def encoder(self) -> Any:
+        """Of what is trained: liif_core.engine.encoder_of."""
+        return encoder_of(self.module)
+
+    @property
+    def scale(self) -> int | None:
+        """The one factor of a model that has no other, None for any."""
+        return getattr(self.module, "scale", None)
+
     def seed(self, seed: int, name: str) -> None:
         """Set the initial parameters (liif_core.training.initial) of the network that the method calls so."""
         shapes = {key: tuple(p.shape) for key, p in self.module.named_parameters()}
@@ -117,7 +127,7 @@ class Network:
         """Engine.encode with this network."""
         set_training(self.predictor, False)
         with self.backend.arithmetic():
-            features = encode(self.predictor.encoder, self.backend.images(inp), tile)
+            features = encode(encoder_of(self.predictor), self.backend.images(inp), tile)
             return features.rows(0, features.size[0])
 
     @torch.no_grad()
@@ -133,8 +143,11 @@ class Network:
     ) -> Iterator[np.ndarray]:
         """Engine.predict_image with this network."""
         set_training(self.predictor, False)
-        features = encode(self.predictor.encoder, self.backend.images(inp), tile)
-        bands = self.predictor.decode_image(features, height, width, window)
+        features = encode(encoder_of(self.predictor), self.backend.images(inp), tile)
+        if self.scale is None:
+            bands = self.predictor.decode_image(features, height, width, window)
+        else:
+            bands = pixels(features)
         while True:
             # PyTorch: autocast is a global setting and must not stay set while the caller has the band.
             with self.backend.arithmetic():

@@ -19,22 +19,37 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0,
+    last_layer: NonNegativeFloat = 1,
 ) -> torch.optim.Adam:
-    """Adam (Kingma and Ba, 2015); weight_decay is added to the gradient."""
-    return torch.optim.Adam(params, lr, betas, eps, weight_decay)
+    """Adam (Kingma and Ba, 2015); weight_decay is added to the gradient. last_layer: its learning rate, times lr."""
+    return torch.optim.Adam(groups(params, last_layer), lr, betas, eps, weight_decay)
 
 
 @optimizers.register("sgd")
 def sgd(
-    params: Any, lr: NonNegativeFloat, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
+    params: Any,
+    lr: NonNegativeFloat,
+    momentum: float = 0,
+    weight_decay: float = 0,
+    nesterov: bool = False,
+    last_layer: NonNegativeFloat = 1,
 ) -> torch.optim.SGD:
-    """Stochastic gradient descent with momentum; weight_decay is added to the gradient."""
+    """Stochastic gradient descent with momentum; weight_decay is added to the gradient. last_layer: its learning rate,
+    times lr."""
     if nesterov and momentum <= 0:
         raise UserError(f"optimizer 'sgd': nesterov needs a momentum above 0, not {momentum}")
-    return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return torch.optim.SGD(groups(params, last_layer), lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def groups(params: Any, last_layer: float) -> list[dict]:
+    """The parameters, in their order, with how fast they learn: the last layer begins at the last weight."""
+    if last_layer == 1:
+        return [{"params": params}]
+    start = max(number for number, parameter in enumerate(params) if len(parameter.shape) > 1)
+    return [{"params": params[:start]}, {"params": params[start:], "factor": last_layer}]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """The learning rate of the steps to come."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("factor", 1)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
+from liif_core.errors import UserError
 from liif_core.system import process
 
 process.begin()
@@ -168,6 +169,11 @@ def export(path: str | Path, folder: Path, form: str, config: str | None = None)
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
     found = formats.load_for(path, config)
     engine = network.load(path, "torch", "cpu", config=config).engine
+    if not hasattr(engine.networks["model"].module, "query_rgb"):
+        raise UserError(
+            f"{path}: model '{found.model['name']}' gives whole images at x{engine.scale}; export splits a model into "
+            "an encoder and a decoder of coordinates, and it has none"
+        )
     import torch
 
     # torch.export.save takes channels last for a part of a tensor.
@@ -192,9 +198,12 @@ class Comparison(NamedTuple):
 
 
 def compare(engine: Any, run: Runner, repeats: int = 1) -> Iterator[Comparison]:
-    """Run both in turn on the images of CHECKS; the seconds are those of the fastest of the repeats."""
+    """Run both in turn on the images of CHECKS; the seconds are those of the fastest of the repeats. A model of one
+    factor gives its own sizes."""
     rng = np.random.default_rng(0)
     for size, output in CHECKS:
+        if engine.scale is not None:
+            output = engine.scale * size[0], engine.scale * size[1]
         inp = rng.uniform(-1, 1, (1, 3, *size)).astype(np.float32)
         seconds = []
         for _ in range(repeats):

@@ -26,12 +26,12 @@ process.begin()
 
 import numpy as np
 
-from helpers.models import NARROW
+from helpers.models import NARROW, NARROW_ONE_FACTOR
 from liif_core.commands import demo, test, train
 from liif_core.config import load as configs
 from liif_core.config import schema
 from liif_core.errors import Stopped, UserError
-from liif_core.experiments import jobs
+from liif_core.experiments import jobs, trained
 from liif_core.images import rgb8
 from liif_core.system import packages
 from liif_core.system.arguments import Parser
@@ -53,7 +53,7 @@ def make_images(where: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         low = rng.integers(0, 256, (LOW + 1, LOW + 4, 3), dtype=np.uint8)
-        for scale in (1, 2, 4, 8):
+        for scale in (1, 2, 3, 4, 8):
             (where / str(scale)).mkdir(parents=True, exist_ok=True)
             high = rgb8.resize(low, low.shape[0] * scale, low.shape[1] * scale)
             rgb8.write_image(where / str(scale) / f"{name}.png", high)
@@ -64,7 +64,15 @@ def make_images(where: Path) -> None:
 
 def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -> list[str]:
     """--set values that make a run of `steps` steps on the small images out of a config."""
-    changes = ["epoch_max=1", "epoch_val=1", "step_save=null", "step_log=1", "resume=null", "precision=fp32"]
+    changes = [
+        "epoch_max=1",
+        "epoch_val=1",
+        "step_save=null",
+        "step_log=1",
+        "resume=null",
+        "start_from=null",
+        "precision=fp32",
+    ]
     for part, spec, repeat in (
         ("train_dataset", config.train_dataset, steps),
         ("val_dataset", config.val_dataset, 1),
@@ -79,7 +87,7 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
             factor = fixed_scale(config)
             changes += [f"{data}.root_path_1={where / '1'}", f"{data}.root_path_2={where / str(factor)}"]
         else:
-            factor = math.ceil(given.get("scale_max", given.get("scale_min", 1)))
+            factor = math.ceil(given.get("scale", given.get("scale_max", given.get("scale_min", 1))))
             folder = next(scale for scale in (1, 2, 4, 8) if scale >= factor)
             changes += [f"{data}.root_path={where / str(folder)}"]
         if "inp_size" in given:
@@ -90,9 +98,13 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
             changes += [f"{wrapper}.gt_resize={LOW * factor}"]
         if "sample_q" in given:
             changes += [f"{wrapper}.sample_q={LOW * LOW // 2}"]
-    encoder = config.model.args["encoder_spec"]["name"]
+    if "discriminator" in config.method.args:
+        side = LOW * config.train_dataset.wrapper.args["scale"]
+        changes += [f"method.args.discriminator.args.size={side}", "method.args.content=pixel"]
+    encoder = config.model.args.get("encoder_spec", config.model.model_dump())["name"]
     if tiny:
-        changes += [f"model.args.encoder_spec.args.{key}={value}" for key, value in NARROW[encoder].items()]
+        below = "model.args.encoder_spec.args" if "encoder_spec" in config.model.args else "model.args"
+        changes += [f"{below}.{key}={value}" for key, value in (NARROW | NARROW_ONE_FACTOR)[encoder].items()]
         changes += ["model.args.imnet_spec.args.hidden_list=[16]"] if "imnet_spec" in config.model.args else []
     return changes
 
@@ -131,9 +143,11 @@ def try_one(path: Path, framework: str, where: Path, arguments: argparse.Namespa
     saving = ["--save-dir", where, "--name", f"{name}_{framework}"]
     call(train.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
     model = where / f"{name}_{framework}" / "epoch-last.safetensors"
-    call(test.test, framework, "--config", where / "test.yaml", "--model", model, *gpu)
+    scale = trained.single(str(model), where).scale or 2
+    own = [f"test_dataset.dataset.args.root_path_2={where / str(scale)}", f"eval_type=benchmark-{scale}"]
+    call(test.test, framework, "--config", where / "test.yaml", "--model", model, "--set", *own, *gpu)
     output = where / f"{name}_{framework}.png"
-    upscale = ["-i", where / "1" / "a.png", "-s", 2.5, "-o", output, "--overwrite"]
+    upscale = ["-i", where / "1" / "a.png", "-s", scale - 0.5, "-o", output, "--overwrite"]
     call(demo.demo, framework, *upscale, "--model", model, *gpu)
     model.unlink()  # the big ones take 300 MB each
 

@@ -40,13 +40,14 @@ TREE = (
     "datasets",
     "engine",
     "methods",
+    "losses",
     "networks",
     "updates",
     "optim",
     "distributed",
     "models",
 )
-MODELS = ("build", "decoders", "encoders", "layers", "registry", "__init__")
+MODELS = ("build", "decoders", "encoders", "discriminators", "extractors", "layers", "registry", "__init__")
 ORDERS = {
     "liif_core": CORE,
     "liif_torch": TREE,

@@ -84,6 +84,7 @@ def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
     model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
     if optimizer["name"] not in OPTIMIZERS:
         optimizer = ADAM
+    optimizer = {**optimizer, "args": {key: value for key, value in optimizer["args"].items() if key != "last_layer"}}
     start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(list(model["sd"].values()), **optimizer["args"])
     content = {
         "model": model,

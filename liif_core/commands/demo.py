@@ -185,7 +185,7 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             rgb8.write_image(task.compare, compared(image, result))
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
-    return "; ".join([f"{task.source} {sizes} {task.output}", *image.notes])
+    return "; ".join([f"{task.source} {sizes} {task.output}", *network.notes(image.size, *task.size), *image.notes])
 
 
 def upscale_frames(network: Network, task: Task, arguments: argparse.Namespace, progress: Progress) -> str:
@@ -202,7 +202,8 @@ def upscale_frames(network: Network, task: Task, arguments: argparse.Namespace, 
                 progress.begin(task, begun)
             progress.bar.total += (passes(network, image) - begun) * size[0] * size[1]
             progress.bar.set_postfix_str(f"{number + 1}/{source.count}", refresh=False)
-            notes.extend(note for note in image.notes if note not in notes)
+            surprising = (*network.notes(image.size, *size), *image.notes)
+            notes.extend(note for note in surprising if note not in notes)
             yield image, size
 
     def results() -> Iterator[tuple[ImageData, np.ndarray]]:

@@ -52,6 +52,7 @@ def train(framework: str, load_tree: Callable) -> None:
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))
     update = Update(config.accumulate, config.clip_grad, config.ema)
     engine = engine_class(config.model.model_dump(), device.kind, *specs, config.precision, update)
+    loop.require_fit(engine, data_sets, config)
     sizes = {name: sum(a.size for a in network.parameters.values()) for name, network in engine.state().items()}
     others = "".join(f", {name}: {size:,}" for name, size in sizes.items() if name != MODEL)
     note = f"{framework} on {device.kind}, {config.model.name}: {sizes[MODEL]:,} parameters{others}"

@@ -147,6 +147,9 @@ class TrainConfig(Evaluation):
     resume: str | None = None
     """A checkpoint to start a new run from, at the epoch after its own, or at the beginning of the epoch that it was
     in the middle of. Bare weights start at epoch 1."""
+    start_from: str | None = None
+    """Ours. A checkpoint whose weights a new run starts from, at epoch 1 and with a new optimizer; or the name of a run
+    beside this one, whose best checkpoint is taken: `srresnet-x4` is `srresnet-x4_torch` where PyTorch trains."""
     epoch_val: PositiveInt | None = None
     """Validate every so many epochs."""
     epoch_save: PositiveInt | None = None
@@ -167,6 +170,16 @@ class TrainConfig(Evaluation):
     the original, some 60 KB each at every validation."""
 
     with_numbers = pydantic.field_validator("model", "method", "optimizer")(_with_numbers)
+
+    @pydantic.model_validator(mode="after")
+    def one_start(self) -> "TrainConfig":
+        """A new run begins at one checkpoint."""
+        if self.resume and self.start_from:
+            raise ValueError(
+                "resume and start_from are both given; accepted is one of them (null takes a key away): resume takes "
+                "the optimizer and the epoch over as well"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def one_schedule(self) -> "TrainConfig":

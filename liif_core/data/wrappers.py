@@ -2,7 +2,8 @@
 
 A wrapper has
     pair(index, epoch)    -> uint8 (H, W, 3) low and (h, w, 3) high resolution, cropped and flipped,
-    sample(index, epoch)  -> {"inp": uint8 (H, W, 3), "coord": (Q, 2), "cell": (2,), "gt": uint8 (Q, 3)},
+    sample(index, epoch)  -> {"inp": uint8 (H, W, 3), "coord": (Q, 2), "cell": (2,), "gt": uint8 (Q, 3)}, or, where
+                             `scale` is a factor, {"inp": uint8 (H, W, 3), "gt": uint8 (h, w, 3)},
     check(index, *sizes)  -> UserError if images of these (h, w) cannot give every sample that may be asked for,
     factor(index, *sizes) -> how much larger the high resolution is, None where it is drawn anew for each sample;
 the first two are pure functions of (seed, epoch, index).
@@ -27,6 +28,7 @@ class Wrapper(abc.ABC):
     """What all wrappers share: random numbers per sample, flips, queries."""
 
     images_per_item = 1  # an item of the data sets that it takes: 2 for pairs
+    scale: int | None = None  # of whole crops at one factor; None for queries
     FACTOR = "the factor"  # what `factor` gives, in the words of the config
 
     def __init__(self, dataset, inp_size, augment, sample_q, seed, training):

@@ -100,13 +100,13 @@ def validate(
     """The metrics of the validation set by name. PSNR in dB as the original LIIF counts it: of a batch's queries,
     averaged over batches by their size.
 
-    With an eval_type in the config, of whole images under that protocol. Several processes take every n-th batch or
-    image each, and get the same result as one.
+    With an eval_type in the config, of whole images under that protocol; of images too where the wrapper gives no
+    queries. Several processes take every n-th batch or image each, and get the same result as one.
     """
     assert config.val_dataset is not None
     bar = functools.partial(tqdm, desc="val", leave=False, disable=ranks.rank > 0 or None)
     measured = metrics.of_validation(config.metrics, config.best, config.eval_type)
-    if config.eval_type is not None:
+    if config.eval_type is not None or val_set.scale is not None:
         network = Network(engine, normalisation)
         scores, weights = np.zeros((len(measured), len(val_set))), np.ones(len(val_set))
         for index in bar(range(ranks.rank, len(val_set), ranks.world_size)):

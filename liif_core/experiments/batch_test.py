@@ -215,18 +215,22 @@ def main() -> int:
     for model in models:
         if model.trained_in and model.path:
             print(f"{model.name}: {model.path.name}")
-    tasks = [Task(model, framework, tests) for model in models for framework in model.frameworks(arguments.frameworks)]
+    tasks = [
+        Task(model, framework, model.at_its_scale(tests))
+        for model in models
+        for framework in model.frameworks(arguments.frameworks)
+    ]
 
     def work(task: Task, device: str | None) -> jobs.Result:
         missing = task.missing()
-        cells = [task.model.name, task.framework, str(len(tests)), str(len(missing))]
+        cells = [task.model.name, task.framework, str(len(task.tests)), str(len(missing))]
         if arguments.brief:
-            for test, report in ((test, task.report(test)) for test in tests if test not in missing):
+            for test, report in ((test, task.report(test)) for test in task.tests if test not in missing):
                 psnr = report and report["psnr"]  # null where it is infinite: JSON has no infinity
                 print(brief(f"on {test}, protocol "), f"result: {math.inf if psnr is None else psnr:.4f}", sep="\n")
         if not missing:
             return jobs.Result(cells, "skipped")
-        print(f"\n{task.model.name} in {task.framework}: {len(missing)} of {len(tests)} sets", flush=True)
+        print(f"\n{task.model.name} in {task.framework}: {len(missing)} of {len(task.tests)} sets", flush=True)
         if arguments.dry_run:
             print(" ".join([*task.command(missing), *(["--gpu", device] if device else [])]))
             return jobs.Result(cells, "would test")

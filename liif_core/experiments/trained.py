@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from liif_core.checkpoints import formats
+from liif_core.config import load as configs
+from liif_core.config import protocol
 from liif_core.errors import UserError
 from liif_core.experiments import listed
 from liif_core.system import packages, provenance
@@ -34,6 +36,25 @@ class Model:
     def weights(self) -> str | None:
         """SHA-256 of the checkpoint, None for bicubic."""
         return provenance.sha256(self.path) if self.path else None
+
+    @functools.cached_property
+    def scale(self) -> int | None:
+        """The factor of a model that has no other, as far as its checkpoint says it."""
+        try:
+            spec = formats.load(self.path).model if self.path else {"args": {}}
+        except UserError:  # test.py says what is wrong
+            return None
+        encoder = spec["args"].get("encoder_spec")
+        if encoder is None:
+            return spec["args"].get("scale")
+        return None if spec["args"].get("imnet_spec") else (encoder.get("args") or {}).get("scale")
+
+    def at_its_scale(self, tests: list[str]) -> list[str]:
+        """Of a model of one factor the tests at that factor; of others all."""
+        if self.scale is None:
+            return tests
+        scales = {test: protocol.scale_of(configs.load(test, "test").eval_type) for test in tests}
+        return [test for test in tests if scales[test] in (None, self.scale)]
 
     @property
     def checkpoint(self) -> str:

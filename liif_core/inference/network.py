@@ -13,9 +13,9 @@ import numpy as np
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.data import sampling
-from liif_core.errors import one_line
-from liif_core.geometry import tiling
-from liif_core.images import rgb8
+from liif_core.errors import UserError, one_line
+from liif_core.geometry import coords, tiling
+from liif_core.images import resample, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices, signals
 from liif_core.system.distributed import ALONE, Ranks
@@ -68,6 +68,9 @@ def load(
     return Network(engine, norm, tile, device, border, self_ensemble)
 
 
+ROUNDING = 1e-6  # by which a factor may be larger that was made from sizes
+
+
 @dataclass
 class Network:
     """Upscales an image, of 8 bits if no `white` is given, with an engine.
@@ -103,9 +106,12 @@ class Network:
 
         box: top, left, bottom, right of the part in pixels of the image, fractions too; only what its pixels depend on
         is encoded. advance: called with numbers of pixels as they are done, `passes` * height * width in all.
+
+        A model of one factor upscales by it, and the result is downsampled. Raises UserError for a larger one.
         """
         noise = noise or sampling.noise(0, 0)
         top, left, bottom, right = box or (0, 0, *image.shape[:2])
+        self.check_reach((bottom - top, right - left), height, width)
         if not self.self_ensemble:
             yield from self._bands(image, (top, left, bottom, right), (height, width), white, noise, advance)
             return
@@ -141,9 +147,39 @@ class Network:
         crop = sampling.flip(tiling.cut(image, rows, columns), *flips)
         inp = self.normalisation.inp(crop if flips == sampling.UNFLIPPED else np.ascontiguousarray(crop), white)
         window = sampling.flip_window(window, *flips)
-        for band in self.engine.predict_image(inp, *size, self.tile, window, noise):
-            yield self.normalisation.rgb(band)
+        for band in self._predicted(inp, window, size, noise):
+            yield band
             advance(len(band) * size[1])
+
+    def _predicted(
+        self, inp: np.ndarray, window: coords.Window, size: tuple[int, int], noise: np.random.Generator
+    ) -> Iterator[np.ndarray]:
+        """A window of what the network makes of inp (1, 3, H, W), at `size`."""
+        scale = self.engine.scale
+        if scale is None:
+            yield from map(self.normalisation.rgb, self.engine.predict_image(inp, *size, self.tile, window, noise))
+            return
+        own = scale * inp.shape[2], scale * inp.shape[3]
+        bands = map(self.normalisation.rgb, self.engine.predict_image(inp, *own, self.tile, noise=noise))
+        starts, stops = (
+            [(edges[end] + 1) / 2 * side for side, edges in zip(own, window, strict=True)] for end in (0, 1)
+        )
+        yield from resample.in_bands(bands, own, (*starts, *stops), size)
+
+    def check_reach(self, size: tuple[float, float], height: int, width: int) -> None:
+        """Raise UserError if an image, or a part of one, of `size` (H, W) shall become larger than the network makes
+        it."""
+        scale = self.engine.scale
+        if scale is not None and max(height / size[0], width / size[1]) > scale + ROUNDING:
+            asked = f"{height}x{width} of {size[0]:g}x{size[1]:g} pixels"
+            raise UserError(f"this model upscales x{scale} and no further, asked was {asked}: take one of any factor")
+
+    def notes(self, size: tuple[int, int], height: int, width: int) -> tuple[str, ...]:
+        """What may surprise where an image of `size` (H, W) becomes height x width, a few words each."""
+        scale = self.engine.scale
+        if scale is None or (height, width) == (scale * size[0], scale * size[1]):
+            return ()
+        return (f"the model upscales x{scale} alone: downsampled from {scale * size[0]}x{scale * size[1]}",)
 
     def part(self, image: np.ndarray, box: tiling.Box, height: int, width: int) -> np.ndarray:
         """A part of the image, as in `bands`: float32 (height, width, 3) in [0, 1]."""
@@ -152,7 +188,12 @@ class Network:
     def __call__(
         self, image: np.ndarray, height: int, width: int, noise: np.random.Generator | None = None
     ) -> np.ndarray:
-        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]. noise: as in the engine's predict_image."""
+        """uint8 (H, W, 3) -> float32 (height, width, 3) in [0, 1]: what the network itself gives. noise: as in the
+        engine's predict_image. Raises UserError for another factor than that of a model of one."""
+        scale, size = self.engine.scale, (image.shape[0], image.shape[1])
+        if scale is not None and (height, width) != (scale * size[0], scale * size[1]):
+            found = f"{size[0]}x{size[1]} to {height}x{width} pixels is x{height / size[0]:.4g}"
+            raise UserError(f"this model upscales x{scale} alone, and {found}")
         return np.concatenate(list(self.bands(image, height, width, noise=noise)))
 
 

@@ -182,7 +182,7 @@ class Service:
         with scratch(output.parent, (*size, image.pixels.shape[2]), image.pixels.dtype) as pixels:
             upscale(network, image, pixels, advance)
             vips.write(output, pixels, image)
-        return image.notes
+        return *network.notes(image.size, *size), *image.notes
 
 
 def main() -> None:

@@ -105,6 +105,8 @@ def make(network: Network, image: np.ndarray, path: Path, video: ZoomVideo, adva
     """
     size = image.shape[0], image.shape[1]
     check(video, path, size)
+    *_, (top, left, bottom, right) = video.boxes(size)
+    network.check_reach((bottom - top, right - left), *video.size)
     rate, rest = Fraction(video.frames_per_second).limit_denominator(1000), round(REST * video.frames_per_second)
 
     def frames() -> Iterator[np.ndarray]:

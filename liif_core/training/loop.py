@@ -11,7 +11,8 @@ from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
 from liif_core.data.sampling import step_seed
-from liif_core.errors import Stopped
+from liif_core.engine import MODEL
+from liif_core.errors import Stopped, UserError
 from liif_core.evaluation import evaluate
 from liif_core.evaluation.metrics import METRICS
 from liif_core.system import provenance
@@ -27,6 +28,23 @@ def make_data_sets(config: TrainConfig) -> tuple:
     if config.val_dataset is None:
         return train_set, None
     return train_set, sets.make(config.val_dataset.model_dump(), config.seed, False, config.eval_type)
+
+
+def require_fit(engine, data_sets: tuple, config: TrainConfig) -> None:
+    """Raise UserError where a wrapper gives what the model cannot be trained or validated with."""
+    scale, model = engine.scale, config.model.name
+    for key, data_set in zip(("train_dataset", "val_dataset"), data_sets, strict=True):
+        if data_set is None or (key == "val_dataset" and config.eval_type is not None):
+            continue  # whole images are asked for as a test asks
+        wrapper = getattr(config, key).wrapper.name
+        if data_set.scale is None and scale is not None and not hasattr(engine.networks[MODEL].predictor, "query_rgb"):
+            raise UserError(
+                f"{key}: wrapper '{wrapper}' gives colours at coordinates, model '{model}' takes whole crops at "
+                f"x{scale}: take sr-patches-downsampled or sr-patches-paired"
+            )
+        if data_set.scale not in (None, scale):
+            has = f"upscales x{scale}" if scale else "is of any factor: take one of the wrappers sr-implicit-..."
+            raise UserError(f"{key}: wrapper '{wrapper}' gives crops at x{data_set.scale}, model '{model}' {has}")
 
 
 def train(

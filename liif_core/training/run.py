@@ -22,7 +22,7 @@ from liif_core.images.normalisation import Normalisation
 from liif_core.system.distributed import Ranks
 from liif_core.system.files import write_atomically
 from liif_core.system.signals import StopRequest
-from liif_core.training import run_folder
+from liif_core.training import run_folder, start
 from liif_core.training.runlog import RunLog
 
 
@@ -188,7 +188,8 @@ def begin(engine, config: TrainConfig, folder: Path, ranks: Ranks, wandb_project
 
 
 def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress, list[Path]]:
-    """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` names.
+    """Seed the engine, or load the run's own last checkpoint, or the one that the config's `resume` or `start_from`
+    names.
 
     Also returns the run's checkpoints that were damaged.
     """
@@ -196,6 +197,8 @@ def starting_point(engine, config: TrainConfig, folder: Path) -> tuple[Progress,
     own = run_folder.last_checkpoint(folder)
     source = own[0] if own else config.resume
     if source is None:
+        if config.start_from is not None:
+            start.give_weights(engine, config, start.find(folder, config.start_from))
         return Progress(), []
     found = own[1] if own else formats.load(source, config, training=True)
     for note in found.notes:

@@ -13,9 +13,11 @@ from liif_core.config.schema import TrainConfig
 from liif_core.errors import UserError
 from liif_core.system.files import WRITING, entries, is_folder, look, write_atomically
 from liif_core.system.locks import lock_for_process
+from liif_core.training import start
+from liif_core.training.start import LAST
 
 LOCK = "run.lock"
-LAST, PREVIOUS = "epoch-last.safetensors", "epoch-previous.safetensors"
+PREVIOUS = "epoch-previous.safetensors"
 
 # Open for as long as the process lives: whoever closes any descriptor of the file, after reading it perhaps, gives up
 # the process's lock.
@@ -64,6 +66,8 @@ def check(folder: Path, config: TrainConfig, resume: bool) -> None:
     if empty or not _written(folder):  # or it stopped before there was anything to keep
         if config.resume is not None:
             formats.locate(config.resume)
+        if config.start_from is not None:
+            start.find(folder, config.start_from)
         return
     if not any(folder.glob("*.safetensors")):
         raise UserError(

@@ -1,25 +1,45 @@
-"""Regression of pixel values with the L1 loss (LIIF, section 4.1)."""
+"""Regression of pixel values: LIIF's (section 4.1) at queries, and that of models of one factor on whole crops."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jittor import Var, nn
+from jittor import Var
+from pydantic import NonNegativeInt
 
 from liif_core.engine import MODEL
+from liif_core.errors import UserError
 from liif_core.geometry import coords
+from liif_jittor import losses
 from liif_jittor.methods.registry import methods
+from liif_jittor.models.layers import luma
 
 
 @methods.register("regression")
 class Regression:
-    """backend: makes the network (liif_jittor.networks). A batch has inp (B, 3, H, W), gt (B, Q, 3), coord and cell."""
+    """One network and one loss.
 
-    def __init__(self, backend: Any):
+    backend: makes the network (liif_jittor.networks). loss: "l1", "mse" or "charbonnier". channels: "y" compares the
+    luma alone. border: output pixels along the edges of a crop that the loss leaves out.
+
+    A batch has inp (B, 3, H, W) and, for a model of any factor, gt (B, Q, 3), coord and cell; for one of one factor gt
+    (B, 3, h, w). channels and border are for the latter.
+    """
+
+    def __init__(
+        self,
+        backend: Any,
+        loss: losses.Name = "l1",
+        channels: Literal["rgb", "y"] = "rgb",
+        border: NonNegativeInt = 0,
+    ):
         self.backend = backend
+        self.loss, self.channels, self.border = losses.LOSSES[loss], channels, border
         self.model = backend.model()
         self.networks = {MODEL: self.model}
-        self.receptive_radius = self.model.module.encoder.receptive_radius
+        if backend.training and channels == "rgb" and getattr(self.model.encoder, "channels", "rgb") == "y":
+            raise UserError("method 'regression': the model restores luma alone, so that channels must be y, not rgb")
+        self.receptive_radius = self.model.encoder.receptive_radius
 
     def step(self, micro_batches: list[dict]) -> dict[str, Var]:
         """One update from the micro-batches of a batch, in numpy, each with its weight in the step: the loss by name,
@@ -28,10 +48,23 @@ class Regression:
         return {"loss": self.model.updater.step(self._loss(micro_batch) for micro_batch in micro_batches)}
 
     def _loss(self, micro_batch: dict) -> Var:
+        if "coord" in micro_batch:
+            if self.channels != "rgb" or self.border:
+                raise UserError("method 'regression': channels and border are for whole crops, not for queries")
+            with self.backend.arithmetic():
+                inp = self.backend.images(micro_batch["inp"])
+                prediction = self.model.module(inp, micro_batch["coord"], micro_batch["cell"])
+            return self.loss(prediction, self.backend.tensor(micro_batch["gt"])) * micro_batch["weight"]
         with self.backend.arithmetic():
-            inp = self.backend.images(micro_batch["inp"])
-            prediction = self.model.module(inp, micro_batch["coord"], micro_batch["cell"])
-        return nn.l1_loss(prediction, self.backend.tensor(micro_batch["gt"])) * micro_batch["weight"]
+            prediction = self.model.encoder(self.backend.images(micro_batch["inp"]))
+        compared = self._compared(prediction), self._compared(self.backend.images(micro_batch["gt"]))
+        return self.loss(*compared) * micro_batch["weight"]
+
+    def _compared(self, image: Var) -> Var:
+        """What the loss sees of (B, 3, h, w)."""
+        rows, columns = (slice(self.border, side - self.border) for side in image.shape[2:])
+        inner = image[:, :, rows, columns]
+        return luma(inner) if self.channels == "y" else inner
 
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """See liif_core.engine."""

@@ -1,4 +1,4 @@
-"""Layers that several encoders are made of."""
+"""Layers that several networks are made of."""
 
 import math
 
@@ -6,11 +6,15 @@ import jittor as jt
 from jittor import Var, nn
 
 from liif_core.errors import UserError
+from liif_core.geometry import resampling
+
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601)
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3x3 convolution that keeps height and width."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """3x3 convolution that keeps height and width, or divides them by the stride. Before a batch norm a bias has no
+    effect."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=bias)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -49,3 +53,22 @@ def upsampler(scale: int, n_feats: int) -> nn.Sequential:
     for _ in range(int(math.log2(scale))):
         layers += [conv3x3(n_feats, 4 * n_feats), nn.PixelShuffle(2)]
     return nn.Sequential(*layers)
+
+
+def upscale(x: Var, scale: int, kernel: str) -> Var:
+    """(B, C, H, W) -> (B, C, scale * H, scale * W) by interpolation (liif_core.geometry.resampling)."""
+    down, right = (jt.array(resampling.weights(side, scale, kernel)) for side in x.shape[2:])
+    # Jittor: its product of a matrix and a batch of them is slow; here the batch is the rows of one.
+    rows = jt.matmul(x.permute(0, 1, 3, 2), down.transpose(0, 1))  # (B, C, W, h)
+    return jt.matmul(rows.permute(0, 1, 3, 2), right.transpose(0, 1))
+
+
+def luma(x: Var) -> Var:
+    """Y of RGB, (B, 3, H, W) -> (B, 1, H, W), in the range of the colours."""
+    red, green, blue = (x[:, channel : channel + 1] for channel in range(3))
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def replicate(x: Var, margin: int) -> Var:
+    """(B, C, H, W) with so many pixels more on every side, as those at the border."""
+    return nn.ReplicationPad2d(margin)(x)

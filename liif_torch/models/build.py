@@ -1,5 +1,7 @@
 """Any model from its spec; importing this registers them all."""
 
 from liif_torch.models.decoders import liif, metasr, mlp  # noqa: F401  (they register themselves)
-from liif_torch.models.encoders import edsr, rcan, rdn  # noqa: F401
+from liif_torch.models.discriminators import srgan  # noqa: F401
+from liif_torch.models.encoders import edsr, msrresnet, rcan, rdn, srcnn, srresnet  # noqa: F401
+from liif_torch.models.extractors import vgg  # noqa: F401
 from liif_torch.models.registry import make, models  # noqa: F401

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from helpers import ROOT, models
-from helpers.models import MODELS, SMALL
+from helpers.models import MODELS, ONE_FACTOR, SMALL
 from helpers.small_run import load_script, run
 from liif_core.checkpoints import formats, liif, liif_pytorch, native
 from liif_core.checkpoints.native import Checkpoint
@@ -34,9 +34,10 @@ def save_small(path, spec=SMALL, norm=None, **more) -> Engine:
 
 
 @pytest.mark.usefixtures("shallow_rdn")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "srresnet-x4"])
 def test_conversion_there_and_back_gives_the_same_file(tmp_path, monkeypatch, name):
-    save_small(tmp_path / "a.safetensors", MODELS[name].spec, NORM)
+    """Statistics of BatchNorm too."""
+    save_small(tmp_path / "a.safetensors", (MODELS | ONE_FACTOR)[name].spec, NORM)
     convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
     convert(monkeypatch, tmp_path / "b.pth", tmp_path / "c.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()

@@ -1,5 +1,6 @@
 """What the commands say to bad input: one sentence, exit status 2, nothing lost."""
 
+import copy
 import errno
 import os
 import pickle
@@ -22,6 +23,7 @@ from liif_core.checkpoints import formats, native
 from liif_core.commands import entry, train
 from liif_core.system import devices
 from liif_core.system.files import left_to_open
+from liif_core.system.places import PRETRAINED
 
 # Bad configs and data
 
@@ -68,6 +70,16 @@ def with_bad_image(cut: bool):
 ENCODER, IMNET = ("model", "args", "encoder_spec"), ("model", "args", "imnet_spec")
 NESTEROV = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
 # What is made of a good config, image_folders and a folder for what it needs; and the sentence.
+SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 4}}
+
+
+def with_crops(good: dict) -> dict:
+    """A config of a model of one factor."""
+    crops = {"name": "sr-patches-downsampled", "args": {"scale": 2, "inp_size": 8}}
+    parts = {part: good[part] | {"wrapper": crops} for part in ("train_dataset", "val_dataset")}
+    return copy.deepcopy(good | parts | {"model": SRRESNET})
+
+
 BROKEN = {
     "unknown key": (with_value("epoch_maxx", 3), "unknown key 'epoch_maxx': did you mean 'epoch_max'"),
     "unknown model": (with_value("model", "name", "lif"), "unknown model 'lif': did you mean 'liif'"),
@@ -111,6 +123,34 @@ BROKEN = {
     "more queries than pixels": (
         with_value("train_dataset", "wrapper", "args", "sample_q", 100_000),
         "sample_q is 100000, but the smallest crop",
+    ),
+    "crops for coordinates": (
+        with_value("train_dataset", "wrapper", {"name": "sr-patches-downsampled", "args": {"scale": 2, "inp_size": 8}}),
+        "gives crops at x2, model 'liif' is of any factor: take one of the wrappers sr-implicit-",
+    ),
+    "coordinates for crops": (
+        with_value("model", SRRESNET),
+        "model 'srresnet' takes whole crops at x2: take sr-patches-",
+    ),
+    "another factor": (
+        lambda good, *more: with_value("train_dataset", "wrapper", "args", "scale", 3)(with_crops(good), *more),
+        "train_dataset: wrapper 'sr-patches-downsampled' gives crops at x3, model 'srresnet' upscales x2",
+    ),
+    "luma for colours": (
+        lambda good, *_: with_crops(good) | {"model": {"name": "srcnn", "args": {"scale": 2}}},
+        "the model restores luma alone, so that channels must be y, not rgb",
+    ),
+    "two starts": (
+        lambda good, *_: good | {"resume": "a.safetensors", "start_from": "b.safetensors"},
+        "resume and start_from are both given; accepted is one of them",
+    ),
+    "no run beside": (
+        with_value("start_from", "srresnet-x4"),
+        "start_from 'srresnet-x4': no checkpoint in .*train it first",
+    ),
+    "start of another model": (
+        with_value("start_from", str(PRETRAINED)),
+        "start_from: .*bsds400.*safetensors has the model .*, the config has ",
     ),
     "truncated image": (with_bad_image(cut=True), "z.png as an image .truncated"),
     "no image": (with_bad_image(cut=False), "z.png as an image .truncated or not an image.*skip_broken: true"),

@@ -210,6 +210,30 @@ def test_a_paired_crop_is_the_same_place_in_both(scale, augment):
     assert len(corners) > 80
 
 
+@pytest.mark.parametrize("inp_size", [8, None])
+def test_whole_crops_are_those_that_queries_are_drawn_from(inp_size):
+    """For the same seed, epoch and index: of high-resolution images alone, and of pairs."""
+    alone, scale = Images(*SIZES), {"scale_min": 3, "scale_max": 3}
+    pairs = Pairs(3, *SIZES)
+    for dataset, name, implicit, drawn in (
+        (alone, "sr-patches-downsampled", "sr-implicit-downsampled", scale),
+        (pairs, "sr-patches-paired", "sr-implicit-paired", {}),
+    ):
+        wrapper = wrap(dataset, name, scale=3, inp_size=inp_size, augment=True)
+        queries = wrap(dataset, implicit, inp_size=inp_size, augment=True, **drawn)
+        for index in range(3):
+            found, expected = wrapper.sample(index, 2), queries.sample(index, 2)
+            assert found["gt"].dtype == np.uint8 and found["gt"].shape[0] == 3 * found["inp"].shape[0]
+            np.testing.assert_array_equal(found["inp"], expected["inp"])
+            np.testing.assert_array_equal(found["gt"].reshape(-1, 3), expected["gt"])
+
+
+def test_pairs_of_another_factor_are_refused_by_name():
+    wrapper = wrap(Pairs(2, *SIZES), "sr-patches-paired", scale=4)
+    with pytest.raises(UserError, match="'p0': low resolution 41x67 and high resolution 82x134 differ by x2, .* is 4"):
+        wrapper.check(0, (41, 67), (82, 134))
+
+
 @pytest.mark.parametrize("size", [(41, 67), (67, 41), (48, 20)])
 @pytest.mark.parametrize("scale", [2, 3, 3.7, 6, 12])
 def test_a_whole_image_keeps_height_and_width_in_order(size, scale):

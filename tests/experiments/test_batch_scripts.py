@@ -96,7 +96,7 @@ def test_a_dry_run_touches_nothing(plan, call, tmp_path):
     status, output = call(
         "batch_train", "--recipe", "div2k", "--save-dir", tmp_path / "save", "--dry-run", "--gpu", "cpu"
     )
-    assert status == 0 and output.count("--gpu cpu\n") == 13
+    assert status == 0 and output.count("--gpu cpu\n") == 18
     assert set(summary(output).values()) == {"train"}  # would train
     assert not calls(plan) and not (tmp_path / "save").exists()
 
@@ -644,6 +644,8 @@ MORE = [
     "train-div2k/train_edsr-baseline-x2.yaml",
     "train-div2k/train_rdn-x2.yaml",
     "train-celebAHQ/*64-128_upsample.yaml",
+    "train-div2k/train_srcnn-x3.yaml",
+    "train-bsds400/train_srgan-x4.yaml",
 ]
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from helpers import made_images
-from helpers.models import MODELS, narrow_encoder
+from helpers.models import MODELS, ONE_FACTOR, narrow_encoder
 from helpers.small_run import load_tree
 from liif_core.config.schema import DataNorm
+from liif_core.engine import encoder_of
 from liif_core.geometry import tiling
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference.network import Network
@@ -28,6 +29,7 @@ ENCODERS = {
     "edsr-baseline-x4": narrow_encoder("edsr-baseline", scale=4),
     "rdn-x4": narrow_encoder("rdn", scale=4),
 }
+ENCODERS |= {name: model.spec for name, model in ONE_FACTOR.items()}
 # Through the 120 layers of the real RDN the farthest pixels fade below float32.
 pytestmark = pytest.mark.usefixtures("shallow_rdn")
 
@@ -39,7 +41,7 @@ def make_encoder(name: str) -> torch.nn.Module:
         for parameter in encoder.parameters():
             parameter.abs_()
             parameter /= parameter[0].sum() if parameter.dim() == 4 else 100
-    return encoder
+    return encoder.eval()  # BatchNorm that trains sees the whole image
 
 
 @pytest.mark.parametrize("tile", [1, 7, 40, 93, 94, 1000])
@@ -102,10 +104,10 @@ def test_tiles_give_the_features_of_the_whole(name):
     torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5 * whole.abs().max().item())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS | ONE_FACTOR)
 def test_the_receptive_radius_is_that_of_the_table(name):
-    encoder = models.make(MODELS[name].spec["args"]["encoder_spec"])
-    assert encoder.receptive_radius == MODELS[name].receptive_radius
+    model = (MODELS | ONE_FACTOR)[name]
+    assert encoder_of(models.make(model.spec)).receptive_radius == model.receptive_radius
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -17,6 +17,11 @@ NARROW = {
     "rdn": {"G0": 8, "RDNconfig": "A"},
     "rcan": {"n_resgroups": 2, "n_resblocks": 2, "n_feats": 16, "reduction": 4},
 }
+NARROW_ONE_FACTOR = {
+    "srcnn": {},
+    "srresnet": {"n_resblocks": 2, "n_feats": 8},
+    "msrresnet": {"n_resblocks": 2, "n_feats": 8},
+}
 SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
 FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
 HIDDEN, NARROW_HIDDEN = [256] * 4, [32, 32]
@@ -37,8 +42,8 @@ class Model:
     def spec(self) -> dict:
         """The narrow one."""
         spec = copy.deepcopy(self.full)
-        encoder = spec["args"]["encoder_spec"]
-        encoder["args"] |= NARROW[encoder["name"]]
+        encoder = spec["args"].get("encoder_spec", spec)
+        encoder["args"] |= (NARROW | NARROW_ONE_FACTOR)[encoder["name"]]
         if spec["args"].get("imnet_spec"):
             spec["args"]["imnet_spec"]["args"]["hidden_list"] = NARROW_HIDDEN
         return spec
@@ -64,6 +69,22 @@ MODELS = {
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }
+# Models that are their own encoder, for crops. SRCNN 9-1-5: 64 * 81 + 64, 32 * 64 + 32, 25 * 32 + 1; 9-5-5 has
+# 24 * 64 * 32 more. SRResNet x4: 64 * 243 + 64 and a slope; 16 blocks of 2 * (9 * 64 * 64 + 128) and a slope, half of
+# such a block; twice 256 * 576 + 256 and a slope; 3 * 5184 + 3. MSRResNet: BasicSR's own count.
+ONE_FACTOR = {
+    "srcnn-x4": Model({"name": "srcnn", "args": {"scale": 4, "kernel": 1}}, 8_129, 4),
+    "srcnn-x3": Model({"name": "srcnn", "args": {"scale": 3, "kernel": 5}}, 57_281, 5),
+    "srcnn-rgb-x2": Model({"name": "srcnn", "args": {"scale": 2, "kernel": 3, "channels": "rgb"}}, None, 6),
+    "srresnet-x4": Model({"name": "srresnet", "args": {"scale": 4}}, 1_547_350, 12),
+    "srresnet-x3": Model({"name": "srresnet", "args": {"scale": 3}}, None, 12),
+    "msrresnet-x4": Model({"name": "msrresnet", "args": {"scale": 4}}, 1_517_571, 7),
+    "msrresnet-x2": Model({"name": "msrresnet", "args": {"scale": 2}}, 1_369_859, 7),
+}
+# Networks that give no images. The discriminator: 27 * 64 + 64; 9 * 64 * (64 + 128) + 9 * 128 * (128 + 256) +
+# 9 * 256 * (256 + 512) + 9 * 512 * 512; 2 * (64 + 2 * (128 + 256 + 512)); 512 * 36 * 1024 + 1024; 1025. VGG-19 by
+# torchvision, without what comes after its last convolution.
+OTHERS = {"srgan-discriminator": 23_563_649, "vgg19-features": 20_024_384}
 SMALL = MODELS["edsr-baseline-liif"].spec
 EDSR_X8 = liif("edsr-baseline", scale=8), 1_665_283  # three upsamplers, whose number grows with the factor
 
@@ -86,6 +107,13 @@ def names_in(spec: object) -> set[str]:
         return set()
     found = {spec["name"]} if isinstance(spec.get("name"), str) else set()
     return found.union(*(names_in(value) for value in spec.values()))
+
+
+def crops(seed: int, scale: int) -> dict[str, np.ndarray]:
+    """Three pairs of crops to train a model of one factor on."""
+    rng = np.random.default_rng(seed)
+    sizes = {"inp": (3, 3, 9, 11), "gt": (3, 3, 9 * scale, 11 * scale)}
+    return {key: rng.uniform(0, 1, size).astype(np.float32) for key, size in sizes.items()}
 
 
 def batch(seed: int) -> dict[str, np.ndarray]:

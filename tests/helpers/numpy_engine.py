@@ -24,7 +24,7 @@ class Engine:
     weights. A step takes `pause` seconds.
     """
 
-    device_kind, receptive_radius, precision, pause = "cpu", 0, "fp32", 0.02
+    device_kind, receptive_radius, scale, precision, pause = "cpu", 0, None, "fp32", 0.02
 
     def __init__(self, model_spec, device="cpu", method_spec=None, optimizer_spec=None, *_):
         self.base_rate = optimizer_spec["args"]["lr"] if optimizer_spec else 0

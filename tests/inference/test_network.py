@@ -5,13 +5,15 @@ Tolerance: coordinates in a larger image are rounded otherwise, as in test_tilin
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import made_images
-from helpers.models import MODELS, narrow_encoder
+from helpers.models import MODELS, ONE_FACTOR, narrow_encoder
 from helpers.small_run import load_tree
 from liif_core.config.schema import DataNorm
+from liif_core.errors import UserError
 from liif_core.geometry import coords, tiling
-from liif_core.images import rgb8
+from liif_core.images import resample, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network as networks
 from liif_core.inference.network import Network
@@ -100,3 +102,41 @@ def test_coordinates_of_an_image_in_a_larger_one():
     np.testing.assert_allclose(coord.reshape(3, 5, 2)[:, 0, 0], rows, atol=1e-7)
     np.testing.assert_allclose(coord.reshape(3, 5, 2)[0, :, 1], coords.pixel_centres(5), atol=1e-7)
     np.testing.assert_allclose(cell, [2 / 8, 2 / 5], rtol=1e-6)
+
+
+# Models of one factor
+
+
+@pytest.mark.parametrize("options", [{}, {"border": "repeat"}, {"self_ensemble": True}, {"tile": 7}], ids=str)
+@pytest.mark.parametrize("name", ["srcnn-x3", "srresnet-x4", "edsr-baseline-x2"])
+def test_a_model_of_one_factor_upscales_by_it_and_pillow_downsamples(name, options):
+    network = make_network((MODELS | ONE_FACTOR)[name].spec, **options)
+    scale = network.engine.scale
+    whole = network(IMAGE, 19 * scale, 27 * scale)
+    assert scale == int(name[-1]) and whole.std() > 0.005 and not network.notes((19, 27), 19 * scale, 27 * scale)
+    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in whole.transpose(2, 0, 1)]
+    resized = [np.asarray(plane.resize((33, 25), Image.Resampling.BICUBIC)) for plane in planes]
+    found = np.concatenate(list(network.bands(IMAGE, 25, 33)))
+    difference = np.abs(found - np.stack(resized, axis=-1).clip(0, 1))
+    # Where the image goes on beyond its edge, so does what is downsampled.
+    assert difference[4:-4, 4:-4].max() <= TOLERANCE and (difference.max() <= TOLERANCE or network.border == "repeat")
+    part = network.part(IMAGE, (3, 5, 10, 27), 7 * scale, 22 * scale)
+    assert np.abs(part - whole[3 * scale : 10 * scale, 5 * scale :]).max() <= TOLERANCE
+
+
+def test_a_model_of_one_factor_says_which_it_has():
+    network = make_network(ONE_FACTOR["srresnet-x4"].spec)
+    with pytest.raises(UserError, match="^this model upscales x4 alone, and 19x27 to 57x81 pixels is x3$"):
+        network(IMAGE, 57, 81)
+    with pytest.raises(UserError, match="^this model upscales x4 and no further, asked was 95x135 of 19x27 pixels"):
+        list(network.bands(IMAGE, 95, 135))
+    assert network.notes((19, 27), 57, 81) == ("the model upscales x4 alone: downsampled from 76x108",)
+
+
+@pytest.mark.parametrize("step", [1, 7, 61])
+def test_bands_are_resized_as_the_whole(step):
+    image = np.random.default_rng(0).random((61, 47, 3), dtype=np.float32)
+    for size, box in (((37, 29), (0, 0, 61, 47)), ((100, 80), (3.25, 2.5, 40.75, 44)), ((5, 9), (10, 3, 15, 12))):
+        bands = iter([image[start : start + step] for start in range(0, 61, step)])
+        found = np.concatenate(list(resample.in_bands(bands, (61, 47), box, size)))
+        assert np.abs(found - resample.resize(image, *size, box)).max() < 1e-5

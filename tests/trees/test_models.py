@@ -1,9 +1,11 @@
 """The models in PyTorch: numbers of parameters as LIIF's, and the encoders' layers against plain formulations."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from helpers.models import EDSR_X8, MODELS, NARROW, names_in, narrow_encoder
+from helpers.models import EDSR_X8, MODELS, NARROW, ONE_FACTOR, OTHERS, names_in, narrow_encoder
 from liif_core.errors import UserError
 from liif_torch.models import build as models
 from liif_torch.models import registry
@@ -15,14 +17,49 @@ def count(spec: dict) -> int:
 
 def test_every_registered_model_has_a_row_in_the_table():
     """So that nothing that loops over the table leaves one out."""
-    used = set().union(*(names_in(model.full) for model in MODELS.values()))
+    used = set(OTHERS).union(*(names_in(model.full) for model in (MODELS | ONE_FACTOR).values()))
     assert used == set(registry.models.entries)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].parameters])
-def test_parameters_are_as_many_as_liifs(name):
-    """Printed by: python benchmarks/compare_upstream.py CLONE"""
-    assert count(MODELS[name].full) == MODELS[name].parameters
+@pytest.mark.parametrize("name", [name for name, model in (MODELS | ONE_FACTOR).items() if model.parameters])
+def test_parameters_are_as_many_as_counted_elsewhere(name):
+    """Of MODELS printed by: python benchmarks/compare_upstream.py CLONE"""
+    assert count((MODELS | ONE_FACTOR)[name].full) == (MODELS | ONE_FACTOR)[name].parameters
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_without_images_have_as_many_parameters_as_counted_by_hand(name):
+    assert count({"name": name}) == OTHERS[name]
+
+
+@torch.no_grad()
+def test_vgg19_is_torchvisions_up_to_the_last_relu():
+    torchvision = pytest.importorskip("torchvision")
+    known = torchvision.models.vgg19(weights=None).features[:36]
+    model = models.make({"name": "vgg19-features"})
+    model.load_state_dict({f"features.{name}": value for name, value in known.state_dict().items()})
+    x = torch.rand(1, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+    normalised = torchvision.transforms.functional.normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    expected = known(normalised)
+    assert expected.shape == (1, 512, 2, 2) and expected.std() > 0.001
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_srcnn_works_on_pillows_bicubic_and_leaves_its_chroma():
+    model = models.make({"name": "srcnn", "args": {"scale": 3, "kernel": 1}})
+    image = np.random.default_rng(0).random((11, 17, 3), dtype=np.float32)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    resized = [Image.fromarray(plane).resize((51, 33), Image.Resampling.BICUBIC) for plane in planes]
+    bicubic = np.stack([np.asarray(plane) for plane in resized])
+    found = model(torch.from_numpy(planes)[None])[0].numpy()
+    difference = found - bicubic
+    np.testing.assert_allclose(difference, np.broadcast_to(difference[:1], difference.shape), rtol=0, atol=1e-5)
+    for layer in (model.conv1, model.conv2, model.conv3):
+        layer.weight.zero_()
+    restored = model(torch.from_numpy(planes)[None])[0].numpy()
+    luma = np.tensordot([0.299, 0.587, 0.114], restored, axes=1)
+    np.testing.assert_allclose(luma, float(model.conv3.bias), rtol=0, atol=1e-5)
 
 
 def test_three_upsamplers_have_as_many_parameters_as_liifs():

@@ -3,7 +3,7 @@
 Letters: C feature channels, H W feature map.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -50,3 +50,9 @@ def encode(encoder: Any, inp: Tensor, tile: int | None = None) -> FeatureMap:
         return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=3)
 
     return FeatureMap((height * encoder.scale, width * encoder.scale), map(band, down), device)
+
+
+def pixels(features: FeatureMap) -> Iterator[Tensor]:
+    """Of a model of one factor, whose feature map is the image (1, 3, h, w): bands (rows, w, 3) from top to bottom."""
+    for band in features.bands:
+        yield band[0].permute(1, 2, 0)

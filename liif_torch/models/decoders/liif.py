@@ -48,6 +48,7 @@ class LIIF(nn.Module):
         self.feat_unfold = feat_unfold
         self.cell_decode = cell_decode
         self.encoder: Any = make(encoder_spec)
+        self.scale = self.encoder.scale if imnet_spec is None else None
         self.imnet: Any = None
         if imnet_spec is None and self.encoder.out_dim != 3:
             raise UserError(

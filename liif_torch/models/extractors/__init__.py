@@ -1,0 +1,1 @@
+"""Networks whose features a loss compares; they are not trained."""
