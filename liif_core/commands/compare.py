@@ -57,7 +57,7 @@ def _tasks(arguments: argparse.Namespace, sets: list[TestSet]) -> list[Task]:
     measured = tuple(dict.fromkeys([*METRICS, *arguments.metrics]))
     metrics.find(measured)
     found = []
-    for method in compared.methods(arguments.models, arguments.model_config):
+    for method in compared.methods(arguments.models, arguments.scale, arguments.model_config):
         for place, framework in enumerate(method.frameworks(arguments.frameworks)):
             found.append(Task(method, framework, tuple(sets), measured, arguments.output, place == 0))
     return found
@@ -81,10 +81,9 @@ def main() -> int:
     status = jobs.finish(pool, HEADER, results, started)
     if arguments.dry_run or pool.stopping:
         return status
-    whole = [task for task in tasks if not task.missing()]
-    shown = [task for task in whole if task.keeps_images]
+    shown = [task for task in tasks if task.keeps_images and not task.missing()]
     if shown:
-        _write(arguments.output, whole, shown, sets, boxes or details.choose(shown, sets, arguments.details))
+        _write(arguments.output, tasks, shown, sets, boxes or details.choose(shown, sets, arguments.details))
     if errors:
         raise UserError("; ".join(errors))
     return status
@@ -108,7 +107,7 @@ def _measure(tasks: list[Task], pool: jobs.Pool, dry_run: bool) -> tuple[list[jo
             tqdm.write(f"{task.method.name} in {task.framework}: {', '.join(set_title(one.name) for one in missing)}")
             bar.set_description(task.title)
             task.forget(missing)
-            show = (lambda line: None) if bar.disable is False else brief
+            show = brief if bar.disable else lambda line: None
             status, lines = pool.run(task.command(missing), device, task.title, show, _counting(bar))
             left = task.missing()
             cells[3] = str(len(missing) - len(left))

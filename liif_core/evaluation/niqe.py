@@ -32,10 +32,8 @@ def niqe(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = Non
     plane = np.rint(cut(luma(prediction), border(eval_type)))
     rows, columns = (side // BLOCK for side in plane.shape)
     if rows * columns < 2:
-        height, width = plane.shape
-        raise UserError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels after the border is cut, got {height}x{width}"
-        )
+        size = f"{plane.shape[0]}x{plane.shape[1]}"
+        raise UserError(f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels after the border is cut; {size} are left")
     mean, covariance = parameters()
     plane = plane[: rows * BLOCK, : columns * BLOCK]
     found = np.concatenate([_features(plane, BLOCK), _features(_half(plane), BLOCK // 2)], axis=1)

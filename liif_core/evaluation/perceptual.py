@@ -35,6 +35,7 @@ class Weights:
         return Path(os.environ.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints" / self.name
 
 
+PACKAGES = ("torchmetrics>=1.9", "torch-fidelity>=0.4")
 PYTORCH = "https://download.pytorch.org/models"
 ALEXNET = Weights("alexnet-owt-7be5be79.pth", PYTORCH)
 VGG16 = Weights("vgg16-397923af.pth", PYTORCH)
@@ -46,8 +47,8 @@ INCEPTION = Weights(
 def _require(metric: str, weights: Weights, *needed: str) -> None:
     for package in ("torch", "torchvision", "torchmetrics", *needed):
         if importlib.util.find_spec(package) is None:
-            wants = packages.pip_install("torchmetrics>=1.6", "torch-fidelity>=0.3")
-            raise UserError(f"metric '{metric}': the Python package '{package}' is not installed: run `{wants}`")
+            command = packages.pip_install(*PACKAGES)
+            raise UserError(f"metric '{metric}': the Python package '{package}' is not installed: run `{command}`")
     if not weights.path.is_file():
         raise UserError(f"metric '{metric}': no {weights.path}: get it from {weights.source}/{weights.name}")
     digits = weights.path.stem.rpartition("-")[2]

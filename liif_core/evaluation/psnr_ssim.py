@@ -89,8 +89,8 @@ def ssim(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = Non
 
 def ssim_rgb(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
     """The mean SSIM of R, G and B, each as `ssim` takes Y, with values in [0, 255]."""
-    channels = [(image[..., c].astype(np.float64) * 255 for image in (prediction, target)) for c in range(3)]
-    return float(np.mean([_ssim(x, y, eval_type) for x, y in channels]))
+    planes = [np.moveaxis(image.astype(np.float64) * 255, 2, 0) for image in (prediction, target)]
+    return float(np.mean([_ssim(x, y, eval_type) for x, y in zip(*planes, strict=True)]))
 
 
 def _ssim(x: np.ndarray, y: np.ndarray, eval_type: str | None) -> float:

@@ -47,11 +47,11 @@ class Method:
         return list(packages.FRAMEWORKS) if choice == "both" else [choice]
 
 
-def methods(texts: Sequence[str], model_configs: Sequence[str] = ()) -> list[Method]:
+def methods(texts: Sequence[str], scale: float, model_configs: Sequence[str] = ()) -> list[Method]:
     """NAME=CHECKPOINT, CHECKPOINT or bicubic, which comes first, named or not.
 
-    model_configs: NAME=CONFIG of bare weights. Raises UserError for names that come twice or cannot be a folder's, and
-    for files that are not there.
+    model_configs: NAME=CONFIG of bare weights. Raises UserError for names that come twice or cannot be a folder's, for
+    files that are no checkpoints, and for models of another factor alone.
     """
     split = [_named(text) for text in texts]
     given = dict(_pair(text, "--model-config", "NAME=CONFIG") for text in model_configs)
@@ -68,7 +68,16 @@ def methods(texts: Sequence[str], model_configs: Sequence[str] = ()) -> list[Met
     for method in found:
         if names.count(method.name.casefold()) > 1:
             raise UserError(f"--models: two are called '{method.name}': give one another name, as NAME=CHECKPOINT")
+        if method.path:
+            _check_factor(method, formats.load_for(method.path, method.config).model, scale)
     return found
+
+
+def _check_factor(method: Method, model: dict, scale: float) -> None:
+    """A model that has a scale itself, and no encoder that has it, knows no other."""
+    own = model["args"].get("scale")
+    if own not in (None, scale):
+        raise UserError(f"--models: {method.name} upscales x{own} alone, --scale is {scale:g}: leave out one of them")
 
 
 def _named(text: str) -> tuple[str, str]:
