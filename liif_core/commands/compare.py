@@ -27,7 +27,7 @@ from liif_core.report.score_tables import set_title
 from liif_core.report.tables import Table, markdown
 from liif_core.system import packages
 from liif_core.system.files import check_writable, write_atomically
-from liif_core.system.places import WORK
+from liif_core.system.places import INSTALLED, WORK
 
 HEADER = ["method", "framework", "sets", "measured now"]
 
@@ -48,6 +48,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--boxes", nargs="+", default=[], metavar="BOX", help=boxes_help)
     parser.add_argument("--details", type=int, default=4, metavar="N", help="how many, without --boxes (default: 4)")
     parser.add_argument("--output", type=Path, default=WORK / "save" / "compared", help="folder (save/compared)")
+    keep_help = "copy table, figure and means into results/, from which report.py --readme writes documents"
+    parser.add_argument("--keep", action="store_true", help=keep_help)
     jobs.add_arguments(parser)
     return parser.parse_args()
 
@@ -68,7 +70,9 @@ def main() -> int:
     arguments = _arguments()
     if arguments.details < 1:
         raise UserError(f"--details: expected 1 or more, got {arguments.details}")
-    from liif_core.report import details
+    if INSTALLED and arguments.keep:
+        raise UserError("--keep: results/ is not part of what pip installs; run this in the repository")
+    from liif_core.report import details, methods, readme
 
     pool = jobs.Pool(jobs.gpu_list(arguments.gpu))
     sets = compared.find_sets(arguments.sets, number(arguments.scale))
@@ -84,6 +88,8 @@ def main() -> int:
     shown = [task for task in tasks if task.keeps_images and not task.missing()]
     if shown:
         _write(arguments.output, tasks, shown, sets, boxes or details.choose(shown, sets, arguments.details))
+        if arguments.keep:
+            methods.keep(arguments.output, readme.RESULTS / arguments.output.resolve().name)
     if errors:
         raise UserError("; ".join(errors))
     return status
@@ -135,7 +141,7 @@ def _write(output: Path, tasks: Sequence[Task], shown: Sequence[Task], sets: Seq
     found = methods.records(tasks, sets)
     tables: list[Table] = [methods.table(found)]
     for test_set in sets:
-        unstated = [one for one in found if one.test_set is test_set and methods.UNSTATED in one.values]
+        unstated = [one for one in found if one.test_set == test_set.name and methods.UNSTATED in one.values]
         if unstated:
             tables.append(methods.closest(unstated, methods.variants(shown, test_set)))
     rows = {box: list(details.details(box, shown)) for box in boxes}

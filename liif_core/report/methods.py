@@ -2,11 +2,15 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from liif_core.config import protocol
+from liif_core.errors import UserError
 from liif_core.evaluation import psnr_ssim
 from liif_core.evaluation.metrics import METRICS as KNOWN
 from liif_core.experiments.compared import METRICS, Task, TestSet
@@ -15,25 +19,27 @@ from liif_core.report import reference
 from liif_core.report.experiments_folder import FRAMEWORKS
 from liif_core.report.score_tables import set_title, title
 from liif_core.report.tables import NOTHING, Cell, Table, code, decibel, short
+from liif_core.system.files import check_writable, write_atomically
 
 Pair = tuple[float | None, float | None]  # PSNR in dB and SSIM
 Y, RGB, UNSTATED = "Y", "RGB", "not stated"
-OF_PROTOCOL = {"benchmark": Y, "div2k": RGB, "rgb": RGB, "not stated": UNSTATED}
-HEAD = "set,scale,method,framework,channels,psnr,ssim"
-CSV_NOTES = "images,weights,protocol,source"
+OF_PROTOCOL = {"benchmark": Y, "div2k": RGB, "rgb": RGB, UNSTATED: UNSTATED}
+HEAD = "set scale method framework channels psnr ssim".split()
+ORIGIN = "images weights protocol commit source".split()
 
 
 @dataclass(frozen=True)
 class Record:
-    """A method on a set. framework: None for published figures. values: by channels. others: of further metrics.
-    origin: what else scores come with."""
+    """A method on a set. framework: empty for published figures. values: by channels. others: of further metrics.
+    origin: what else scores come with, ORIGIN."""
 
-    test_set: TestSet
+    test_set: str
+    scale: float
     method: str
-    framework: str | None
+    framework: str
     values: dict[str, Pair]
-    others: dict[str, float | None] = field(default_factory=dict)
-    origin: dict[str, object] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def records(tasks: Sequence[Task], sets: Sequence[TestSet]) -> list[Record]:
@@ -45,14 +51,16 @@ def records(tasks: Sequence[Task], sets: Sequence[TestSet]) -> list[Record]:
                 psnr_y, ssim_y, psnr_rgb, ssim_rgb = (_infinite(report, name) for name in METRICS)
                 values: dict[str, Pair] = {Y: (psnr_y, ssim_y), RGB: (psnr_rgb, ssim_rgb)}
                 others = {name: report[name] for name in task.metrics if name not in METRICS}
-                found.append(Record(test_set, task.method.name, task.framework, values, others, report))
-        kind = test_set.eval_type.partition("-")[0]
+                origin = {key: str(report.get(key) or "") for key in ORIGIN}
+                where = test_set.name, test_set.scale, task.method.name, task.framework
+                found.append(Record(*where, values, others, origin))
+        kind = protocol.split(test_set.eval_type)[0]
         for figure in reference.figures(test_set.name, test_set.scale):
             # RGB has a border of its own in each protocol.
-            if figure.protocol in (kind, "not stated") or (figure.protocol == "rgb" and kind == "benchmark"):
+            if figure.protocol in (kind, UNSTATED) or (figure.protocol == "rgb" and kind == "benchmark"):
                 values = {OF_PROTOCOL[figure.protocol]: (figure.psnr, figure.ssim)}
-                origin: dict[str, object] = {"source": figure.source, "protocol": figure.protocol}
-                found.append(Record(test_set, title(figure.method), None, values, {}, origin))
+                origin = {"source": figure.source, "protocol": figure.protocol}
+                found.append(Record(test_set.name, test_set.scale, title(figure.method), "", values, {}, origin))
     return found
 
 
@@ -68,10 +76,10 @@ def table(found: Sequence[Record]) -> Table:
     header = ["set", "method", "measured in, or source", *channels, *others]
     rows: list[list[Cell | str]] = []
     for record in found:
-        shown = f"{set_title(record.test_set.name)} x{record.test_set.scale:g}"
-        where = FRAMEWORKS.get(record.framework, "Pillow") if record.framework else str(record.origin["source"])
+        shown = f"{set_title(record.test_set)} x{record.scale:g}"
+        where = FRAMEWORKS.get(record.framework, "Pillow") if record.framework else record.origin["source"]
         values = [_both(record.values.get(name)) for name in channels]
-        values += [NOTHING if record.others.get(name) is None else f"{record.others[name]:.4f}" for name in others]
+        values += [f"{record.others[name]:.4f}" if name in record.others else NOTHING for name in others]
         rows.append([shown, record.method, where, *values])
     return Table("methods", header, rows, labels=3, notes=[" ".join(_notes(found, channels, others))])
 
@@ -85,11 +93,13 @@ def _both(pair: Pair | None) -> str:
 
 def _notes(found: Sequence[Record], channels: list[str], others: list[str]) -> list[str]:
     own = [record for record in found if record.framework]
-    kinds = sorted({record.test_set.eval_type for record in found})
-    commits = sorted({str(record.origin["commit"]) for record in own if record.origin.get("commit")})
-    weights = {record.method: str(record.origin["weights"])[:8] for record in own if record.origin.get("weights")}
+    kinds = sorted({record.origin["protocol"] for record in own})
+    commits = sorted({record.origin["commit"] for record in own} - {""})
+    weights = {record.method: record.origin["weights"][:8] for record in own if record.origin["weights"]}
     notes = ["PSNR in dB / SSIM, the mean over images."]
-    notes += [f"The border of {', '.join(map(code, kinds))} is cut; SSIM of RGB is the mean of its channels'."]
+    if kinds:
+        cut = ", ".join(map(code, kinds))
+        notes.append(f"The border of {cut} is cut; SSIM of RGB is the mean of its channels'.")
     if any(not record.framework for record in found):
         notes.append("Published SSIM may be of another implementation.")
     if UNSTATED in channels:
@@ -109,13 +119,50 @@ def as_csv(found: Sequence[Record]) -> str:
     others = list(dict.fromkeys(name for record in found for name in record.others))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*HEAD.split(","), *others, *CSV_NOTES.split(",")])
+    writer.writerow([*HEAD, *others, *ORIGIN])
     for record in found:
         for channels, pair in record.values.items():
-            name = [record.test_set.name, f"{record.test_set.scale:g}", record.method, record.framework, channels]
+            name = [record.test_set, f"{record.scale:g}", record.method, record.framework, channels]
             rest = [record.others.get(one) for one in others]
-            writer.writerow([*name, *pair, *rest, *(record.origin.get(key) for key in CSV_NOTES.split(","))])
+            writer.writerow([*name, *pair, *rest, *(record.origin.get(key) for key in ORIGIN)])
     return text.getvalue()
+
+
+def read_csv(path: Path) -> list[Record]:
+    """What `as_csv` wrote. Raises UserError for a file that is not there or another one."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): expected what compare_methods.py wrote") from None
+    found: dict[tuple[str, ...], Record] = {}
+    for line in lines:
+        if not {*HEAD, *ORIGIN} <= line.keys():
+            raise UserError(
+                f"{path}: expected the columns {', '.join([*HEAD, *ORIGIN])}, as compare_methods.py has them"
+            )
+        key = tuple(line[name] for name in ("set", "scale", "method", "framework", "source", "protocol"))
+        others = {name: float(text) for name, text in line.items() if name not in (*HEAD, *ORIGIN) and text}
+        origin = {name: line[name] for name in ORIGIN}
+        record = found.setdefault(key, Record(key[0], float(key[1]), key[2], key[3], {}, others, origin))
+        record.values[line["channels"]] = _number(line["psnr"]), _number(line["ssim"])
+    return list(found.values())
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def keep(output: Path, results: Path) -> None:
+    """Copy the table, the figure and the means of the scores; predictions and the scores of single images stay."""
+    check_writable(results / "table.csv")
+    for name in ("table.csv", "details.png"):
+        write_atomically(results / name, (output / name).read_bytes())
+    for path in sorted((output / "scores").glob("*/*.json")):
+        means = {key: value for key, value in json.loads(path.read_text()).items() if key != "rows"}
+        target = results / path.relative_to(output)
+        check_writable(target)
+        write_atomically(target, (json.dumps(means, indent=1) + "\n").encode())
 
 
 # Under other protocols

@@ -19,7 +19,8 @@ from liif_core.errors import UserError
 from liif_core.evaluation import psnr_ssim
 from liif_core.experiments import compared, jobs
 from liif_core.images import rgb8
-from liif_core.report import details, methods, methods_page
+from liif_core.report import details, methods, methods_page, readme
+from liif_core.report.tables import markdown
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +107,39 @@ def test_the_scores_are_those_of_the_metrics(place):
         values.append((psnr_ssim.psnr(*pair, "benchmark-2"), psnr_ssim.psnr(*inner), psnr_ssim.ssim_rgb(*inner)))
     found = [report[name] for name in ("psnr-y", "psnr-rgb", "ssim-rgb")]
     assert found == pytest.approx(np.mean(values, axis=0).tolist(), rel=1e-12)
+
+
+def test_what_is_kept_gives_the_same_table_and_its_scores(place, tmp_path):
+    methods.keep(place / "output", tmp_path / "compared")
+    kept = methods.read_csv(tmp_path / "compared" / "table.csv")
+    whole = (place / "output" / "table.md").read_text()
+    assert markdown(methods.table(kept)) in whole and "SHA-256 of the weights: Net `" in whole
+    document = "<!-- table: methods -->\n<!-- end -->\n"
+    assert markdown(methods.table(kept)) in readme.rewrite(document, "docs/testing.md", tmp_path)
+    assert_table_is_of_the_scores(tmp_path / "compared")
+    assert not [path for path in tmp_path.rglob("*.json") if "rows" in json.loads(path.read_text())]
+    with pytest.raises(UserError, match="cannot read .*none.csv"):
+        methods.read_csv(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="expected the columns set, scale"):
+        methods.read_csv(ROOT / "reference" / "published.csv")
+
+
+def assert_table_is_of_the_scores(folder: Path) -> None:
+    found = [record for record in methods.read_csv(folder / "table.csv") if record.framework]
+    assert found
+    for record in found:
+        paths = (folder / "scores" / f"{record.method}_{record.framework}").glob(
+            f"*{record.test_set}-{record.scale:g}.json"
+        )
+        (report,) = (json.loads(path.read_text()) for path in paths)
+        for channels, names in {"Y": ("psnr-y", "ssim"), "RGB": ("psnr-rgb", "ssim-rgb")}.items():
+            assert record.values[channels] == tuple(report[name] for name in names)
+        assert record.origin["weights"] == (report["weights"] or "")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/table.csv")), ids=lambda path: path.parent.name)
+def test_tables_in_results_are_of_their_scores(path):
+    assert_table_is_of_the_scores(path.parent)
 
 
 def test_only_the_first_framework_keeps_images(place):
