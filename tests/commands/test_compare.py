@@ -114,7 +114,7 @@ def test_what_is_kept_gives_the_same_table_and_its_scores(place, tmp_path):
     kept = methods.read_csv(tmp_path / "compared" / "table.csv")
     whole = (place / "output" / "table.md").read_text()
     assert markdown(methods.table(kept)) in whole and "SHA-256 of the weights: Net `" in whole
-    document = "<!-- table: methods -->\n<!-- end -->\n"
+    document = "<!-- table: compared -->\n<!-- end -->\n"
     assert markdown(methods.table(kept)) in readme.rewrite(document, "docs/testing.md", tmp_path)
     assert_table_is_of_the_scores(tmp_path / "compared")
     assert not [path for path in tmp_path.rglob("*.json") if "rows" in json.loads(path.read_text())]
