@@ -28,6 +28,7 @@ COMMANDS = {
     "models": ("liif_core.commands.models", "models", "list what a config may name, with all arguments"),
     "metrics": ("liif_core.commands.metrics", "main", "list what test and validation can measure"),
     "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),
+    "compare": ("liif_core.commands.compare", "main", "lay methods side by side, in a table and in details"),
     "report": ("liif_core.commands.report", "main", "lay runs and scores beside the published figures"),
     "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and how to fix it"),
 }

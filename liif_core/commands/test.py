@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from liif_core.checkpoints import formats
@@ -17,6 +18,7 @@ from liif_core.engine import PRECISIONS
 from liif_core.errors import UserError
 from liif_core.evaluation import evaluate, metrics
 from liif_core.geometry.tiling import BORDERS
+from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.system import provenance
@@ -25,13 +27,21 @@ from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED
 
 
-def measure(predict: Callable, test_set, config: TestConfig) -> tuple[list[evaluate.Row], dict[str, float]]:
-    """Score every image and print its row, the mean and the result; rows and means."""
+def measure(
+    predict: Callable, test_set, config: TestConfig, images: Path | None = None
+) -> tuple[list[evaluate.Row], dict[str, float]]:
+    """Score every image and print its row, the mean and the result; rows and means. images: the folder to write the
+    predictions into."""
+
+    def keep(name: str, prediction: np.ndarray) -> None:
+        if images is not None:
+            rgb8.write_image(images / f"{name}.png", rgb8.to_uint8(prediction))
+
     rows, of_set = [], evaluate.collectors(config.metrics)
     started = time.monotonic()
     names = config.metrics
     print(f"{'image':24} {'size':>11} " + " ".join(f"{name:>8}" for name in names))
-    scores = evaluate.test(predict, test_set, config, of_set)
+    scores = evaluate.test(predict, test_set, config, of_set, keep)
     for row in tqdm(scores, total=len(test_set), leave=False, disable=None):
         rows.append(row)
         tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {_columns(row.values, names)}")
@@ -57,15 +67,25 @@ def test(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--border", choices=BORDERS, default="zeros", help=f"{BORDER_HELP} (default: zeros)")
     parser.add_argument("--self-ensemble", action="store_true", help=ENSEMBLE_HELP)
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="write <config's name>.json with all rows there")
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="write predictions to <config's name>/*.png there"
+    )
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="NAME", help="instead of the config's: `liif metrics` lists them"
+    )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
     arguments = parser.parse_args()
     if str(arguments.model) == "bicubic" and (arguments.self_ensemble or arguments.border != "zeros"):
         raise UserError("--border and --self-ensemble: expected a network, got bicubic")
+    if arguments.metrics:
+        arguments.set.append(f"metrics=[{', '.join(arguments.metrics)}]")
     tests = [(name, configs.load(name, "test", arguments.set)) for name in arguments.config]
     outputs = {name: arguments.json / f"{Path(name).stem}.json" for name in arguments.config} if arguments.json else {}
-    if len(set(outputs.values())) < len(outputs):
-        raise UserError("--json: two configs of one name would write the same file; test them one after the other")
-    for path in outputs.values():
+    folders = {name: arguments.images / Path(name).stem for name in arguments.config} if arguments.images else {}
+    for option, paths in (("--json", outputs.values()), ("--images", folders.values())):
+        if len(set(paths)) < len(paths):
+            raise UserError(f"{option}: two configs of one name would write the same files; test them one by one")
+    for path in (*outputs.values(), *(folder / "image.png" for folder in folders.values())):
         check_writable(path)
     for _, config in tests:
         metrics.find(config.metrics)
@@ -93,7 +113,7 @@ def test(framework: str, load_tree: Callable) -> None:
         if loaded and "data_norm" in config.model_fields_set:
             predict = dataclasses.replace(loaded, normalisation=Normalisation(config.data_norm))
         print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {device}")
-        rows, means = measure(predict, test_set, config)
+        rows, means = measure(predict, test_set, config, folders.get(name))
         if outputs:
             changed = {"set": arguments.set} if arguments.set else {}
             report = {"config": name} | changed | origin | evaluate.summary(name, test_set, config, rows, means)

@@ -1,1 +1,1 @@
-"""From a data set to scores: `evaluate` goes through the images, `psnr_ssim` compares two."""
+"""From a data set to scores: `evaluate` goes through the images, `metrics` names what compares them, or judges one."""

@@ -32,8 +32,15 @@ class Row:
     values: dict[str, float]
 
 
-def test(predict, test_set, config: TestConfig, of_set: dict[str, Any] | None = None) -> Iterator[Row]:
-    """Yield one Row per image. of_set: what `collectors` gave, which is shown every image.
+def test(
+    predict,
+    test_set,
+    config: TestConfig,
+    of_set: dict[str, Any] | None = None,
+    keep: Callable[[str, np.ndarray], object] = lambda name, prediction: None,
+) -> Iterator[Row]:
+    """Yield one Row per image. of_set: what `collectors` gave, which is shown every image. keep: called with every
+    image's name and prediction.
 
     predict(uint8 low, h, w, noise) -> float32 (h, w, 3) in [0, 1]; noise is the generator of what it draws.
     """
@@ -45,6 +52,7 @@ def test(predict, test_set, config: TestConfig, of_set: dict[str, Any] | None = 
             prediction, target = predict(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
         except NotFinite as error:
             raise NotFinite(f"{test_set.name(index)}: {error}") from None
+        keep(test_set.name(index), prediction)
         values = {metric.name: metric.function(prediction, target, config.eval_type) for metric in per_image}
         for collector in (of_set or {}).values():
             collector.add(prediction, target, config.eval_type)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from liif_core.config.registry import nearest_known
 from liif_core.errors import UserError
-from liif_core.evaluation import psnr_ssim
+from liif_core.evaluation import niqe, perceptual, psnr_ssim
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Metric:
     """function: see above; prediction and target are float32 (h, w, 3) in [0, 1], or (Q, 3) where `of_queries`.
 
     unit, low, high: of its values. of_queries: whether it is defined on colours without neighbours, which is what
-    validation has without a protocol.
+    validation has without a protocol. require: raises UserError where a package or a file that it needs is absent.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Metric:
     low: float = -math.inf
     high: float = math.inf
     of_queries: bool = False
+    require: Callable[[], object] = lambda: None
 
     def improves(self, value: float, best: float | None) -> bool:
         """Whether a value is better than the best so far; NaN is never."""
@@ -43,15 +44,23 @@ METRICS = {
     for metric in (
         Metric("psnr", psnr_ssim.psnr, "higher", "image", "dB", low=0, of_queries=True),
         Metric("ssim", psnr_ssim.ssim, "higher", "image", low=-1, high=1),
+        Metric("psnr-y", psnr_ssim.psnr_y, "higher", "image", "dB", low=0, of_queries=True),
+        Metric("psnr-rgb", psnr_ssim.psnr_rgb, "higher", "image", "dB", low=0, of_queries=True),
+        Metric("ssim-rgb", psnr_ssim.ssim_rgb, "higher", "image", low=-1, high=1),
+        Metric("niqe", niqe.niqe, "lower", "image", low=0, require=niqe.parameters),
+        Metric("lpips", perceptual.lpips, "lower", "image", low=0, require=perceptual.require_lpips),
+        Metric("dists", perceptual.dists, "lower", "image", low=0, require=perceptual.require_dists),
+        Metric("fid", perceptual.Fid, "lower", "set", low=0, require=perceptual.require_fid),
     )
 }
 
 
 def find(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names. Raises UserError for one that is not known."""
+    """The metrics of these names. Raises UserError for one that is not known, or whose needs are not here."""
     for name in names:
         if name not in METRICS:
             raise UserError(f"unknown metric '{name}': {nearest_known(name, METRICS)}")
+        METRICS[name].require()
     return [METRICS[name] for name in names]
 
 

@@ -28,7 +28,8 @@ def border(eval_type: str | None) -> int:
     return math.ceil(scale) + {"div2k": 6, "benchmark": 0}[kind]
 
 
-def _cut(image: np.ndarray, width: int) -> np.ndarray:
+def cut(image: np.ndarray, width: int) -> np.ndarray:
+    """An image without `width` pixels on every side. Raises UserError where none are left."""
     if min(image.shape[:2]) <= 2 * width:
         raise UserError(
             f"an image of {image.shape[0]}x{image.shape[1]} has no pixels left when a border of {width} is cut"
@@ -41,11 +42,26 @@ def psnr(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = Non
 
     Infinite when the two are equal, NaN when the prediction is NaN. The peak is 1, also for Y, as in the original LIIF.
     """
+    of_luma = eval_type is not None and eval_type.startswith("benchmark")
+    return (psnr_y if of_luma else psnr_rgb)(prediction, target, eval_type)
+
+
+def psnr_y(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
+    """PSNR of Y in dB, whatever the protocol takes; its border is cut."""
+    return _psnr(_difference(prediction, target, eval_type) @ LUMA)
+
+
+def psnr_rgb(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
+    """PSNR of RGB in dB, whatever the protocol takes; its border is cut."""
+    return _psnr(_difference(prediction, target, eval_type))
+
+
+def _difference(prediction: np.ndarray, target: np.ndarray, eval_type: str | None) -> np.ndarray:
     difference = prediction.astype(np.float64) - target.astype(np.float64)
-    if eval_type is not None:
-        difference = _cut(difference, border(eval_type))
-        if eval_type.startswith("benchmark"):
-            difference = difference @ LUMA
+    return difference if eval_type is None else cut(difference, border(eval_type))
+
+
+def _psnr(difference: np.ndarray) -> float:
     error = float(np.mean(difference**2))
     return math.inf if error == 0 else -10 * math.log10(error)
 
@@ -68,7 +84,18 @@ def ssim(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = Non
     11x11 Gaussian window with sigma 1.5, K1 = 0.01, K2 = 0.03, dynamic range 255, the protocol's
     border cut first, averaged where the window fits, as in the authors' MATLAB code.
     """
-    x, y = (_cut(luma(image), border(eval_type)) for image in (prediction, target))
+    return _ssim(luma(prediction), luma(target), eval_type)
+
+
+def ssim_rgb(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
+    """The mean SSIM of R, G and B, each as `ssim` takes Y, with values in [0, 255]."""
+    planes = [np.moveaxis(image.astype(np.float64) * 255, 2, 0) for image in (prediction, target)]
+    return float(np.mean([_ssim(x, y, eval_type) for x, y in zip(*planes, strict=True)]))
+
+
+def _ssim(x: np.ndarray, y: np.ndarray, eval_type: str | None) -> float:
+    """SSIM of two planes (h, w) with a dynamic range of 255."""
+    x, y = cut(x, border(eval_type)), cut(y, border(eval_type))
     if min(x.shape) < 11:
         raise UserError(f"SSIM needs 11x11 pixels after the border is cut; {x.shape[0]}x{x.shape[1]} are left")
     offsets = np.arange(11) - 5

@@ -18,27 +18,35 @@ def comparison(
     images: Sequence[tuple[str, np.ndarray]],
     detail: tuple[int, int, int, int] | None = None,
     columns: int | None = None,
+    below: Sequence[str] | None = None,
 ) -> np.ndarray:
     """One image of (caption, uint8 (h, w, 3)), all of one size, `columns` in a row (default: all).
 
-    detail: top, left, height and width of a part that is shown below each image, upscaled to its width.
+    detail: top, left, height and width of a part that is shown below each image, upscaled to its width. below: a line
+    of text under each.
     """
     cells = []
-    for _, image in images:
-        cell = image
+    for number, (caption, image) in enumerate(images):
+        width = image.shape[1]
+        parts = [line(caption, width), image]
         if detail:
-            top, left, height, width = detail
-            part = upscale_pixels(image[top : top + height, left : left + width], image.shape[1])
-            cell = np.concatenate([image, np.full((GAP, image.shape[1], 3), 255, np.uint8), part])
-        cells.append(cell)
+            top, left, height, across = detail
+            part = upscale_pixels(image[top : top + height, left : left + across], width)
+            parts += [np.full((GAP, width, 3), 255, np.uint8), part]
+        parts += [line(below[number], width)] if below else []
+        cells.append(np.concatenate(parts))
     height, width = cells[0].shape[:2]
-    columns = columns or len(cells)
+    columns = min(columns or len(cells), len(cells))
     rows = -(-len(cells) // columns)
-    size = (width + GAP) * min(columns, len(cells)) - GAP, (CAPTION + height + GAP) * rows - GAP
-    canvas = Image.new("RGB", size, "white")
-    font = ImageFont.load_default(size=17)
-    for number, ((caption, _), cell) in enumerate(zip(images, cells, strict=True)):
-        x, y = (number % columns) * (width + GAP), (number // columns) * (CAPTION + height + GAP)
-        ImageDraw.Draw(canvas).text((x + 2, y + 2), caption, fill="black", font=font)
-        canvas.paste(Image.fromarray(cell), (x, y + CAPTION))
+    canvas = np.full(((height + GAP) * rows - GAP, (width + GAP) * columns - GAP, 3), 255, np.uint8)
+    for number, cell in enumerate(cells):
+        y, x = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        canvas[y : y + height, x : x + width] = cell
+    return canvas
+
+
+def line(text: str, width: int) -> np.ndarray:
+    """A line of text, uint8 (CAPTION, width, 3), black on white; what is too long is cut."""
+    canvas = Image.new("RGB", (width, CAPTION), "white")
+    ImageDraw.Draw(canvas).text((2, 2), text, fill="black", font=ImageFont.load_default(size=17))
     return np.array(canvas)

@@ -1,7 +1,8 @@
 """What the repository keeps of its experiments in results/, and the tables made from it in the documents.
 
 A table is between `<!-- table: NAME FOLDER -->` and `<!-- end -->`, each on a line of its own. The names are the
-keys of TABLES, the folder is one of results/; without one it is DEFAULT.
+keys of TABLES, the folder is one of results/; without one it is DEFAULT. The table `compared` is of what
+compare_methods.py --keep left there, without a folder in COMPARED.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import config_reference, experiments_folder, run_tables, score_tables, tables
+from liif_core.report import config_reference, experiments_folder, methods, run_tables, score_tables, tables
 from liif_core.report.experiments_folder import ExperimentsFolder
 from liif_core.report.tables import Table
 from liif_core.system.files import check_writable, write_atomically
@@ -19,6 +20,7 @@ from liif_core.system.places import CODE
 
 RESULTS = CODE / "results"
 DEFAULT = "pretrained"
+COMPARED = "compared"  # what compare_methods.py --keep leaves there
 DOCUMENTS = {
     "README.md": "en",
     "README.zh-CN.md": "zh",
@@ -52,7 +54,7 @@ def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
     Raises UserError for a marker that is unknown or left open, and for a folder that is not there.
     """
     begins = re.findall(r"<!-- table: (.*?) -->", text)
-    unknown = [begin for begin in begins if begin.split()[0] not in TABLES]
+    unknown = [begin for begin in begins if begin.split()[0] not in (*TABLES, "compared")]
     if unknown or not begins:
         markers = ", ".join(f"<!-- table: {known} -->" for known in TABLES)
         raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {markers}")
@@ -64,6 +66,8 @@ def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
 
 def _made(marker: str, language: str, results: Path) -> str:
     kind, _, name = marker.partition(" ")
+    if kind == "compared":  # no experiments folder
+        return tables.markdown(methods.table(methods.read_csv(results / (name or COMPARED) / "table.csv")))
     made = TABLES[kind](experiments_folder.load(results / (name or DEFAULT)), language)
     titles = [f"**{table.title}**\n\n" if len(made) > 1 else "" for table in made]
     return "\n\n".join(title + tables.markdown(table) for title, table in zip(titles, made, strict=True))

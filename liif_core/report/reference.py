@@ -19,6 +19,21 @@ class Curve:
     psnr: list[float]
 
 
+@dataclass(frozen=True)
+class Figure:
+    """What somebody published of a method on a test set: PSNR in dB and SSIM, None where they say nothing of it.
+
+    protocol: benchmark and div2k as in the configs, without the factor; rgb-no-shave; rgb, a border of the factor cut;
+    or not stated.
+    """
+
+    method: str
+    protocol: str
+    psnr: float | None
+    ssim: float | None
+    source: str
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     with open(FOLDER / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -26,13 +41,16 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 @functools.cache
 def _published() -> dict[tuple[str, str, float], float]:
+    """PSNR under the protocol of the set."""
     rows = [row for row in _rows("published.csv") if row["metric"] == "psnr_db"]
+    rows = [row for row in rows if row["protocol"] == _protocols()[row["dataset"]]]
     return {(row["dataset"], row["method"], int(row["scale"])): float(row["value"]) for row in rows}
 
 
 @functools.cache
 def _protocols() -> dict[str, str]:
-    return {row["dataset"]: row["protocol"] for row in _rows("published.csv")}
+    """That of each set: the first that its figures are given under."""
+    return {row["dataset"]: row["protocol"] for row in reversed(_rows("published.csv"))}
 
 
 @functools.cache
@@ -64,9 +82,9 @@ def data_set(name: str) -> str:
 
 
 def method(experiment: str) -> str:
-    """The paper's name of what an experiment trains: EDSR-baseline and RDN have one network for each scale."""
+    """The paper's name of what an experiment trains: EDSR-baseline and others have one network for each scale."""
     experiment = re.sub(r"^celebAHQ-\d+-\d+-", "edsr-baseline-", experiment)
-    return re.sub(r"^(edsr-baseline|rdn)-x\d+$", r"\1", experiment)
+    return re.sub(r"^(edsr-baseline|rdn|srcnn|m?srresnet|srgan)-x\d+$", r"\1", experiment)
 
 
 def published(test_set: str, experiment: str, scale: float) -> float | None:
@@ -77,6 +95,16 @@ def published(test_set: str, experiment: str, scale: float) -> float | None:
     name, test_set = method(experiment), data_set(test_set)
     fits = experiment in (name, f"{name}-x{scale}") or experiment.lower().startswith(f"{test_set}-")
     return _published().get((test_set, name, scale)) if fits else None
+
+
+def figures(test_set: str, scale: float) -> list[Figure]:
+    """All that was published on a test set at a scale, under whatever protocol, in the file's order."""
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in _rows("published.csv"):
+        if row["dataset"] == data_set(test_set) and int(row["scale"]) == scale:
+            values = found.setdefault((row["method"], row["protocol"], row["source"]), {})
+            values[row["metric"]] = float(row["value"])
+    return [Figure(*key[:2], values.get("psnr_db"), values.get("ssim"), key[2]) for key, values in found.items()]
 
 
 def same_protocol(test_set: str, scale: float, protocol: str) -> bool:

@@ -68,7 +68,7 @@ TOPICS = (
 
 def title(experiment: str) -> str:
     """edsr-baseline-liif-c as people write it: EDSR-baseline-LIIF-c."""
-    for word in ("EDSR", "RDN", "LIIF", "MetaSR", "RCAN"):
+    for word in ("EDSR", "RDN", "LIIF", "MetaSR", "RCAN", "SRCNN", "MSRResNet", "SRResNet", "SRGAN"):
         experiment = experiment.replace(word.lower(), word)
     return experiment
 

@@ -182,6 +182,7 @@ def test_every_command_has_help_under_its_name(typed, name):
         ("check-data", "check_data"),
         ("download", "download_data"),
         ("convert", "convert_checkpoint"),
+        ("compare", "compare_methods"),
         ("report", "report"),
         ("batch-train", "batch_train"),
         ("batch-test", "batch_test_simple"),

@@ -11,7 +11,7 @@ from helpers.made_images import make_image
 from liif_core.config import load, schema
 from liif_core.data import sets
 from liif_core.errors import NotFinite, UserError
-from liif_core.evaluation import evaluate, psnr_ssim
+from liif_core.evaluation import evaluate, metrics, niqe, perceptual, psnr_ssim
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
@@ -128,6 +128,18 @@ def test_ssim_of_two_constants_by_hand():
     assert psnr_ssim.ssim(black, white) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), rel=1e-12)
 
 
+@pytest.mark.parametrize("eval_type", [None, "div2k-2", "benchmark-4"])
+def test_luma_and_rgb_are_measured_whatever_the_protocol_takes(eval_type):
+    prediction, target = pair()
+    cut = psnr_ssim.border(eval_type)
+    inner = [image[cut : SIZE[0] - cut, cut : SIZE[1] - cut] for image in (prediction, target)]
+    assert psnr_ssim.psnr_y(prediction, target, eval_type) == pytest.approx(direct_psnr(*inner, 0, True), abs=1e-9)
+    assert psnr_ssim.psnr_rgb(prediction, target, eval_type) == pytest.approx(direct_psnr(*inner, 0, False), abs=1e-9)
+    kind = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = structural_similarity(*(image.astype(np.float64) for image in inner), channel_axis=2, **kind)
+    assert psnr_ssim.ssim_rgb(prediction, target, eval_type) == pytest.approx(expected, abs=1e-10)
+
+
 def test_images_without_pixels_are_refused():
     image = np.zeros((20, 30, 3))
     with pytest.raises(UserError, match="20x30 has no pixels left when a border of 10"):
@@ -227,3 +239,72 @@ def test_a_mean_that_is_nan_is_an_error_and_an_infinite_one_is_not():
     assert evaluate.mean(rows)["psnr"] == math.inf
     with pytest.raises(UserError, match="the psnr of 3 images is NaN"):
         evaluate.mean([*rows, evaluate.Row("b", 1, 1, {"psnr": math.nan, "ssim": 1.0})])
+
+
+# Without a reference, and by networks
+
+
+@pytest.mark.parametrize(("eval_type", "expected"), [(None, 9.451480954), ("benchmark-4", 9.402818362)])
+def test_niqe_equals_another_implementation(monkeypatch, eval_type, expected):
+    """The numbers are of basicsr 1.4.2's niqe() on the same rounded Y, with these parameters; it halves the image in
+    float64, we in float32."""
+    monkeypatch.setattr(niqe, "parameters", lambda: (np.zeros(36), np.eye(36)))
+    image = rgb8.to_float(make_image(203, 301, seed=4))
+    assert niqe.niqe(image, np.zeros(1), eval_type) == pytest.approx(expected, rel=1e-6)
+    blurred = rgb8.to_float(rgb8.resize(rgb8.resize(make_image(203, 301, seed=4), 51, 75), 203, 301))
+    assert niqe.niqe(blurred, image) != pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.data
+def test_niqe_of_baboon_is_that_of_matlab():
+    """MATLAB R2021a says 5.72957338, according to basicsr."""
+    image = ROOT / "load" / "benchmark" / "Set14" / "HR" / "baboon.png"
+    for path in (image, ROOT / "load" / niqe.FILE):
+        if not path.is_file():
+            pytest.skip(f"{path.relative_to(ROOT)} is not here")
+    found = niqe.niqe(rgb8.to_float(rgb8.read_image(image)), np.zeros(1))
+    assert found == pytest.approx(5.72957338, abs=1e-6)
+
+
+def test_niqe_is_no_number_without_contrast_and_refused_where_it_cannot_be_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(niqe, "WORK", tmp_path)
+    with pytest.raises(UserError, match=f"metric 'niqe': no {tmp_path}/load/{niqe.FILE}, what NIQE's authors learnt"):
+        metrics.find(["psnr", "niqe"])
+    (tmp_path / "load").mkdir()
+    np.savez(tmp_path / "load" / niqe.FILE, mu_pris_param=np.zeros(36))
+    with pytest.raises(UserError, match="is damaged: expected mu_pris_param"):
+        metrics.find(["niqe"])
+    np.savez(tmp_path / "load" / niqe.FILE, mu_pris_param=np.zeros((1, 36)), cov_pris_param=np.eye(36))
+    assert [metric.name for metric in metrics.find(["niqe"])] == ["niqe"]
+    flat = np.full((96, 199, 3), 0.5, np.float32)
+    assert math.isnan(niqe.niqe(flat, flat))
+    with pytest.raises(UserError, match="two blocks of 96x96 pixels after the border is cut; 88x191 are left"):
+        niqe.niqe(flat, flat, "benchmark-4")
+
+
+@pytest.mark.parametrize("name", ["lpips", "dists", "fid"])
+def test_a_network_is_never_downloaded(monkeypatch, tmp_path, name):
+    """Neither a package nor its weights are taken for granted."""
+    weights = {"lpips": perceptual.ALEXNET, "dists": perceptual.VGG16, "fid": perceptual.INCEPTION}[name]
+    monkeypatch.setattr(perceptual.importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(UserError, match=f"metric '{name}': the Python package 'torch' is not installed: run `.*pip"):
+        metrics.find([name])
+    monkeypatch.setattr(perceptual.importlib.util, "find_spec", lambda package: package)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=f"'{name}': no {tmp_path}/hub/checkpoints/{weights.name}: get it from https"):
+        metrics.find([name])
+    weights.path.parent.mkdir(parents=True)
+    weights.path.write_bytes(b"cut short")
+    with pytest.raises(UserError, match=f"{weights.name} is damaged, its SHA-256 does not begin with [0-9a-f]{{8}}"):
+        metrics.find([name])
+
+
+def test_perceptual_distances_of_equal_images_are_nothing_where_the_weights_are_here():
+    pytest.importorskip("torchmetrics", reason="torchmetrics, an extra, is not installed")
+    image = rgb8.to_float(make_image(71, 93, seed=4))
+    blurred = rgb8.to_float(rgb8.resize(rgb8.resize(make_image(71, 93, seed=4), 17, 23), 71, 93))
+    for name in ("lpips", "dists"):
+        if not {"lpips": perceptual.ALEXNET, "dists": perceptual.VGG16}[name].path.is_file():
+            pytest.skip(f"the weights of {name} are not here")
+        (metric,) = metrics.find([name])
+        assert metric.function(image, image, None) == pytest.approx(0, abs=1e-6) < metric.function(blurred, image, None)

@@ -1,0 +1,13 @@
+"""Methods side by side:  python scripts/compare_methods.py --models LIIF=FILE bicubic --sets Set5 --output FOLDER"""
+
+import sys
+from pathlib import Path
+
+# The repository root instead of this folder, so that nothing has to be installed.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from liif_core.commands.compare import main
+from liif_core.experiments import jobs
+
+if __name__ == "__main__":
+    jobs.exit_with(main)
