@@ -72,6 +72,8 @@ def test_workers_end_when_a_loader_is_left(make_loader):
 def test_a_worker_that_dies_is_a_sentence(make_loader, number, capfd):
     for pause in (0, 0.02):
         loader, children = begun(make_loader)
+        for _ in range(4):  # by then both have begun; one that has not leaves its work to the other
+            next(loader)
         threading.Timer(pause, os.kill, (children[0].pid, number)).start()
         with pytest.raises(Lost, match=f"was ended by {number.name}: memory may have run out .lower num_workers"):
             for _ in loader:
