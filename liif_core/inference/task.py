@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from liif_core.errors import UserError
-from liif_core.images import frames_read, frames_write, video_read, video_write, vips
+from liif_core.images import frames_read, frames_write, rgb8, video_read, video_write, vips
 from liif_core.images.frames_read import PAGED, TIMED, Frames
 from liif_core.images.video_write import WRITTEN
 from liif_core.inference import plan
@@ -44,6 +44,11 @@ class Task:
 
 def task_of(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
     """Raises UserError for an image or video that cannot be read, or not be upscaled so far."""
+    if arguments.compare:
+        try:
+            rgb8.check_writable(plan.compare_path(output))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
     if frames := _frames(source, output, arguments):
         return _frames_task(frames, output, arguments)
     source_size = vips.read_header(source)

@@ -150,9 +150,15 @@ def test_a_size_that_is_none_is_no_size_of_any_image():
 
 
 def test_a_size_that_is_too_large_for_one_image_names_it(several):
-    arguments = argparse.Namespace(frames="auto", resolution=None, scale=1e5, width=None, height=None)
+    arguments = argparse.Namespace(frames="auto", resolution=None, scale=1e5, width=None, height=None, compare=False)
     with pytest.raises(UserError, match="in/a.png: output size 300000x500000: at most"):
         task_of(several / "a.png", several / "out.png", arguments)
     arguments.scale = 4000
     with pytest.raises(UserError, match="in/a.png: output size 12000x20000: .webp holds at most"):
         task_of(several / "a.png", several / "out.webp", arguments)
+
+
+def test_a_name_that_is_too_long_for_its_comparison_is_refused_before_the_work(several):
+    arguments = argparse.Namespace(frames="auto", resolution=None, scale=2, width=None, height=None, compare=True)
+    with pytest.raises(UserError, match="in/a.png: cannot write .*n_compare.png: File name too long"):
+        task_of(several / "a.png", several / f"{'n' * 250}.png", arguments)
