@@ -6,6 +6,10 @@ from pathlib import Path
 # The repository root instead of this folder, so that nothing has to be installed.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from liif_core.system import process
+
+process.begin()
+
 from liif_core.commands.compare import main
 from liif_core.experiments import jobs
 

@@ -147,7 +147,8 @@ def test_images_gradients_and_statistics_of_models_of_one_factor(name, arguments
     assert buffers[0].keys() == buffers[1].keys() and bool(buffers[0]) == name.startswith("srresnet")
     for key in buffers[0]:
         np.testing.assert_allclose(buffers[0][key], buffers[1][key], rtol=0, atol=1e-6)
-    compare_gradients(engines, crops(3, scale))
+    # The derivative of Charbonnier's loss turns within 1e-3 of zero, which makes 1e-4 of a colour's last bit.
+    compare_gradients(engines, crops(3, scale), 1e-4 if arguments["loss"] == "charbonnier" else 1e-5)
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=["adam", "sgd"])
@@ -176,7 +177,7 @@ def test_gradients():
     compare_gradients(both(SMALL, {"name": "sgd", "args": {"lr": 1.0}}))
 
 
-def compare_gradients(engines: list, samples: dict | None = None) -> None:
+def compare_gradients(engines: list, samples: dict | None = None, tolerance: float = 1e-5) -> None:
     before = engines[0].state()["model"].parameters
     for engine in engines:
         engine.train_step(samples or batch(3))  # with a rate of 1 and no momentum the step is the gradient
@@ -185,7 +186,7 @@ def compare_gradients(engines: list, samples: dict | None = None) -> None:
         gradients = [before[name].astype(np.float64) - parameters[name] for parameters in after]
         error = np.linalg.norm(gradients[0] - gradients[1])
         # float32 parameters near 0.1 keep a difference of 1e-8; the gradients are around 1e-3 and above.
-        assert error <= 1e-5 * np.linalg.norm(gradients[0]) + 1e-8 * np.sqrt(before[name].size), name
+        assert error <= tolerance * np.linalg.norm(gradients[0]) + 1e-8 * np.sqrt(before[name].size), name
 
 
 def test_loaders_give_the_same_bits_with_and_without_workers(image_folder):
