@@ -136,7 +136,10 @@ def _from_file(path: Path) -> tuple[ImageData, Restore]:
     mode = "CMYK" if image.cmyk else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     if channels == 1 and image.depth in (1, 16):
         mode = "1" if image.depth == 1 else "I;16"
-    return image, lambda result: to_pillow(result, mode, info(image))
+    told = info(image)
+    if "exif-data" in image.fields and "exif" not in told:
+        _say(path, "its EXIF is damaged: not kept")
+    return image, lambda result: to_pillow(result, mode, told)
 
 
 def info(image: ImageData) -> dict:
@@ -146,9 +149,10 @@ def info(image: ImageData) -> dict:
     if "exif" in info:  # the pixels are upright by now
         exif = PIL.Image.Exif()
         try:
-            exif.load(cast(bytes, info["exif"]))
-            exif.pop(ExifTags.Base.Orientation, None)
-            info["exif"] = exif.tobytes()
+            with quiet():
+                exif.load(cast(bytes, info["exif"]))
+                exif.pop(ExifTags.Base.Orientation, None)
+                info["exif"] = exif.tobytes()
         except Exception:  # Pillow raises whatever damaged EXIF provokes
             del info["exif"]
     return info | _png_info(image)

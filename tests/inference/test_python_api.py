@@ -378,3 +378,11 @@ except KeyboardInterrupt:
 def test_jittor_does_not_end_the_program_with_a_child_or_at_ctrl_c():
     result = run([sys.executable, "-c", SIGNALS])
     assert result.stdout.splitlines()[-2:] == ["-9", "interrupted"], result.stderr
+
+
+def test_what_pillow_says_of_damaged_exif_is_not_passed_on(tmp_path, recwarn):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\x0f\x01\x02\0\x05\0\0\0\x1a\0\0\0"  # nine entries, one there
+    rgb("RGB").save(tmp_path / "a.webp", exif=exif)
+    image, restore = objects.read(tmp_path / "a.webp")
+    assert restore(image.pixels).size == SIZE[::-1]
+    assert not [warning for warning in recwarn if not str(warning.message).startswith(str(tmp_path))]
