@@ -68,7 +68,8 @@ def read(path: Path, page: int | None = None) -> ImageData:
         image, more = _plain(path, image, tags)
         image = image.copy_memory().autorot()
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
-        fields = _fields(image)
+        fields, lost = _fields(image)
+        more += lost
         more += _drop_profile(path, image, fields)
     except (pyvips.Error, MemoryError) as error:
         raise unreadable(path, error) from None
@@ -85,9 +86,14 @@ def read(path: Path, page: int | None = None) -> ImageData:
     )
 
 
-def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
-    """FIELDS of an upright image, with their types; they no longer say that it is rotated."""
-    names = [name for name in image.get_fields() if name.startswith(FIELDS) and not name.endswith("-Orientation")]
+def _fields(image: pyvips.Image) -> tuple[dict[str, tuple[int, object]], list[str]]:
+    """FIELDS of an upright image, with their types, and what of them is lost; they no longer say that it is rotated."""
+    try:
+        every, lost = image.get_fields(), []
+    except UnicodeDecodeError:  # pyvips wants names in UTF-8; those of an AVIF's parts may be any four bytes
+        every = [name for name in (PROFILE, "xmp-data") if image.get_typeof(name)]
+        lost = ["its EXIF is not kept, beside a part with an odd name"]
+    names = [name for name in every if name.startswith(FIELDS) and not name.endswith("-Orientation")]
     fields = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if "exif-data" in fields:
         kind, exif = fields["exif-data"]
@@ -98,7 +104,7 @@ def _fields(image: pyvips.Image) -> dict[str, tuple[int, object]]:
     if "xmp-data" in fields:
         kind, xmp = fields["xmp-data"]
         fields["xmp-data"] = kind, XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-    return fields
+    return fields, lost
 
 
 def _chunks(path: Path, image: pyvips.Image, profile: bool) -> png_chunks.Chunks:

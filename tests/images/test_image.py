@@ -410,6 +410,18 @@ def test_damage_is_told_in_the_sentence_and_nowhere_else(tmp_path, capfd, recwar
     assert capfd.readouterr() == ("", "") and not list(recwarn)
 
 
+def test_a_part_of_an_avif_with_an_odd_name_does_not_keep_the_image_out(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[MAKER] = "ACME"
+    PIL.Image.fromarray(noise(3)).save(tmp_path / "in.avif", exif=exif, icc_profile=SRGB)
+    whole = (tmp_path / "in.avif").read_bytes()
+    at = whole.index(b"Exif")  # what its part is called
+    (tmp_path / "in.avif").write_bytes(whole[:at] + b"Ex\xe9f" + whole[at + 4 :])
+    image = through(tmp_path / "in.avif", tmp_path / "out.png")
+    assert image.notes == ("its EXIF is not kept, beside a part with an odd name",)
+    assert PIL.Image.open(tmp_path / "out.png").info["icc_profile"] == SRGB
+
+
 def test_the_reason_is_that_of_this_file(tmp_path):
     """libvips keeps what it had to say of a file that could be read in the end, and says it with the next error."""
     save(tmp_path / "good.avif", "RGB")
