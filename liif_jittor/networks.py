@@ -114,7 +114,7 @@ class Network:
         """Engine.encode with this network."""
         set_training(self.predictor, False)
         with jt.no_grad():
-            features = encode(encoder_of(self.predictor), self.backend.images(inp), tile)
+            features = encode(self.predictor, self.backend.images(inp), tile)
             rows = features.rows(0, features.size[0])
             rows.sync()  # Jittor: evaluated here, or every query would evaluate it again
             return rows
@@ -130,7 +130,7 @@ class Network:
     ) -> Iterator[np.ndarray]:
         """Engine.predict_image with this network."""
         set_training(self.predictor, False)
-        features = encode(encoder_of(self.predictor), self.backend.images(inp), tile)
+        features = encode(self.predictor, self.backend.images(inp), tile)
         if self.scale is None:
             bands = self.predictor.decode_image(features, height, width, window)
         else:

@@ -127,7 +127,7 @@ class Network:
         """Engine.encode with this network."""
         set_training(self.predictor, False)
         with self.backend.arithmetic():
-            features = encode(encoder_of(self.predictor), self.backend.images(inp), tile)
+            features = encode(self.predictor, self.backend.images(inp), tile)
             return features.rows(0, features.size[0])
 
     @torch.no_grad()
@@ -143,7 +143,7 @@ class Network:
     ) -> Iterator[np.ndarray]:
         """Engine.predict_image with this network."""
         set_training(self.predictor, False)
-        features = encode(encoder_of(self.predictor), self.backend.images(inp), tile)
+        features = encode(self.predictor, self.backend.images(inp), tile)
         if self.scale is None:
             bands = self.predictor.decode_image(features, height, width, window)
         else:

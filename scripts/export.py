@@ -169,18 +169,18 @@ def export(path: str | Path, folder: Path, form: str, config: str | None = None)
     """Write a checkpoint's two graphs; returns the engine that they were made from and the files."""
     found = formats.load_for(path, config)
     engine = network.load(path, "torch", "cpu", config=config).engine
-    if not hasattr(engine.networks["model"].module, "query_rgb"):
+    if (name := found.model["name"]) not in ("liif", "metasr"):
         raise UserError(
-            f"{path}: model '{found.model['name']}' gives whole images at x{engine.scale}; export splits a model into "
-            "an encoder and a decoder of coordinates, and it has none"
+            f"{path}: model '{name}': export splits a model into an encoder and a decoder of coordinates, and knows "
+            "those of liif and metasr"
         )
+    model = engine.networks["model"].module
     import torch
 
-    # torch.export.save takes channels last for a part of a tensor.
-    engine.networks["model"].module.to(memory_format=torch.contiguous_format)
-    properties = metadata(found, path, engine.networks["model"].module.encoder)
+    model.to(memory_format=torch.contiguous_format)  # torch.export.save takes channels last for a part of a tensor
+    properties = metadata(found, path, model.encoder)
     # Both before either is written: an old decoder beside a new encoder would go unnoticed.
-    contents = {name: WRITE[form](part, properties) for name, part in parts_of(engine.networks["model"].module).items()}
+    contents = {name: WRITE[form](part, properties) for name, part in parts_of(model).items()}
     files = [folder / f"{name}{ENDINGS[form]}" for name in contents]
     for file, content in zip(files, contents.values(), strict=True):
         write_atomically(file, content)

@@ -96,6 +96,11 @@ def neighbours(coord: np.ndarray, size: Sequence[int], corners: int) -> tuple[np
     return index.astype(np.int32), relative, weight
 
 
+def relative_cell(cell: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Cells (B, 2) or (B, Q, 2) in feature pixels times two, (B, 1 or Q, 2) float32: 2 / scale."""
+    return (cell * np.asarray(size, dtype=np.float32)).reshape(len(cell), -1, 2)
+
+
 def locate(
     coord: np.ndarray, cell: np.ndarray | None, size: Sequence[int], corners: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,6 +112,31 @@ def locate(
     """
     index, position, weight = neighbours(coord, size, corners)
     if cell is not None:
-        relative_cell = (cell * np.asarray(size, dtype=np.float32)).reshape(len(cell), -1, 2)  # (B, 1 or Q, 2)
-        position = np.concatenate([position, np.broadcast_to(relative_cell, position.shape)], axis=-1)
+        position = np.concatenate([position, np.broadcast_to(relative_cell(cell, size), position.shape)], axis=-1)
     return index, position, weight
+
+
+def linear(coord: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Linear interpolation between n pixels along one axis; beyond the outermost centres their value stays.
+
+    coord: any shape, float32, in [-1, 1]. Returns index int64 and weight float32, (2, *coord.shape): the pixels before
+    and behind each query, whose weights sum to 1.
+    """
+    place = np.clip(((coord + np.float32(1)) * np.float32(n) - np.float32(1)) / np.float32(2), 0, n - 1)
+    before = np.floor(place)
+    index = np.stack([before, np.minimum(before + 1, n - 1)]).astype(np.int64)
+    share = (place - before).astype(np.float32)
+    return index, np.stack([1 - share, share])
+
+
+def bilinear(coord: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Bilinear interpolation: `linear` on both axes.
+
+    coord: (B, Q, 2) float32. size: (H, W). Returns index int32 into the B * H * W pixels (batch, then row by row) and
+    weight float32, (4, B, Q) each.
+    """
+    (row, down), (column, right) = (linear(coord[..., axis], size[axis]) for axis in (0, 1))
+    first = (np.arange(coord.shape[0]) * (size[0] * size[1]))[:, None]
+    index = first + row[:, None] * size[1] + column
+    shape = (4, *coord.shape[:2])
+    return index.reshape(shape).astype(np.int32), (down[:, None] * right).reshape(shape)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from liif_core.geometry.coords import MIN_AREA, SHIFTS, WHOLE, Window, make_cell, nearest_pixel, pixel_centres
+from liif_core.geometry import coords
+from liif_core.geometry.coords import MIN_AREA, SHIFTS, WHOLE, Window, make_cell, nearest_pixel
 
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
 TILE = {"cpu": 8192, "cuda": 1 << 17}
@@ -17,7 +18,7 @@ class Grid:
 
     output: (h, w). size: (H, W) of the feature map. corners: S, as in `neighbours`, and in its order.
     relative_down (S, h) and relative_right (S, w) are relative coordinates, relative_cell (2,) the cell in the same
-    unit, all float32. across: the columns of each tile of a band.
+    unit, centres (h,) and (w,) the coordinates, all float32. across: the columns of each tile of a band.
     """
 
     def __init__(self, output: tuple[int, int], size: tuple[int, int], corners: int, window: Window = WHOLE):
@@ -25,9 +26,10 @@ class Grid:
         parts = -(-output[1] // TILE_COLUMNS)
         self.across = [slice(output[1] * i // parts, output[1] * (i + 1) // parts) for i in range(parts)]
         self.relative_cell = make_cell(output, window) * np.asarray(size, dtype=np.float32)
-        centres = [pixel_centres(n, *part) for n, part in zip(output, window, strict=True)]
+        self.centres = [coords.pixel_centres(n, *part) for n, part in zip(output, window, strict=True)]
         down, right = (
-            [nearest_pixel(axis, n, shift) for shift in SHIFTS[corners]] for axis, n in zip(centres, size, strict=True)
+            [nearest_pixel(axis, n, shift) for shift in SHIFTS[corners]]
+            for axis, n in zip(self.centres, size, strict=True)
         )
         pairs = [(row, column) for row in down for column in right]
         self.row, self.relative_down = (np.stack([row[i] for row, _ in pairs]) for i in (0, 1))

@@ -2,12 +2,14 @@
 
     s(x) = sum_t  S_t / S * f(z_t, x - v_t, c)        (Chen et al., CVPR 2021, equations 4 and 5)
 
-and MetaSR's (Hu et al., CVPR 2019). Nothing is taken apart, reordered or precomputed here: the feature map is unfolded,
-the four corners come one after the other, each looks its feature vector and that vector's place up with a
-nearest-neighbour sampler, and the whole MLP runs on every query. Nothing of liif_core is used.
+MetaSR's (Hu et al., CVPR 2019) and LTE's (Lee and Jin, CVPR 2022). Nothing is taken apart, reordered or precomputed
+here: the feature map is unfolded, the four corners come one after the other, each looks its feature vector and that
+vector's place up with a nearest-neighbour sampler, and the whole MLP runs on every query. Nothing of liif_core is used.
 
 Letters: B batch, Q queries, C feature channels, H W low-resolution, N inputs of the MLP.
 """
+
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,36 +30,68 @@ def decode(model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: t
     feat = feat.to(dtype)
     if model.imnet is None:
         return at_nearest(feat, coord)
-    height, width = feat.shape[2:]
+    size = torch.tensor(feat.shape[2:], dtype=coord.dtype)
     if model.feat_unfold:
         feat = unfold(feat)
-    corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)] if model.local_ensemble else [(0, 0)]
-    size = torch.tensor([height, width], dtype=coord.dtype)
     colours, areas = [], []
-    for down, right in corners:
-        moved = coord.clone()
-        if model.local_ensemble:
-            moved[..., 0] += down / height + SHIFT_OFF_BORDER
-            moved[..., 1] += right / width + SHIFT_OFF_BORDER
-        moved = moved.clamp(-INSIDE, INSIDE)
-        relative = (coord - at_nearest(places(height, width), moved)) * size  # (B, Q, 2)
+    for moved, relative in corners(coord, feat.shape[2:], model.local_ensemble):
         inputs = [at_nearest(feat, moved), relative]
         if model.cell_decode:
             inputs.append((cell * size).unsqueeze(1).expand_as(relative))
         colours.append(perceptron(model.imnet, torch.cat([part.to(dtype) for part in inputs], dim=-1)))
         areas.append((relative[..., 0] * relative[..., 1]).abs() + NO_EMPTY_AREA)
+    return weighed(colours, areas)
+
+
+def corners(coord: Tensor, size: Sequence[int], local_ensemble: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each neighbour, or the nearest alone: where to look it up, and where coord (B, Q, 2) lies from its centre in
+    feature pixels times two."""
+    height, width = size
+    for down, right in [(-1, -1), (-1, 1), (1, -1), (1, 1)] if local_ensemble else [(0, 0)]:
+        moved = coord.clone()
+        if local_ensemble:
+            moved[..., 0] += down / height + SHIFT_OFF_BORDER
+            moved[..., 1] += right / width + SHIFT_OFF_BORDER
+        moved = moved.clamp(-INSIDE, INSIDE)
+        yield moved, (coord - at_nearest(places(height, width), moved)) * torch.tensor(size, dtype=coord.dtype)
+
+
+def weighed(values: list[Tensor], areas: list[Tensor]) -> Tensor:
+    """The sum of the values (B, Q, N) at the neighbours, each weighted with the rectangle on the far side of the query:
+    the last neighbour's for the first."""
     total = torch.stack(areas).sum(dim=0)
-    # Each corner is weighted with the rectangle on the far side of the query: the last corner's for the first.
-    weights = [(area / total).to(dtype).unsqueeze(-1) for area in reversed(areas)]
-    weighted = [rgb * weight for rgb, weight in zip(colours, weights, strict=True)]
-    return torch.stack(weighted).sum(dim=0)
+    weights = [(area / total).to(values[0].dtype).unsqueeze(-1) for area in reversed(areas)]
+    return torch.stack([value * weight for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
+
+
+def decode_lte(
+    model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """As `decode`, for an LTE, whose features (B, C + 3, H, W) have the image behind them."""
+    feat, image = feat.to(dtype).split([feat.shape[1] - 3, 3], dim=1)
+    coef, freq = (
+        F.conv2d(feat, layer.weight.to(dtype), layer.bias.to(dtype), padding=1) for layer in (model.coef, model.freq)
+    )
+    relative_cell = cell * torch.tensor(feat.shape[2:], dtype=coord.dtype)
+    if model.scale_max is not None:
+        relative_cell = relative_cell.clamp(min=2 / model.scale_max)
+    phase = F.linear(relative_cell.to(dtype), model.phase.weight.to(dtype)).unsqueeze(1)  # (B, 1, K / 2)
+    colours, areas = [], []
+    for moved, relative in corners(coord, feat.shape[2:]):
+        down, right = relative.to(dtype).unsqueeze(-2).unbind(-1)  # (B, Q, 1) each
+        pairs = at_nearest(freq, moved).unflatten(-1, (-1, 2))  # (B, Q, K / 2, 2)
+        theta = pairs[..., 0] * down + pairs[..., 1] * right + phase
+        waves = torch.cat([torch.cos(torch.pi * theta), torch.sin(torch.pi * theta)], dim=-1)
+        colours.append(perceptron(model.imnet, at_nearest(coef, moved) * waves))
+        areas.append((relative[..., 0] * relative[..., 1]).abs() + NO_EMPTY_AREA)
+    return weighed(colours, areas) + at_bilinear(image, coord)
 
 
 def decode_image(model: nn.Module, feat: Tensor, height: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """feat (1, C, H, W) -> (height, width, 3): `decode` at every pixel centre, 2^14 queries at a time."""
     coord = places(height, width).permute(0, 2, 3, 1).reshape(1, -1, 2)
     cell = torch.tensor([[2 / height, 2 / width]])
-    of_model = decode if hasattr(model, "local_ensemble") else decode_metasr
+    of_model = {"LIIF": decode, "MetaSR": decode_metasr, "LTE": decode_lte}[type(model).__name__]
     parts = [of_model(model, feat, part, cell, dtype) for part in coord.split(1 << 14, dim=1)]
     return torch.cat(parts, dim=1).view(height, width, 3)
 
@@ -94,6 +128,13 @@ def at_nearest(values: Tensor, coord: Tensor) -> Tensor:
     number = F.grid_sample(numbers, grid, mode="nearest", align_corners=False).flatten(1).long()  # (B, Q)
     rows = values.expand(len(coord), -1, -1, -1).flatten(2).transpose(1, 2)  # (B, H * W, N)
     return rows.gather(1, number.unsqueeze(-1).expand(-1, -1, values.shape[1]))
+
+
+def at_bilinear(image: Tensor, coord: Tensor) -> Tensor:
+    """image (B, 3, H, W) between its pixels at coord (B, Q, 2), beyond them those of its edge -> (B, Q, 3)."""
+    grid = coord.flip(-1).unsqueeze(1).to(image.dtype)
+    sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.squeeze(2).transpose(1, 2)
 
 
 def unfold(feat: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ NARROW_ONE_FACTOR = {
     "srresnet": {"n_resblocks": 2, "n_feats": 8},
     "msrresnet": {"n_resblocks": 2, "n_feats": 8},
 }
+NARROW_DECODER = {"lte": {"hidden_dim": 24}}
 SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
 FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
 HIDDEN, NARROW_HIDDEN = [256] * 4, [32, 32]
@@ -46,6 +47,7 @@ class Model:
         encoder["args"] |= (NARROW | NARROW_ONE_FACTOR)[encoder["name"]]
         if spec["args"].get("imnet_spec"):
             spec["args"]["imnet_spec"]["args"]["hidden_list"] = NARROW_HIDDEN
+        spec["args"] |= NARROW_DECODER.get(spec["name"], {})
         return spec
 
 
@@ -60,12 +62,21 @@ def metasr(encoder: str) -> dict:
     return {"name": "metasr", "args": {"encoder_spec": {"name": encoder, "args": dict(FREE)}}}
 
 
+def lte(encoder: str) -> dict:
+    imnet = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256] * 3}}
+    return {
+        "name": "lte",
+        "args": {"encoder_spec": {"name": encoder, "args": dict(FREE)}, "imnet_spec": imnet, "hidden_dim": 256},
+    }
+
+
 MODELS = {
     "edsr-baseline-liif": Model(liif("edsr-baseline", **FREE), 1_567_299, 8),
     "edsr-liif": Model(liif("edsr", **FREE), None, 6),
     "rdn-liif": Model(liif("rdn", **FREE), 22_320_835, 9),
     "rcan-liif": Model(liif("rcan", **FREE), None, None),
     "edsr-baseline-metasr": Model(metasr("edsr-baseline"), 1_665_536, 8),
+    "edsr-baseline-lte": Model(lte("edsr-baseline"), 1_714_243, 8, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }

@@ -401,3 +401,6 @@ def test_bad_input_to_the_command_is_one_sentence(tmp_path, monkeypatch):
     native.save(tmp_path / "encoder.safetensors", Checkpoint(model, {"model": NetworkState({})}))
     with pytest.raises(UserError, match="gives features, not images"):
         call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path)
+    save_small(tmp_path / "lte.safetensors", MODELS["edsr-baseline-lte"].spec)
+    with pytest.raises(UserError, match="model 'lte': .* knows those of liif and metasr"):
+        call(monkeypatch, "--model", tmp_path / "lte.safetensors", "--output", tmp_path)

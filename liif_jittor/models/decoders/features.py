@@ -1,6 +1,9 @@
 """The feature map of an image as a decoder takes it: row by row from top to bottom, never whole if it is large.
 
-Letters: C feature channels, H W feature map.
+A decoder with the attribute `needs_image` finds the image, as the network sees it, behind the features: three more
+channels of the map, so that tiles, windows and borders hold for both.
+
+Letters: B batch, C feature channels, H W feature map.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +12,10 @@ from typing import Any
 import jittor as jt
 from jittor import Var, nn
 
+from liif_core.engine import encoder_of
+from liif_core.errors import UserError
 from liif_core.geometry import tiling
+from liif_jittor.models.registry import make
 
 
 class FeatureMap:
@@ -36,8 +42,27 @@ class FeatureMap:
         return nn.ConstantPad2d((0, 0, max(0, -top), max(0, bottom - self.size[0])), 0)(jt.concat(parts, dim=2))
 
 
-def encode(encoder: Any, inp: Var, tile: int | None = None) -> FeatureMap:
-    """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
+def keeping_size(name: str, encoder_spec: dict) -> Any:
+    """The encoder of the decoder called so, which looks at features and image together."""
+    encoder = make(encoder_spec)
+    if encoder.scale != 1:
+        raise UserError(
+            f"model '{name}': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
+            f"{encoder.scale} along each axis: give it no_upsampling"
+        )
+    return encoder
+
+
+def features_of(model: Any, inp: Var) -> Var:
+    """What inp (B, 3, H, W) becomes for a model, or an encoder alone: (B, C, H, W), with the image (B, C + 3, H, W)."""
+    feat = encoder_of(model)(inp)
+    return jt.concat([feat, inp], dim=1) if getattr(model, "needs_image", False) else feat
+
+
+def encode(model: Any, inp: Var, tile: int | None = None) -> FeatureMap:
+    """The feature map of inp (1, 3, H, W) for a model, or of an encoder alone, in tiles of `tile` pixels
+    (liif_core.geometry.tiling)."""
+    encoder = encoder_of(model)
     height, width = inp.shape[2:]
     device = "cuda" if jt.flags.use_cuda else "cpu"
     down, right = tiling.tiles((height, width), tile, encoder.receptive_radius, encoder.scale, device)
@@ -45,7 +70,7 @@ def encode(encoder: Any, inp: Var, tile: int | None = None) -> FeatureMap:
     def band(row: tiling.Span) -> Var:
         tiles = []
         for column in right:
-            tiles.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
+            tiles.append(features_of(model, inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
             tiles[-1].sync()  # Jittor: evaluated here, or all tiles at once, and then again for each block of rows
         return tiles[0] if len(tiles) == 1 else jt.concat(tiles, dim=3)
 

@@ -1,6 +1,9 @@
 """The feature map of an image as a decoder takes it: row by row from top to bottom, never whole if it is large.
 
-Letters: C feature channels, H W feature map.
+A decoder with the attribute `needs_image` finds the image, as the network sees it, behind the features: three more
+channels of the map, so that tiles, windows and borders hold for both.
+
+Letters: B batch, C feature channels, H W feature map.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from liif_core.engine import encoder_of
+from liif_core.errors import UserError
 from liif_core.geometry import tiling
+from liif_torch.models.registry import make
 
 
 class FeatureMap:
@@ -37,8 +43,27 @@ class FeatureMap:
         return F.pad(torch.cat(parts, dim=2), (0, 0, max(0, -top), max(0, bottom - self.size[0])))
 
 
-def encode(encoder: Any, inp: Tensor, tile: int | None = None) -> FeatureMap:
-    """The encoder's feature map of inp (1, 3, H, W), in tiles of `tile` pixels (liif_core.geometry.tiling)."""
+def keeping_size(name: str, encoder_spec: dict) -> Any:
+    """The encoder of the decoder called so, which looks at features and image together."""
+    encoder = make(encoder_spec)
+    if encoder.scale != 1:
+        raise UserError(
+            f"model '{name}': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
+            f"{encoder.scale} along each axis: give it no_upsampling"
+        )
+    return encoder
+
+
+def features_of(model: Any, inp: Tensor) -> Tensor:
+    """What inp (B, 3, H, W) becomes for a model, or an encoder alone: (B, C, H, W), with the image (B, C + 3, H, W)."""
+    feat = encoder_of(model)(inp)
+    return torch.cat([feat, inp], dim=1) if getattr(model, "needs_image", False) else feat
+
+
+def encode(model: Any, inp: Tensor, tile: int | None = None) -> FeatureMap:
+    """The feature map of inp (1, 3, H, W) for a model, or of an encoder alone, in tiles of `tile` pixels
+    (liif_core.geometry.tiling)."""
+    encoder = encoder_of(model)
     height, width = inp.shape[2:]
     device = inp.device.type
     down, right = tiling.tiles((height, width), tile, encoder.receptive_radius, encoder.scale, device)
@@ -46,7 +71,7 @@ def encode(encoder: Any, inp: Tensor, tile: int | None = None) -> FeatureMap:
     def band(row: tiling.Span) -> Tensor:
         tiles = []
         for column in right:
-            tiles.append(encoder(inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
+            tiles.append(features_of(model, inp[:, :, row.pixels, column.pixels])[:, :, row.keep, column.keep])
         return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=3)
 
     return FeatureMap((height * encoder.scale, width * encoder.scale), map(band, down), device)

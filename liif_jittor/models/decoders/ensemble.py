@@ -1,0 +1,80 @@
+"""What decoders share that give a colour at each of the neighbours of a query and weigh them as LIIF does.
+
+Letters: B batch, Q queries, C feature channels, D what a feature pixel is told to the queries around it, H W
+low-resolution, h w output, S neighbours (4, or the nearest alone).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jittor as jt
+import numpy as np
+from jittor import Var, nn
+
+from liif_core.geometry import coords, grids
+from liif_jittor.models.decoders.features import FeatureMap, features_of, keeping_size
+from liif_jittor.models.decoders.gather import on_device_of, rows_of
+from liif_jittor.models.decoders.skip import bilinear, bilinear_on_grid
+
+
+class Ensemble(nn.Module):
+    """A decoder of two functions: `table` of the features alone, once per feature pixel, and `colours` of what that
+    gives and a query's place. corners: S. needs_image: the image is added, bilinearly."""
+
+    corners = 4
+    needs_image = False
+
+    def __init__(self, name: str, encoder_spec: dict):
+        super().__init__()
+        self.encoder: Any = keeping_size(name, encoder_spec)
+
+    def table(self, feat: Var, relative_cell: Var) -> Var:
+        """Feature rows with one more above and below (B, C, H + 2, W) -> (B, D, H, W), float32.
+
+        relative_cell (B, 1 or Q, 2): height and width of the queries' pixels in feature pixels, times two.
+        """
+        raise NotImplementedError
+
+    def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
+        """What a neighbour says of a query: x (S, n, m, D), and its relative coordinates down and right, which
+        broadcast to (S, n, m) -> (S, n, m, 3). n, m: B, Q, or rows and columns, where relative_cell is (1, 1, 2)."""
+        raise NotImplementedError
+
+    def execute(self, inp: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+        """inp (B, 3, H, W), coord (B, Q, 2) in [-1, 1], cell (B, 2) -> (B, Q, 3); coord, cell in numpy."""
+        return self.query_rgb(features_of(self, inp), coord, cell)
+
+    def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
+        """Decode any queries: feat (B, C or, with the image, C + 3, H, W), coord (B, Q, 2), cell (B, 2) or (B, Q, 2)
+        -> (B, Q, 3)."""
+        index, relative, weight = on_device_of(feat, *coords.neighbours(coord, feat.shape[2:], self.corners))
+        (relative_cell,) = on_device_of(feat, coords.relative_cell(cell, feat.shape[2:]))
+        table = rows_of(self.table(nn.ConstantPad2d((0, 0, 1, 1), 0)(feat[:, : self.encoder.out_dim]), relative_cell))
+        x = table[index.flatten()].reshape(*index.shape, -1)  # (S, B, Q, D)
+        rgb = self.colours(x, relative[..., 0], relative[..., 1], relative_cell)
+        rgb = (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
+        return rgb + bilinear(feat[:, self.encoder.out_dim :], coord) if self.needs_image else rgb
+
+    def decode_image(
+        self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
+    ) -> Iterator[Var]:
+        """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
+        grid = grids.Grid((height, width), features.size, self.corners, window)
+        for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
+            feat = features.rows(top - 1, bottom + 1)
+            down, right, relative_cell = on_device_of(
+                feat, grid.relative_down[..., None], grid.relative_right[:, None], grid.relative_cell[None, None]
+            )
+            table = rows_of(self.table(feat[:, : self.encoder.out_dim], relative_cell))  # ((bottom - top) * W, D)
+            table.sync()  # Jittor: evaluated here, or every tile would evaluate it again
+            for rows in bands:
+                band = []
+                for columns in grid.across:
+                    index, weight = on_device_of(table, *grid.neighbours(rows, columns, top))
+                    x = table[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
+                    rgb = self.colours(x, down[:, rows], right[:, :, columns], relative_cell)
+                    band.append((rgb * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+                whole = jt.concat(band, dim=1)
+                if self.needs_image:
+                    whole = whole + bilinear_on_grid(feat[:, self.encoder.out_dim :], grid, rows, top - 1)
+                yield whole
