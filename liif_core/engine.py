@@ -96,6 +96,12 @@ def encoder_of(model: Any) -> Any:
     return getattr(model, "encoder", model)
 
 
+def receptive_radius(model: Any) -> int | None:
+    """How many pixels away from its own an answer of a model sees: what its encoder does; None, the whole image, where
+    queries are answered together."""
+    return None if getattr(model, "joint_queries", False) else encoder_of(model).receptive_radius
+
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 

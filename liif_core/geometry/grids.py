@@ -1,6 +1,8 @@
 """The output grid of an image: which feature vectors each of its pixels reads, and how much they weigh."""
 
+import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +12,59 @@ from liif_core.geometry.coords import MIN_AREA, SHIFTS, WHOLE, Window, make_cell
 # Queries decoded at a time: what fits the caches of a CPU, or keeps a GPU busy without filling its memory.
 TILE = {"cpu": 8192, "cuda": 1 << 17}
 TILE_COLUMNS = 256
+WITHIN = 1e-3  # output pixels: grids that end so near to the image end with it
 FEATURE_ROWS = 8  # of a wide image that go through the first layer at a time; one in eight does so twice
+
+
+def surrounding(output: tuple[int, int], window: Window) -> tuple[tuple[int, int], Window, tuple[slice, slice]]:
+    """The grid of which a grid over a window is a part: with as many of its pixels on every side as have their centres
+    in the image. Returns its size (h, w), its own window, WHOLE where pixels and image end together, and the rows and
+    columns of the part."""
+    (height, down, rows), (width, right, columns) = map(_surrounding_axis, output, window)
+    return (height, width), (down, right), (rows, columns)
+
+
+def _surrounding_axis(n: int, part: tuple[float, float]) -> tuple[int, tuple[float, float], slice]:
+    start, stop = part
+    side = (stop - start) / n
+    before, behind = max(0, round((start + 1) / side)), max(0, round((1 - stop) / side))
+    start, stop = start - before * side, stop + behind * side
+    start, stop = (-1 if abs(start + 1) < WITHIN * side else start, 1 if abs(stop - 1) < WITHIN * side else stop)
+    return before + n + behind, (start, stop), slice(before, before + n)
+
+
+class Tile(NamedTuple):
+    """Part of an output, in its pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def rows(self) -> slice:
+        """Top to bottom."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Left to right."""
+        return slice(self.left, self.right)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+
+def bands(rows: slice, columns: slice, queries: int) -> Iterator[list[Tile]]:
+    """Rows and columns of an output in bands from top to bottom, each in tiles of about so many queries."""
+    start, width = columns.start, columns.stop - columns.start
+    count = -(-width // TILE_COLUMNS)
+    borders = [start + width * i // count for i in range(count + 1)]
+    step = max(1, queries * count // width)
+    for top in range(rows.start, rows.stop, step):
+        yield [Tile(top, min(top + step, rows.stop), *sides) for sides in itertools.pairwise(borders)]
 
 
 class Grid:

@@ -166,8 +166,9 @@ class Model:
         cells = coords.make_cell(features.size) if cells is None else cells
         row, cells = coords.into_window(points.reshape(1, -1, 2), cells.reshape(1, -1, 2), features.window)
         result = np.empty((row.shape[1], 3), np.float32)
-        for start in range(0, len(result), QUERIES):
-            part = slice(start, start + QUERIES)
+        step = len(result) if getattr(self.network, "joint_queries", False) else QUERIES
+        for start in range(0, len(result), max(1, step)):
+            part = slice(start, start + step)
             own = cells if cells.shape[1] == 1 else cells[:, part]
             result[part] = self._network.engine.decode(features.map, row[:, part], own)[0]
         return self.normalisation.rgb(result).reshape(*points.shape[:-1], 3)

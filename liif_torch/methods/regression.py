@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-from liif_core.engine import MODEL
+from liif_core.engine import MODEL, receptive_radius
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_torch import losses
@@ -39,7 +39,7 @@ class Regression:
         self.networks = {MODEL: self.model}
         if backend.training and channels == "rgb" and getattr(self.model.encoder, "channels", "rgb") == "y":
             raise UserError("method 'regression': the model restores luma alone, so that channels must be y, not rgb")
-        self.receptive_radius = self.model.encoder.receptive_radius
+        self.receptive_radius = receptive_radius(self.model.module)
 
     def step(self, micro_batches: list[dict]) -> dict[str, Tensor]:
         """One update from the micro-batches of a batch, in numpy, each with its weight in the step: the loss by name,

@@ -2,9 +2,10 @@
 
     s(x) = sum_t  S_t / S * f(z_t, x - v_t, c)        (Chen et al., CVPR 2021, equations 4 and 5)
 
-MetaSR's (Hu et al., CVPR 2019) and LTE's (Lee and Jin, CVPR 2022). Nothing is taken apart, reordered or precomputed
-here: the feature map is unfolded, the four corners come one after the other, each looks its feature vector and that
-vector's place up with a nearest-neighbour sampler, and the whole MLP runs on every query. Nothing of liif_core is used.
+MetaSR's (Hu et al., CVPR 2019), LTE's (Lee and Jin, CVPR 2022) and SRNO's (Wei and Zhang, CVPR 2023). Nothing is
+taken apart, reordered or precomputed here: the feature map is unfolded, the four corners come one after the other, each
+looks its feature vector and that vector's place up with a nearest-neighbour sampler, and the whole MLP runs on every
+query. Nothing of liif_core is used.
 
 Letters: B batch, Q queries, C feature channels, H W low-resolution, N inputs of the MLP.
 """
@@ -87,12 +88,50 @@ def decode_lte(
     return weighed(colours, areas) + at_bilinear(image, coord)
 
 
+def decode_srno(
+    model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """As `decode_lte`, for an SRNO, which answers all Q queries together."""
+    feat, image = feat.to(dtype).split([feat.shape[1] - 3, 3], dim=1)
+    relative_cell = cell * torch.tensor(feat.shape[2:], dtype=coord.dtype)
+    if model.scale_max is not None:
+        relative_cell = relative_cell.clamp(min=2 / model.scale_max)
+    found = [(at_nearest(feat, moved), relative) for moved, relative in corners(coord, feat.shape[2:])]
+    areas = [(relative[..., 0] * relative[..., 1]).abs() + NO_EMPTY_AREA for _, relative in found]
+    total = torch.stack(areas).sum(dim=0)
+    weights = [(area / total).to(dtype).unsqueeze(-1) for area in reversed(areas)]
+    parts = [relative.to(dtype) for _, relative in found]
+    parts += [features * weight for (features, _), weight in zip(found, weights, strict=True)]
+    parts.append(relative_cell.to(dtype).unsqueeze(1).expand_as(coord))
+    z = pointwise(model.conv00, torch.cat(parts, dim=-1))
+    for layer in (model.conv0, model.conv1):
+        heads = pointwise(layer.qkv_proj, z).unflatten(-1, (layer.heads, -1)).transpose(1, 2)  # (B, heads, Q, 3 c)
+        query, key, value = heads.chunk(3, dim=-1)
+        key, value = normalised(layer.kln, key), normalised(layer.vln, value)
+        attention = query @ ((key.transpose(-2, -1) @ value) / coord.shape[1])
+        attended = attention.transpose(1, 2).flatten(2) + z
+        z = pointwise(layer.o_proj2, F.gelu(pointwise(layer.o_proj1, attended))) + z
+    return pointwise(model.fc2, F.gelu(pointwise(model.fc1, z))) + at_bilinear(image, coord)
+
+
+def normalised(norm: nn.Module, x: Tensor) -> Tensor:
+    """x (B, heads, Q, c) by the mean and the deviation of its c numbers, times weight plus bias (heads, 1, c)."""
+    centred = (x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + 1e-5)
+    return norm.weight.to(x.dtype) * centred + norm.bias.to(x.dtype)
+
+
+def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
+    """A 1x1 convolution on (B, Q, N)."""
+    return F.linear(x, layer.weight.flatten(1).to(x.dtype), layer.bias.to(x.dtype))
+
+
 def decode_image(model: nn.Module, feat: Tensor, height: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """feat (1, C, H, W) -> (height, width, 3): `decode` at every pixel centre, 2^14 queries at a time."""
+    """feat (1, C, H, W) -> (height, width, 3): `decode` at every pixel centre."""
     coord = places(height, width).permute(0, 2, 3, 1).reshape(1, -1, 2)
     cell = torch.tensor([[2 / height, 2 / width]])
-    of_model = {"LIIF": decode, "MetaSR": decode_metasr, "LTE": decode_lte}[type(model).__name__]
-    parts = [of_model(model, feat, part, cell, dtype) for part in coord.split(1 << 14, dim=1)]
+    of_model = {"LIIF": decode, "MetaSR": decode_metasr, "LTE": decode_lte, "SRNO": decode_srno}[type(model).__name__]
+    at_a_time = coord.shape[1] if of_model is decode_srno else 1 << 14
+    parts = [of_model(model, feat, part, cell, dtype) for part in coord.split(at_a_time, dim=1)]
     return torch.cat(parts, dim=1).view(height, width, 3)
 
 

@@ -22,7 +22,7 @@ NARROW_ONE_FACTOR = {
     "srresnet": {"n_resblocks": 2, "n_feats": 8},
     "msrresnet": {"n_resblocks": 2, "n_feats": 8},
 }
-NARROW_DECODER = {"lte": {"hidden_dim": 24}}
+NARROW_DECODER = {"lte": {"hidden_dim": 24}, "sronet": {"width": 24, "blocks": 4}}
 SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
 FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
 HIDDEN, NARROW_HIDDEN = [256] * 4, [32, 32]
@@ -70,6 +70,11 @@ def lte(encoder: str) -> dict:
     }
 
 
+def srno(encoder: str) -> dict:
+    spec = {"name": encoder, "args": dict(FREE)}
+    return {"name": "sronet", "args": {"encoder_spec": spec, "width": 256, "blocks": 16}}
+
+
 MODELS = {
     "edsr-baseline-liif": Model(liif("edsr-baseline", **FREE), 1_567_299, 8),
     "edsr-liif": Model(liif("edsr", **FREE), None, 6),
@@ -77,6 +82,7 @@ MODELS = {
     "rcan-liif": Model(liif("rcan", **FREE), None, None),
     "edsr-baseline-metasr": Model(metasr("edsr-baseline"), 1_665_536, 8),
     "edsr-baseline-lte": Model(lte("edsr-baseline"), 1_714_243, 8, exportable=False),
+    "edsr-baseline-srno": Model(srno("edsr-baseline"), 2_015_299, 8, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }

@@ -8,18 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import equations
+from helpers import equations, made_images
 from helpers.models import MODELS
+from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
+from liif_core.images.normalisation import Normalisation
+from liif_core.inference import api
+from liif_core.inference.network import Network
 from liif_core.training.initial import initial_parameters
+from liif_torch.engine import Engine
 from liif_torch.models import build as models
+from liif_torch.models.decoders import sronet
 from liif_torch.models.decoders.features import encode, features_of
 
 TOLERANCE = 1e-5
 SIZE = (11, 7)
-NAMES = ["edsr-baseline-lte"]
-ORACLES = {"lte": equations.decode_lte}
+NAMES = ["edsr-baseline-lte", "edsr-baseline-srno"]
+ORACLES = {"lte": equations.decode_lte, "sronet": equations.decode_srno}
 
 
 def make_model(name: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
@@ -43,6 +49,8 @@ def upscaled(model, inp, height, width, window=coords.WHOLE) -> torch.Tensor:
 def test_an_image_equals_the_equations_in_tiles_too(name, scale, monkeypatch):
     monkeypatch.setitem(grids.TILE, "cpu", 4 * 13 * 2)
     monkeypatch.setattr(grids, "TILE_COLUMNS", 13)
+    monkeypatch.setitem(sronet.QUERIES, "cpu", 4 * 13)
+    monkeypatch.setitem(sronet.KEPT, "cpu", 1000)  # at x1 and x2, recomputed beyond
     model = make_model(name)
     height, width = round(SIZE[0] * scale), round(SIZE[1] * scale)
     found = upscaled(model, image(), height, width)
@@ -60,6 +68,38 @@ def test_a_window_equals_the_same_pixels_of_the_whole(name):
     window = ((2 * 6 / 33 - 1, 2 * 20 / 33 - 1), (2 * 5 / 21 - 1, 2 * 18 / 21 - 1))
     found = upscaled(model, image(), 14, 13, window)
     torch.testing.assert_close(found, whole[6:20, 5:18], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_box_of_an_image_equals_the_same_pixels_of_the_whole(name):
+    """Through the engine, which encodes no more than the box depends on: of SRNO all of the image."""
+    engine = Engine(MODELS[name].spec, "cpu")
+    engine.seed(3)
+    assert engine.receptive_radius == {"lte": 8, "sronet": None}[MODELS[name].spec["name"]]
+    middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}  # so that nothing is clamped
+    network = Network(engine, Normalisation(DataNorm.model_validate(middle)))
+    pixels = made_images.make_image(41, 67)
+    found = network.part(pixels, (17, 30, 22, 51), 10, 42)
+    torch.testing.assert_close(found, network(pixels, 82, 134)[34:44, 60:102], rtol=0, atol=2e-5)
+
+
+def test_queries_of_srno_are_answered_together_however_many(monkeypatch):
+    engine = Engine(MODELS["edsr-baseline-srno"].spec, "cpu")
+    engine.seed(3)
+    model = api.Model(Network(engine, Normalisation(DataNorm())))
+    pixels, coord = made_images.make_image(*SIZE), coords.make_coord((9, 13)).reshape(9, 13, 2)
+    whole = model.query(pixels, coord)
+    monkeypatch.setattr(api, "QUERIES", 10)
+    monkeypatch.setitem(sronet.QUERIES, "cpu", 10)
+    np.testing.assert_allclose(model.query(pixels, coord), whole, rtol=0, atol=1e-6)
+    assert np.abs(model.query(pixels, coord[:4]) - whole[:4]).max() > 1e-5
+
+
+def test_more_pixels_than_srno_sums_over_are_refused_in_a_window_too():
+    model = make_model("edsr-baseline-srno")
+    window = ((0, 1e-3), (0, 1e-3))
+    with pytest.raises(UserError, match="it has 20000x20000: accepted are at most"):
+        upscaled(model, image(), 10, 10, window)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
@@ -110,9 +150,15 @@ def test_bilinear_interpolation_is_grid_samples():
     torch.testing.assert_close(found, equations.at_bilinear(inp, torch.from_numpy(coord)), rtol=0, atol=1e-6)
 
 
-def test_what_lte_refuses():
-    spec = MODELS["edsr-baseline-lte"].spec
-    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": 3}}
-    for arguments, sentence in [({"hidden_dim": 25}, "even hidden_dim"), ({"encoder_spec": encoder}, "no_upsampling")]:
-        with pytest.raises(UserError, match=sentence):
-            models.make(spec | {"args": spec["args"] | arguments})
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("lte", {"hidden_dim": 25}, "even hidden_dim"),
+        ("lte", {"encoder_spec": {"name": "edsr-baseline", "args": {"scale": 3}}}, "feature per pixel.*no_upsampling"),
+        ("srno", {"width": 30}, "multiple of blocks, got 30 and 4"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(name, arguments, sentence):
+    spec = MODELS[f"edsr-baseline-{name}"].spec
+    with pytest.raises(UserError, match=sentence):
+        models.make(spec | {"args": spec["args"] | arguments})

@@ -35,4 +35,10 @@ class MLP(nn.Module):
 
 def linear(layer: Any, x: Var) -> Var:
     """A linear layer on (N, in) -> (N, out)."""
-    return layer(x)  # Jittor: its matrix products go to oneDNN as they are
+    return product(x, layer.weight, layer.bias)
+
+
+def product(x: Var, weight: Var, bias: Var | None = None) -> Var:
+    """x (N, in) times weight (out, in), plus bias (out,) -> (N, out)."""
+    x = nn.matmul_transpose(x, weight)  # Jittor: its matrix products go to oneDNN as they are
+    return x if bias is None else x + bias

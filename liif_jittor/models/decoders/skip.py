@@ -1,6 +1,6 @@
 """The image that a decoder adds to: between its pixels at the queries, beyond them the pixels of its edge.
 
-Letters: B batch, Q queries, H W low-resolution, w output.
+Letters: B batch, Q queries, H W low-resolution.
 """
 
 import numpy as np
@@ -17,10 +17,11 @@ def bilinear(image: Var, coord: np.ndarray) -> Var:
     return (colours * weight.unsqueeze(-1)).sum(dim=0)
 
 
-def bilinear_on_grid(image: Var, grid: grids.Grid, rows: slice, top: int) -> Var:
-    """Output rows of a grid, (rows, w, 3), from the rows of the image (1, 3, bottom - top, W) that begin at `top`."""
+def bilinear_on_grid(image: Var, grid: grids.Grid, rows: slice, top: int, columns: slice = slice(None)) -> Var:
+    """Output rows and columns of a grid, (rows, columns, 3), from the rows of the image (1, 3, bottom - top, W) that
+    begin at `top`."""
     down, weight_down = coords.linear(grid.centres[0][rows], grid.size[0])
-    right, weight_right = coords.linear(grid.centres[1], grid.size[1])
+    right, weight_right = coords.linear(grid.centres[1][columns], grid.size[1])
     first, second, left, behind = on_device_of(image, *(down - top), *right)
     weights = on_device_of(image, *weight_down[..., None, None], *weight_right[..., None])
     pixels = image[0].permute(1, 2, 0)  # (bottom - top, W, 3)

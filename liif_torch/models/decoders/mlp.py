@@ -36,11 +36,16 @@ class MLP(nn.Module):
 
 def linear(layer: Any, x: Tensor) -> Tensor:
     """A linear layer on (N, in) -> (N, out)."""
+    return product(x, layer.weight, layer.bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (N, in) times weight (out, in), plus bias (out,) -> (N, out)."""
     if x.device.type != "cpu":
-        return layer(x)
+        return F.linear(x, weight, bias)
     # PyTorch: on the CPU a 1x1 convolution goes to oneDNN, the same product in F.linear to MKL, which is slower on AMD
     # processors (benchmarks/gemm.py); of at least 16 images, or oneDNN takes a slower path.
     images = math.gcd(len(x), 64)
     x = x.view(images, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (images, in, 1, N / images), channels last in memory
-    x = F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
-    return x.permute(0, 2, 3, 1).reshape(-1, layer.out_features)
+    x = F.conv2d(x, weight[:, :, None, None], bias)
+    return x.permute(0, 2, 3, 1).reshape(-1, len(weight))
