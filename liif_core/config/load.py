@@ -11,7 +11,7 @@ from typing import Literal, overload
 import pydantic
 
 from liif_core.config import yaml_text
-from liif_core.config.registry import explain
+from liif_core.config.registry import explain, keys_at
 from liif_core.config.schema import ModelConfig, TestConfig, TrainConfig
 from liif_core.errors import UserError
 from liif_core.system import places
@@ -67,18 +67,6 @@ def read_yaml(path: Path) -> dict:
         kind = "nothing" if content is None else "a list" if isinstance(content, list) else f"'{str(content)[:40]}'"
         raise UserError(f"{path}: a config is a mapping of keys to values, this holds {kind}")
     return _renamed(content, str(path))
-
-
-def _keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
-    """The keys that `model` knows at a path like ("data_norm", "inp")."""
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        nested = [o for o in options if isinstance(o, type) and issubclass(o, pydantic.BaseModel)]
-        if not nested:
-            break
-        model = nested[0]
-    return list(model.model_fields)
 
 
 def merge(below: dict, change: dict) -> dict:
@@ -163,7 +151,7 @@ def load(path: str | Path, kind: Literal["train", "test"], overrides: Sequence[s
     try:
         return model.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UserError(explain(error, lambda path: _keys_at(model, path), where)) from None
+        raise UserError(explain(error, lambda path: keys_at(model, path), where)) from None
 
 
 def load_model(path: str | Path) -> ModelConfig | TrainConfig:
@@ -182,7 +170,7 @@ def load_model(path: str | Path) -> ModelConfig | TrainConfig:
     try:
         return ModelConfig.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UserError(explain(error, lambda path: _keys_at(ModelConfig, path), str(file))) from None
+        raise UserError(explain(error, lambda path: keys_at(ModelConfig, path), str(file))) from None
 
 
 def dump(config: TrainConfig) -> str:

@@ -39,6 +39,18 @@ def explain(error: pydantic.ValidationError, known_at: Callable[[tuple], list[st
     return f"{where}: '{key}' is {value!r}: {message[0].lower()}{message[1:]}"
 
 
+def keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:
+    """The keys that `model` knows at a path like ("data_norm", "inp")."""
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, pydantic.BaseModel)]
+        if not nested:
+            break
+        model = nested[0]
+    return list(model.model_fields)
+
+
 @functools.cache
 def _arguments_of(target: Callable) -> type[pydantic.BaseModel]:
     """A pydantic model with one field per parameter of `target`."""
@@ -84,7 +96,8 @@ class Registry:
         try:
             checked = model.model_validate({**given, **extra})
         except pydantic.ValidationError as error:
-            raise UserError(explain(error, lambda path: known, f"{self.kind} '{name}'")) from None
+            where = f"{self.kind} '{name}'"
+            raise UserError(explain(error, lambda path: keys_at(model, path) if path else known, where)) from None
         return {field: getattr(checked, field) for field in model.model_fields}
 
     def make(self, spec: dict, **extra: Any) -> Any:

@@ -8,6 +8,7 @@ import yaml
 from helpers import ROOT
 from liif_core.config import load, protocol
 from liif_core.config.registry import Registry, nearest_known
+from liif_core.config.schema import Norm
 from liif_core.errors import UserError
 
 # All keys that LIIF's train_liif.py and test.py read, in its own spelling.
@@ -331,3 +332,14 @@ def test_a_former_key_is_read_as_the_one_of_today(write):
     assert load.load(write(load.dump(old)), "train", ["val_pictures=3"]).val_images == 3
     with pytest.raises(UserError, match="'val_pictures' is the former name of 'val_images'"):
         load.load(write(LIIF_TRAIN + "\nval_pictures: 5\nval_images: 5\n"), "train")
+
+
+def test_a_misspelt_key_within_a_block_is_compared_with_those_of_the_block():
+    registry = Registry("method")
+
+    @registry.register("m")
+    def make(norm: Norm | None = None):
+        return norm
+
+    with pytest.raises(UserError, match=r"unknown key 'norm.dif': did you mean 'div'\? known: div, sub"):
+        registry.make({"name": "m", "args": {"norm": {"sub": [0], "dif": [1]}}})
