@@ -10,6 +10,7 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pydantic
 from pydantic import PositiveInt
 
@@ -64,11 +65,11 @@ def gammas(schedule: Schedule) -> np.ndarray:
     return np.append(1.0, np.cumprod(1 - betas(schedule)))
 
 
-def log_snr(gamma: np.ndarray) -> np.ndarray:
+def log_snr(gamma: npt.ArrayLike) -> np.ndarray:
     """lambda = log(sqrt(gamma) / sqrt(1 - gamma)), half the logarithm of the signal-to-noise ratio (DPM-Solver++: Lu
     et al., arXiv 2211.01095); infinite where there is no noise."""
     with np.errstate(divide="ignore"):
-        return 0.5 * (np.log(gamma) - np.log1p(-gamma))
+        return 0.5 * (np.log(gamma) - np.log1p(np.negative(gamma)))
 
 
 def buffers(schedule: Schedule) -> dict[str, np.ndarray]:

@@ -25,11 +25,15 @@ def draw(
     roots = np.sqrt(gammas(schedule))
     time = int(rng.integers(1, schedule.steps + 1))
     if kind == "ddpm":
-        return {"noise": noise, "level": np.float32(roots[time]), "step": np.float32(time - 1)}
-    return {"noise": noise, "level": np.float32(rng.uniform(roots[time], roots[time - 1]))}
+        return {"noise": noise, "level": _number(roots[time]), "step": _number(time - 1)}
+    return {"noise": noise, "level": _number(rng.uniform(roots[time], roots[time - 1]))}
 
 
 def deviation(level: np.ndarray) -> np.ndarray:
     """sqrt(1 - gamma) of levels sqrt(gamma), float32 (B,) -> (B,): computed in float64, in which small ones keep their
     digits."""
     return np.sqrt(1 - level.astype(np.float64) ** 2).astype(np.float32)
+
+
+def _number(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
