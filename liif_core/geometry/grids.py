@@ -116,5 +116,35 @@ class Grid:
         7e-3 where a query lies on a pixel centre.
         """
         index = (self.row[:, y, None] - top) * self.size[1] + self.column[:, None, x]
+        return index.astype(np.int32), self.weight(y, x)
+
+    def weight(self, y: slice, x: slice) -> np.ndarray:
+        """Weight (S, rows, columns) float32 of the neighbours alone."""
         area = np.abs(self.relative_down[:, y, None] * self.relative_right[:, None, x]) + MIN_AREA
-        return index.astype(np.int32), area[::-1] / area.sum(axis=0)
+        return area[::-1] / area.sum(axis=0)
+
+
+class Around(NamedTuple):
+    """The same along one axis from the side of the R feature pixels that are looked at, of which P queries at most look
+    at one; they follow on one another.
+
+    first: the first of these feature pixels. relative (R, P): relative coordinates of its queries, float32, where it
+    has fewer those of queries that are not its own. slot (S, m): which of a neighbour's queries each of the m queries
+    is.
+    """
+
+    first: int
+    relative: np.ndarray
+    slot: np.ndarray
+
+
+def around(centres: np.ndarray, index: np.ndarray, n: int) -> Around:
+    """centres (m,): coordinates of the queries in rising order. index (S, m): their neighbours among n feature pixels,
+    as `Grid.row` and `Grid.column` have them."""
+    first = int(index[0].min())
+    pixels = np.arange(first, int(index[-1].max()) + 1)
+    begin = np.searchsorted(index[-1], pixels, "left")  # the first query whose later neighbour it is
+    end = np.searchsorted(index[0], pixels, "right")  # behind the last query whose earlier neighbour it is
+    queries = np.minimum(begin[:, None] + np.arange((end - begin).max()), len(centres) - 1)
+    relative = (centres[queries] - coords.pixel_centres(n)[pixels][:, None]) * np.float32(n)
+    return Around(first, relative, np.arange(len(centres)) - begin[index - first])

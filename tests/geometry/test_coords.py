@@ -163,3 +163,17 @@ def test_the_corner_of_a_pixel_by_hand():
 
 def test_stretches():
     assert corners.stretches(np.array([2, 2, 3, 7, 7, 7])) == [(2, slice(0, 2)), (3, slice(2, 3)), (7, slice(3, 6))]
+
+
+@pytest.mark.parametrize(
+    ("h", "n", "window"), [(41, 11, (-1, 1)), (11, 11, (-1, 1)), (9, 23, (-1, 1)), (17, 5, (0.31, 0.39))]
+)
+@pytest.mark.parametrize("corners", [4, 1])
+def test_around_finds_the_queries_of_every_feature_pixel(h, n, window, corners):
+    grid = grids.Grid((h, h), (n, n), corners, (window, (-1, 1)))
+    found = grids.around(grid.centres[0], grid.row, n)
+    assert found.relative.dtype == np.float32 and (found.slot >= 0).all()
+    np.testing.assert_array_equal(found.relative[grid.row - found.first, found.slot], grid.relative_down)
+    for pixel in range(len(found.relative)):
+        queries, slots = np.nonzero(grid.row == found.first + pixel)[1], found.slot[grid.row == found.first + pixel]
+        assert len(set(queries)) == len(set(slots)) == len(set(zip(queries, slots, strict=True)))

@@ -114,6 +114,36 @@ def decode_srno(
     return pointwise(model.fc2, F.gelu(pointwise(model.fc1, z))) + at_bilinear(image, coord)
 
 
+def decode_lmliif(
+    model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """As `decode`, for an LMLIIF; the hypernetwork runs for every query and neighbour."""
+    feat = feat.to(dtype)
+    unfolded = unfold(feat) if model.feat_unfold else feat
+    relative_cell = cell * torch.tensor(feat.shape[2:], dtype=coord.dtype)
+    if model.scale_max is not None:
+        relative_cell = relative_cell.clamp(min=2 / model.scale_max)
+    colours, areas = [], []
+    for moved, relative in corners(coord, feat.shape[2:], model.corners == 4):
+        cells = [relative_cell.unsqueeze(1).expand_as(relative).to(dtype)] if model.cell_decode else []
+        told = perceptron(model.hypernet, torch.cat([at_nearest(unfolded, moved), *cells], dim=-1))
+        code = told[..., model.imnet.mod_dim :] if model.mod_input else at_nearest(feat, moved)
+        inputs = torch.cat([code, relative.to(dtype), *cells], dim=-1)
+        colours.append(modulated(model.imnet, inputs, told[..., : model.imnet.mod_dim]))
+        areas.append((relative[..., 0] * relative[..., 1]).abs() + NO_EMPTY_AREA)
+    return weighed(colours, areas)
+
+
+def modulated(imnet: nn.Module, x: Tensor, modulation: Tensor) -> Tensor:
+    """The render MLP of LMF on (..., N): all scales come first in the modulations, then all shifts."""
+    linear = [layer for layer in imnet.layers if isinstance(layer, nn.Linear)]
+    widths = [layer.out_features for layer in linear[:-1]]
+    parts = modulation.split(widths * 2, dim=-1)
+    for layer, scale, shift in zip(linear[:-1], parts[: len(widths)], parts[len(widths) :], strict=True):
+        x = (F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype)) * (scale + 1) + shift).relu()
+    return F.linear(x, linear[-1].weight.to(x.dtype), linear[-1].bias.to(x.dtype))
+
+
 def normalised(norm: nn.Module, x: Tensor) -> Tensor:
     """x (B, heads, Q, c) by the mean and the deviation of its c numbers, times weight plus bias (heads, 1, c)."""
     centred = (x - x.mean(dim=-1, keepdim=True)) / (x.std(dim=-1, keepdim=True) + 1e-5)
@@ -129,7 +159,7 @@ def decode_image(model: nn.Module, feat: Tensor, height: int, width: int, dtype:
     """feat (1, C, H, W) -> (height, width, 3): `decode` at every pixel centre."""
     coord = places(height, width).permute(0, 2, 3, 1).reshape(1, -1, 2)
     cell = torch.tensor([[2 / height, 2 / width]])
-    of_model = {"LIIF": decode, "MetaSR": decode_metasr, "LTE": decode_lte, "SRNO": decode_srno}[type(model).__name__]
+    of_model = ORACLES[type(model).__name__]
     at_a_time = coord.shape[1] if of_model is decode_srno else 1 << 14
     parts = [of_model(model, feat, part, cell, dtype) for part in coord.split(at_a_time, dim=1)]
     return torch.cat(parts, dim=1).view(height, width, 3)
@@ -180,6 +210,15 @@ def unfold(feat: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, 9 C, H, W): every vector with its 8 neighbours, zeros outside (equation 3)."""
     batch, channels, height, width = feat.shape
     return F.unfold(feat, 3, padding=1).view(batch, 9 * channels, height, width)
+
+
+ORACLES = {
+    "LIIF": decode,
+    "MetaSR": decode_metasr,
+    "LTE": decode_lte,
+    "SRNO": decode_srno,
+    "LMLIIF": decode_lmliif,
+}
 
 
 def perceptron(imnet: nn.Module, x: Tensor) -> Tensor:

@@ -45,8 +45,9 @@ class Model:
         spec = copy.deepcopy(self.full)
         encoder = spec["args"].get("encoder_spec", spec)
         encoder["args"] |= (NARROW | NARROW_ONE_FACTOR)[encoder["name"]]
-        if spec["args"].get("imnet_spec"):
-            spec["args"]["imnet_spec"]["args"]["hidden_list"] = NARROW_HIDDEN
+        for key in {"imnet_spec", "hypernet_spec"} & set(spec["args"]):
+            if "hidden_list" in (spec["args"][key] or {"args": {}})["args"]:
+                spec["args"][key]["args"]["hidden_list"] = NARROW_HIDDEN
         spec["args"] |= NARROW_DECODER.get(spec["name"], {})
         return spec
 
@@ -75,6 +76,13 @@ def srno(encoder: str) -> dict:
     return {"name": "sronet", "args": {"encoder_spec": spec, "width": 256, "blocks": 16}}
 
 
+def lmliif(encoder: str) -> dict:
+    imnet = {"name": "lmmlp", "args": {"out_dim": 3, "hidden_dim": 16, "hidden_depth": 6}}
+    hypernet = {"name": "mlp", "args": {"out_dim": 208, "hidden_list": [208]}}
+    specs = {"encoder_spec": {"name": encoder, "args": dict(FREE)}, "imnet_spec": imnet, "hypernet_spec": hypernet}
+    return {"name": "lmliif", "args": specs | {"mod_input": True}}
+
+
 MODELS = {
     "edsr-baseline-liif": Model(liif("edsr-baseline", **FREE), 1_567_299, 8),
     "edsr-liif": Model(liif("edsr", **FREE), None, 6),
@@ -83,6 +91,7 @@ MODELS = {
     "edsr-baseline-metasr": Model(metasr("edsr-baseline"), 1_665_536, 8),
     "edsr-baseline-lte": Model(lte("edsr-baseline"), 1_714_243, 8, exportable=False),
     "edsr-baseline-srno": Model(srno("edsr-baseline"), 2_015_299, 8, exportable=False),
+    "edsr-baseline-lmliif": Model(lmliif("edsr-baseline"), 1_386_067, 8, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }

@@ -24,8 +24,7 @@ from liif_torch.models.decoders.features import encode, features_of
 
 TOLERANCE = 1e-5
 SIZE = (11, 7)
-NAMES = ["edsr-baseline-lte", "edsr-baseline-srno"]
-ORACLES = {"lte": equations.decode_lte, "sronet": equations.decode_srno}
+NAMES = ["edsr-baseline-lte", "edsr-baseline-srno", "edsr-baseline-lmliif"]
 
 
 def make_model(name: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
@@ -75,7 +74,7 @@ def test_a_box_of_an_image_equals_the_same_pixels_of_the_whole(name):
     """Through the engine, which encodes no more than the box depends on: of SRNO all of the image."""
     engine = Engine(MODELS[name].spec, "cpu")
     engine.seed(3)
-    assert engine.receptive_radius == {"lte": 8, "sronet": None}[MODELS[name].spec["name"]]
+    assert engine.receptive_radius == (None if "srno" in name else 8)
     middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}  # so that nothing is clamped
     network = Network(engine, Normalisation(DataNorm.model_validate(middle)))
     pixels = made_images.make_image(41, 67)
@@ -116,7 +115,7 @@ def test_queries_loss_and_gradients_equal_the_equations(name, dtype, tolerance, 
     cell = rng.uniform(0.02, 0.2, (2, 2)).astype(np.float32)
     gt = torch.from_numpy(rng.uniform(-1, 1, (2, 24, 3))).to(dtype)
     found = model(inp, coord, cell)
-    oracle = ORACLES[MODELS[name].spec["name"]]
+    oracle = equations.ORACLES[type(model).__name__]
     expected = oracle(model, features_of(model, inp), torch.from_numpy(coord), torch.from_numpy(cell), dtype)
     torch.testing.assert_close(found, expected, rtol=0, atol=max(tolerance, 1e-6))
     losses = [torch.nn.functional.l1_loss(rgb, gt) for rgb in (found, expected)]
@@ -162,3 +161,33 @@ def test_arguments_that_do_not_fit_are_refused(name, arguments, sentence):
     spec = MODELS[f"edsr-baseline-{name}"].spec
     with pytest.raises(UserError, match=sentence):
         models.make(spec | {"args": spec["args"] | arguments})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mod_input", [True, False])
+def test_lmliif_without_its_parts_equals_the_equations(mod_input):
+    spec = MODELS["edsr-baseline-lmliif"].spec
+    off = {"local_ensemble": False, "feat_unfold": False, "cell_decode": False, "mod_input": mod_input}
+    model = models.make(spec | {"args": spec["args"] | off})
+    feat = features_of(model, image())
+    found = upscaled(model, image(), 24, 17)
+    torch.testing.assert_close(found, equations.decode_image(model, feat, 24, 17), rtol=0, atol=TOLERANCE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mod_input", [True, False])
+def test_lmliif_takes_a_cell_for_every_query(mod_input):
+    spec = MODELS["edsr-baseline-lmliif"].spec
+    model = models.make(spec | {"args": spec["args"] | {"mod_input": mod_input}})
+    rng = np.random.default_rng(4)
+    coord, cell = rng.uniform(-1, 1, (1, 9, 2)).astype(np.float32), rng.uniform(0.1, 2, (1, 9, 2)).astype(np.float32)
+    together = model(image(), coord, cell)
+    alone = torch.cat([model(image(), coord[:, [i]], cell[:, i]) for i in range(9)], dim=1)
+    torch.testing.assert_close(together, alone, rtol=0, atol=TOLERANCE)
+    assert (together - model(image(), coord, cell[:, 0])).abs().max() > 1e-3
+
+
+def test_lmliif_modulates_an_lmmlp_and_nothing_else():
+    spec = MODELS["edsr-baseline-lmliif"].spec
+    with pytest.raises(UserError, match="expected lmmlp"):
+        models.make(spec | {"args": spec["args"] | {"imnet_spec": spec["args"]["hypernet_spec"]}})

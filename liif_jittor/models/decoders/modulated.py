@@ -1,0 +1,112 @@
+"""What the decoders of LMF share (lmliif, lmlte): a table of modulations per feature pixel, and images decoded from the
+feature pixels' side.
+
+Of an image, all queries that look at a feature pixel are rendered together: its modulations are read once, not once per
+query and corner, and the small layers are batched products. A query then picks its four colours.
+
+Letters: D modulations and code, E the code alone, H W low-resolution, M queries around each of N feature pixels, P down
+times P' to the right, S neighbours.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jittor as jt
+import numpy as np
+from jittor import Var
+
+from liif_core.errors import UserError
+from liif_core.geometry import coords, grids
+from liif_jittor.models.decoders.ensemble import Ensemble
+from liif_jittor.models.decoders.features import FeatureMap
+from liif_jittor.models.decoders.gather import on_device_of, rows_of
+from liif_jittor.models.decoders.skip import bilinear_on_grid
+from liif_jittor.models.registry import make, models
+
+BAND, CHUNK = 8, 2  # queries of a band, and those rendered together, in units of a tile: the latter fit a CPU's cache
+
+
+class Modulated(Ensemble):
+    """An Ensemble whose `table` is first the modulations of `imnet`, an LMMLP, and then a code."""
+
+    imnet: Any
+    scale_max: float | None
+
+    def limited(self, relative_cell: Var) -> Var:
+        """Cells in feature pixels times two, no smaller than at scale_max."""
+        return relative_cell if self.scale_max is None else jt.maximum(relative_cell, 2 / self.scale_max)
+
+    def code_width(self, imnet_spec: dict) -> int:
+        """Of a code as wide as the layers of the MLP described, which must be an lmmlp."""
+        if imnet_spec.get("name") != "lmmlp":
+            raise UserError(f"imnet_spec: expected lmmlp, whose layers can be modulated, got {imnet_spec.get('name')}")
+        return models.arguments(imnet_spec, in_dim=1)["hidden_dim"]
+
+    def hypernetwork(self, spec: dict, in_dim: int, out_dim: int) -> Any:
+        """The MLP that gives the table; its out_dim follows from the rest, whatever the spec says."""
+        return make(spec | {"args": (spec.get("args") or {}) | {"out_dim": out_dim}}, in_dim=in_dim)
+
+    def entry(self, code: Var, down: Var, right: Var, relative_cell: Var) -> Var:
+        """What the first layer of `imnet` gives before it is modulated: code (N, E), relative coordinates down (N, P)
+        and right (N, P'), relative_cell (N or 1, 2) -> (N, P, P', hidden), float32."""
+        raise NotImplementedError
+
+    def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
+        """See Ensemble."""
+        shape = x.shape[:-1]
+        cell = relative_cell.expand(*shape, 2).reshape(-1, 2)
+        x = x.reshape(-1, x.shape[-1])
+        modulation, code = x[:, : self.imnet.mod_dim], x[:, self.imnet.mod_dim :]
+        entry = self.entry(code, down.reshape(-1, 1), right.reshape(-1, 1), cell)
+        return self.imnet.after_first(entry.reshape(-1, entry.shape[-1]), modulation).reshape(*shape, -1)
+
+    def decode_image(
+        self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
+    ) -> Iterator[Var]:
+        """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
+        grid = grids.Grid((height, width), features.size, self.corners, window)
+        across = grids.around(grid.centres[1], grid.column, features.size[1])
+        tile = grids.TILE[features.device]
+        for top, bottom, bands in grid.blocks(BAND * tile):
+            feat = features.rows(top - 1, bottom + 1)
+            (relative_cell,) = on_device_of(feat, grid.relative_cell[None, None])
+            table = self.table(feat[:, : self.encoder.out_dim], relative_cell)  # (1, D, bottom - top, W)
+            table.sync()  # Jittor: evaluated here, or every band would evaluate it again
+            for rows in bands:
+                down = grids.around(grid.centres[0][rows], grid.row[:, rows], features.size[0])
+                values = self.rendered(table, down, across, top, self.limited(relative_cell)[0], CHUNK * tile)
+                n_down, n_right = down.relative.shape[1], across.relative.shape[1]
+                row = (grid.row[:, rows] - down.first) * (len(across.relative) * n_down) + down.slot
+                column = (grid.column - across.first) * (n_down * n_right) + across.slot
+                index, weight = on_device_of(
+                    values,
+                    ((row * n_right)[:, :, None] + column[:, None]).astype(np.int32),
+                    grid.weight(rows, slice(None))[..., None],
+                )
+                rgb = values[index.flatten()].reshape(*index.shape, 3)
+                rgb = (rgb * weight).sum(dim=0)  # (S, rows, width, 3) -> (rows, width, 3)
+                if self.needs_image:
+                    rgb = rgb + bilinear_on_grid(feat[:, self.encoder.out_dim :], grid, rows, top - 1)
+                yield rgb
+
+    def rendered(
+        self, table: Var, down: grids.Around, across: grids.Around, top: int, relative_cell: Var, queries: int
+    ) -> Var:
+        """What every feature pixel says of all queries around it: (feature pixels * P * P', 3), from a table (1, D,
+        rows, W) that begins at feature row `top`; so many queries at a time."""
+        (n_rows, n_down), (n_columns, n_right) = down.relative.shape, across.relative.shape
+        start = down.first - top
+        part = table[:, :, start : start + n_rows, across.first : across.first + n_columns]
+        on_down, on_right = on_device_of(
+            table, np.repeat(down.relative, n_columns, axis=0), np.tile(across.relative, (n_rows, 1))
+        )  # (N, P), (N, P')
+        x, values = rows_of(part), []
+        step = max(1, queries // (n_down * n_right))
+        for start in range(0, len(x), step):
+            some = slice(start, start + step)
+            modulation, code = x[some, : self.imnet.mod_dim], x[some, self.imnet.mod_dim :]
+            entry = self.entry(code, on_down[some], on_right[some], relative_cell)
+            entry = entry.reshape(len(code), -1, entry.shape[-1])
+            values.append(self.imnet.after_first_around(entry, modulation).reshape(-1, 3))
+            values[-1].sync()  # Jittor: evaluated here, or the layers of all would be in memory at once
+        return jt.concat(values, dim=0)
