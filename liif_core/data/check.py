@@ -171,12 +171,12 @@ def _misfits(
     return sets.unfit(wrapper, eval_type)
 
 
-def make_uncached(spec: Data, training: bool, eval_type: str | None = None):
+def make_uncached(spec: Data, training: bool, eval_type: str | None = None, seed: int = 0):
     """`sets.make` for a check, which writes no cache and fills no memory."""
     content = spec.model_dump()
     if "cache" in content["dataset"]["args"]:
         content["dataset"]["args"]["cache"] = "none"
-    return sets.make(content, 0, training, eval_type)
+    return sets.make(content, seed, training, eval_type)
 
 
 def _first_sample(spec: Data, training: bool, batches: bool) -> list[str]:

@@ -159,17 +159,21 @@ def check_claim(path: Path, height: int, width: int) -> None:
 
 
 def resize(
-    image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float] | None = None
+    image: np.ndarray,
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> np.ndarray:
     """Pillow's antialiased bicubic (a = -0.5), uint8 (h, w, 3) -> uint8 (height, width, 3), not to be written to.
 
-    box: top, left, bottom, right of the part to take, in pixels, fractions too.
+    box: top, left, bottom, right of the part to take, in pixels, fractions too. resample: another of its filters.
     """
     whole = np.ascontiguousarray(image)  # Pillow alone would copy a crop of a larger image byte by byte
     size = (whole.shape[1], whole.shape[0])
     opened = Image.frombuffer("RGB", size, whole, "raw", "RGB", 0, 1)
     part = box and (box[1], box[0], box[3], box[2])
-    return np.asarray(opened.resize((width, height), Image.Resampling.BICUBIC, part))
+    return np.asarray(opened.resize((width, height), resample, part))
 
 
 def to_float(image: np.ndarray, white: int = 255) -> np.ndarray:

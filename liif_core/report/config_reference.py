@@ -7,11 +7,12 @@ from liif_core.config import describe
 from liif_core.config.registry import Registry
 from liif_core.config.schema import TestConfig, TrainConfig
 from liif_core.data import sets
+from liif_core.data.degradations import Degradation
 from liif_core.evaluation.metrics import METRICS
 from liif_core.report.tables import Cell, Table, code
 
 NAMES = ("models", "datasets", "wrappers", "optimizers", "methods")
-TABLES = ("keys", "metrics", *NAMES)
+TABLES = ("keys", "degradation", "metrics", *NAMES)
 
 
 def registries(framework: str) -> dict[str, Registry]:
@@ -27,7 +28,7 @@ def table(name: str) -> Table:
     """The table `name` of docs/configs.md, one of TABLES."""
     if name in NAMES:
         return _names(registries("torch")[name])  # the trees agree: test_mirror.py
-    return _keys() if name == "keys" else metrics_table()
+    return {"keys": _keys, "degradation": _degradation, "metrics": metrics_table}[name]()
 
 
 def _keys() -> Table:
@@ -39,6 +40,14 @@ def _keys() -> Table:
         [name, key.type, "needed" if key.default is None else code(key.default), key.text] for name, key in found
     ]
     return Table("keys", ["key", "value", "default", "meaning"], rows, labels=4)
+
+
+def _degradation() -> Table:
+    """The keys of the argument `degradation` of wrappers."""
+    rows: list[list[Cell | str]] = [
+        [code(key.name), key.type, code(key.default or ""), key.text] for key in describe.keys(Degradation)
+    ]
+    return Table("degradation", ["key", "value", "default", "meaning"], rows, labels=4)
 
 
 def _names(registry: Registry) -> Table:

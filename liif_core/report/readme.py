@@ -27,6 +27,7 @@ DOCUMENTS = {
     "docs/testing.md": "en",
     "docs/zh-CN/testing.md": "zh",
     "docs/configs.md": "en",
+    "docs/photographs.md": "en",
     "results/README.md": "en",
 }
 

@@ -16,7 +16,7 @@ from liif_core.training.schedule import learning_rate
 
 FOLDER = ROOT / "configs"
 TRAIN = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("train-*/**/*.yaml"))
-TEST = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("test/*.yaml"))
+TEST = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.glob("test*/*.yaml"))
 RECIPES = sorted(FOLDER.glob("recipes/*.yaml"))
 SIX = ("edsr-baseline-liif", "edsr-baseline-metasr", "edsr-baseline-x2", "rdn-liif", "rdn-metasr", "rdn-x2")
 
@@ -32,7 +32,13 @@ def test_liifs_names_are_all_there_and_the_scales_between():
         ("celebAHQ", s) for s in ("32-256", "64-128")
     ]
     sets += [(name, scale) for name in ("set5", "set14", "b100", "urban100", "div2k") for scale in (1.5, 2.5, 3.5)]
-    assert {f"test/test-{name}-{scale}.yaml" for name, scale in sets} == set(TEST)
+    degraded = {
+        f"test-degraded/test-{name}-{level}-{scale}.yaml"
+        for name in ("set5", "set14", "b100")
+        for level in ("jpeg90", "jpeg60", "jpeg30", "noise5", "noise15", "blur1", "mixed")
+        for scale in (2, 4)
+    }
+    assert {f"test/test-{name}-{scale}.yaml" for name, scale in sets} | degraded == set(TEST)
     ablation = [f"ablation/train_edsr-baseline-liif-{letter}" for letter in ("c", "d", "e", "u", "x2", "x3", "x4")]
     for recipe in ("div2k", "div2k-100", "bsds400"):
         assert {f"train-{recipe}/{name}.yaml" for name in [*(f"train_{name}" for name in SIX), *ablation]} <= set(TRAIN)
@@ -76,7 +82,7 @@ def test_every_data_set_and_wrapper_of_a_config_is_known(name):
 
 def test_test_configs_leave_the_normalisation_to_the_checkpoint():
     """One of our own, or LIIF-PyTorch's, may be normalised otherwise than LIIF's."""
-    for file in (ROOT / "configs" / "test").glob("*.yaml"):
+    for file in map(FOLDER.joinpath, TEST):
         assert "data_norm" not in configs.load(file, "test").model_fields_set, file
 
 
@@ -205,12 +211,12 @@ def test_set_is_laid_over_the_config():
 def test_the_papers_runs_are_named_once():
     found = listed.read()
     paper = [experiment.name for experiment in found if experiment.group == "paper"]
-    assert len(paper) == 10 and len(found) == 22
+    assert len(paper) == 10 and len(found) == 25
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
         assert [e.name for e in listed.select(recipe, "paper")] == paper
-        rivals = len(listed.select(recipe, "rivals")) if recipe != "div2k-100" else 0
-        assert len(listed.select(recipe)) == 13 + rivals and rivals in (0, 5)
+        rivals, photo = (len(listed.select(recipe, g)) if recipe != "div2k-100" else 0 for g in ("rivals", "photo"))
+        assert len(listed.select(recipe)) == 13 + rivals + photo and (rivals, photo) in ((0, 0), (5, 3))
     assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4
     assert [e.name for e in listed.select("bsds400-short")] == paper
     assert listed.select("bsds400", "study") == listed.select("bsds400", "paper")  # its former name

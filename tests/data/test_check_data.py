@@ -12,6 +12,7 @@ from liif_core.config import load as configs
 from liif_core.config.schema import Data
 from liif_core.data.catalogue import known_count
 from liif_core.data.check import Checker
+from liif_core.images import rgb8
 
 DOWNSAMPLED = {"name": "sr-implicit-downsampled", "args": {"inp_size": 8, "scale_max": 4, "sample_q": 20}}
 PAIRED = {"name": "sr-implicit-paired", "args": {"inp_size": 4}}
@@ -241,6 +242,15 @@ def test_the_command_lists_all_problems_of_all_configs_and_fails(config, folder,
     assert f"{config}: train_dataset: 2 problems" in result.stdout
     assert f"{config}: val_dataset: 1 problem:" in result.stdout
     assert result.stderr.splitlines()[-1] == "5 problems"
+
+
+def test_the_command_draws_a_sheet_of_one_config(config, tmp_path):
+    result = command(config, "--quick", "--sheet", tmp_path / "sheet.png")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"3 samples, input beside target: {tmp_path / 'sheet.png'}" in result.stdout
+    assert rgb8.read_size(tmp_path / "sheet.png") == (26 + 192, 3 * 385 + 2 * 8)
+    result = command(config, config, "--sheet", tmp_path / "other.png")
+    assert (result.returncode, result.stderr) == (2, "error: --sheet: expected one config, got 2\n")
 
 
 def test_the_command_goes_on_after_a_wrapper_that_does_not_fit(config, folder, tmp_path):

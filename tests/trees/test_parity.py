@@ -68,12 +68,12 @@ def image_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def training_set(folder: Path):
+def training_set(folder: Path, name: str = "sr-implicit-downsampled", **arguments):
     spec = {
         "dataset": {"name": "image-folder", "args": {"root_path": str(folder), "repeat": 40, "cache": "in_memory"}},
         "wrapper": {
-            "name": "sr-implicit-downsampled",
-            "args": {"inp_size": 24, "scale_max": 4, "augment": True, "sample_q": 256},
+            "name": name,
+            "args": {"inp_size": 24, "scale_max": 4, "augment": True, "sample_q": 256, **arguments},
         },
     }
     return sets.make(spec, seed=0, training=True)
@@ -191,8 +191,15 @@ def compare_gradients(engines: list, samples: dict | None = None, tolerance: flo
         assert error <= tolerance * np.linalg.norm(gradients[0]) + kept * np.sqrt(before[name].size), name
 
 
-def test_loaders_give_the_same_bits_with_and_without_workers(image_folder):
-    dataset = training_set(image_folder)
+DEGRADED = load.load("train-bsds400/train_edsr-baseline-liif-photo.yaml", "train").train_dataset.wrapper
+DEGRADATION = {"degradation": DEGRADED.args["degradation"]}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "arguments"), [("sr-implicit-downsampled", {}), (DEGRADED.name, DEGRADATION)], ids=["clean", "degraded"]
+)
+def test_loaders_give_the_same_bits_with_and_without_workers(image_folder, wrapper, arguments):
+    dataset = training_set(image_folder, wrapper, **arguments)
     expected = list(Batches(dataset, 4, seed=7, epoch=3, start_batch=2))
     assert len(expected) == 8
     for make_loader in (torch_loader, jittor_loader):
