@@ -85,10 +85,30 @@ def split(batch: dict[str, np.ndarray], count: int, weight: float) -> list[dict]
     return micro_batches
 
 
-def require_images(model: Any, spec: dict) -> None:
-    """Raise UserError for a model that cannot be asked for images, such as an encoder alone."""
+def require_kind(model: Any, spec: dict, denoises: bool) -> None:
+    """Raise UserError for a model that its method cannot ask: for images, such as an encoder alone, or, if the method
+    denoises, for noise."""
+    if denoises != hasattr(model, "told"):
+        gives = "images, not noise: method 'diffusion' takes" if denoises else "noise, not images: take the method"
+        known = "sr3-unet or ddpm-unet" if denoises else "'diffusion'"
+        raise UserError(f"model '{spec['name']}' gives {gives} {known}")
     if not hasattr(model, "decode_image") and getattr(model, "out_dim", None) != 3:
         raise UserError(f"model '{spec['name']}' gives features, not images: put it into the encoder_spec of 'liif'")
+
+
+def require_condition(conditional: bool, inp: np.ndarray | None) -> None:
+    """Raise UserError for an image that a network which makes images of noise alone gets, and for none where it is to
+    be upscaled."""
+    if conditional and inp is None:
+        raise UserError("this model upscales an image, and none was given: samples without one are of other models")
+    if not conditional and inp is not None:
+        raise UserError("this model makes images of noise alone and upscales none: draw samples of it instead")
+
+
+def require_samples(method: Any, spec: dict) -> None:
+    """Raise UserError for a method that does not make images of noise."""
+    if not hasattr(method, "sample"):
+        raise UserError(f"method '{spec['name']}' draws no samples, 'diffusion' does: take a model of that method")
 
 
 def encoder_of(model: Any) -> Any:
@@ -121,7 +141,8 @@ class Engine(Protocol):
     """A method with its networks on one device, with the means to train them and to ask for pixels.
 
     device_kind: "cpu" or "cuda". receptive_radius: how many pixels away from its own a feature vector of the encoder
-    sees; None for the whole image. scale: the one factor of a model that has no other, None for any. With `update.ema`
+    sees; None for the whole image. scale: the one factor of a model that has no other, None for any. preupsampled:
+    whether it takes images that have been upscaled by that factor with Pillow's bicubic, in 8 bits. With `update.ema`
     predictions are those of the average. networks: by name, MODEL first; the `predictor` of each is the framework's
     module that predicts.
     """
@@ -130,6 +151,7 @@ class Engine(Protocol):
     networks: dict[str, Any]
     receptive_radius: int | None
     scale: int | None
+    preupsampled: bool
 
     def __init__(
         self,
@@ -200,6 +222,23 @@ class Engine(Protocol):
         tile: side in pixels of the tiles in which it is encoded, 0 for all at once, None to choose by the encoder and
         the device (liif_core.geometry.tiling). noise: where a method that draws takes its random numbers from, so that
         both frameworks draw the same (liif_core.data.sampling.noise).
+        """
+
+    def sample(
+        self,
+        count: int,
+        height: int,
+        width: int,
+        noise: np.random.Generator,
+        inp: np.ndarray | None = None,
+        process: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Images (count, height, width, 3) as the network gives them, of a method that makes them of noise.
+
+        noise: spawns one generator per image, whose n-th numbers are those of the n-th step: image k of a generator is
+        the same however many are asked for at once, and in both frameworks. inp: the condition (1 or count, 3, height,
+        width) of a model that upscales. process: gets the images on the way, as liif_core.diffusion.samplers.shown
+        chooses them. Raises UserError for another method, and for a condition that is missing or too much.
         """
 
     def state(self) -> State:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import jittor as jt
 import numpy as np
 
-from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, split
+from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, require_samples, split
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.system.memory import peak_resident_memory
@@ -33,10 +33,11 @@ class Engine:
         jt.flags.use_cuda = int(device == "cuda")
         self.world_size = distributed.join(device) if optimizer_spec is not None else 1
         self.backend = Backend(model_spec, device, self.precision, optimizer_spec, update, self.world_size)
-        self.method = methods.make(method_spec or REGRESSION, backend=self.backend)
+        self.method_spec = method_spec or REGRESSION
+        self.method = methods.make(self.method_spec, backend=self.backend)
         self.networks = self.method.networks
         self.receptive_radius = self.method.receptive_radius
-        self.scale = self.networks[MODEL].scale
+        self.scale, self.preupsampled = self.networks[MODEL].scale, self.networks[MODEL].preupsampled
         self.losses: list[dict[str, jt.Var]] = []
 
     def seed(self, seed: int) -> None:
@@ -87,6 +88,18 @@ class Engine:
         noise: np.random.Generator | None = None,
     ) -> Iterator[np.ndarray]:
         return self.method.predict_image(inp, height, width, tile, window, noise)
+
+    def sample(
+        self,
+        count: int,
+        height: int,
+        width: int,
+        noise: np.random.Generator,
+        inp: np.ndarray | None = None,
+        process: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
+        require_samples(self.method, self.method_spec)
+        return self.method.sample(count, height, width, noise, inp, process)
 
     def state(self) -> State:
         return {name: network.state() for name, network in self.networks.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, split
+from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, require_samples, split
 from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_core.system.devices import cpu_has_bf16
@@ -36,10 +36,11 @@ class Engine:
             torch.backends.cudnn.allow_tf32 = False
             self.world_size = distributed.join(self.device_kind)
         self.backend = Backend(model_spec, found, self.precision, optimizer_spec, update, self.world_size)
-        self.method = methods.make(method_spec or REGRESSION, backend=self.backend)
+        self.method_spec = method_spec or REGRESSION
+        self.method = methods.make(self.method_spec, backend=self.backend)
         self.networks = self.method.networks
         self.receptive_radius = self.method.receptive_radius
-        self.scale = self.networks[MODEL].scale
+        self.scale, self.preupsampled = self.networks[MODEL].scale, self.networks[MODEL].preupsampled
         self.losses: list[dict[str, torch.Tensor]] = []
 
     def seed(self, seed: int) -> None:
@@ -90,6 +91,18 @@ class Engine:
         noise: np.random.Generator | None = None,
     ) -> Iterator[np.ndarray]:
         return self.method.predict_image(inp, height, width, tile, window, noise)
+
+    def sample(
+        self,
+        count: int,
+        height: int,
+        width: int,
+        noise: np.random.Generator,
+        inp: np.ndarray | None = None,
+        process: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
+        require_samples(self.method, self.method_spec)
+        return self.method.sample(count, height, width, noise, inp, process)
 
     def state(self) -> State:
         return {name: network.state() for name, network in self.networks.items()}

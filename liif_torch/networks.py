@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from liif_core.engine import MODEL, NetworkState, Update, encoder_of, is_buffer, require_images
+from liif_core.engine import MODEL, NetworkState, Update, encoder_of, is_buffer, require_kind
 from liif_core.geometry import coords
 from liif_core.training.initial import initial_parameters
 from liif_torch import optim, updates
@@ -41,10 +41,11 @@ class Backend:
         self.update, self.world_size = update, world_size
         self.training = optimizer_spec is not None
 
-    def model(self) -> "Network":
-        """The network that the config's `model` describes: the one that predicts. Raises UserError if it cannot."""
+    def model(self, denoises: bool = False) -> "Network":
+        """The network that the config's `model` describes: the one that predicts. Raises UserError if it cannot give
+        images or, for a method that denoises, noise."""
         network = self.network(self.model_spec, self.optimizer_spec, average=self.update.ema is not None)
-        require_images(network.module, self.model_spec)
+        require_kind(network.module, self.model_spec, denoises)
         return network
 
     def network(self, spec: dict, optimizer_spec: dict | None = None, average: bool = False) -> "Network":
@@ -109,11 +110,17 @@ class Network:
         """The one factor of a model that has no other, None for any."""
         return getattr(self.module, "scale", None)
 
+    @property
+    def preupsampled(self) -> bool:
+        """Whether it takes images that have been upscaled (liif_core.engine.Engine)."""
+        return getattr(self.module, "conditional", False)
+
     def seed(self, seed: int, name: str) -> None:
         """Set the initial parameters (liif_core.training.initial) of the network that the method calls so."""
         shapes = {key: tuple(p.shape) for key, p in self.module.named_parameters()}
         prefix = "" if name == MODEL else f"{name}."
-        self.load_state(NetworkState(initial_parameters(shapes, seed, _kinds(self.module), prefix)))
+        orthogonal = getattr(self.module, "orthogonal", False)
+        self.load_state(NetworkState(initial_parameters(shapes, seed, _kinds(self.module), prefix, orthogonal)))
 
     @torch.no_grad()
     def queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:

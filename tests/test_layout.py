@@ -48,7 +48,17 @@ TREE = (
     "distributed",
     "models",
 )
-MODELS = ("build", "decoders", "encoders", "discriminators", "extractors", "layers", "registry", "__init__")
+MODELS = (
+    "build",
+    "decoders",
+    "encoders",
+    "discriminators",
+    "denoisers",
+    "extractors",
+    "layers",
+    "registry",
+    "__init__",
+)
 ORDERS = {
     "liif_core": CORE,
     "liif_torch": TREE,

@@ -111,6 +111,8 @@ def in_words(annotation: Any) -> str:
         return " or ".join(map(str, arguments))
     if origin is list:
         return f"list of {in_words(arguments[0])}"
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"list of {in_words(arguments[0])}"
     if origin is tuple:
         return f"[{', '.join(map(in_words, arguments))}]"
     if annotation is dict or origin is dict:

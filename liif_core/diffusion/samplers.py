@@ -42,6 +42,9 @@ class Sampler(Strict):
     spacing: Literal["time", "log-snr"] = "time"
 
 
+DEFAULT = Sampler()
+
+
 @dataclass(frozen=True)
 class Row:
     """One step. level: sqrt(gamma) of x as it is; step: the number of its time from 0, t - 1, whole where the level is
@@ -92,6 +95,12 @@ def table(schedule: Schedule, sampler: Sampler) -> list[Row]:
         of_x, of_noise = 1 / math.sqrt(now), -math.sqrt(1 / now - 1)  # x_0 of x and its noise (DDPM, equation 15)
         rows.append(Row(math.sqrt(now), float(times[number] - 1), of_x, of_noise, *map(float, factors)))
     return rows
+
+
+def shown(number: int, steps: int) -> bool:
+    """Whether the image after step `number`, from 1, of so many is one of those on the way that are looked at: every
+    (1 | steps // 10)-th before the last, as in SR3-PyTorch, and the last."""
+    return (steps - number) % (1 | steps // 10) == 0
 
 
 def _ancestral(now: float, after: float) -> tuple[float, float, float, float]:

@@ -38,6 +38,9 @@ class Schedule(Strict):
     end: Beta = 1e-2
 
 
+DEFAULT = Schedule()  # SR3's
+
+
 @functools.lru_cache(maxsize=16)
 def betas(schedule: Schedule) -> np.ndarray:
     """(T,) float64: beta_1 to beta_T."""

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from liif_core.diffusion.schedules import Schedule, gammas
+from liif_core.errors import UserError
 
 Kind = Literal["sr3", "ddpm"]
 
@@ -27,6 +28,18 @@ def draw(
     if kind == "ddpm":
         return {"noise": noise, "level": _number(roots[time]), "step": _number(time - 1)}
     return {"noise": noise, "level": _number(rng.uniform(roots[time], roots[time - 1]))}
+
+
+def require(batch: dict[str, np.ndarray], told: str, conditional: bool) -> None:
+    """Raise UserError for a batch without what a network is told, or a condition that has another size than gt."""
+    for name in ("gt", "noise", "level", told, *(("inp",) if conditional else ())):
+        if name not in batch:
+            raise UserError(f"method 'diffusion': the wrapper gives no '{name}': take one that is for diffusion")
+    if conditional and batch["inp"].shape != batch["gt"].shape:
+        condition, image = ("x".join(map(str, batch[name].shape[2:])) for name in ("inp", "gt"))
+        raise UserError(
+            f"method 'diffusion': the condition is {condition} pixels, the image {image}: expected one size"
+        )
 
 
 def deviation(level: np.ndarray) -> np.ndarray:

@@ -142,10 +142,15 @@ class Network:
         flips: sampling.Flips = sampling.UNFLIPPED,
     ) -> Iterator[np.ndarray]:
         """A part of the image, flipped, at `size`, as `bands` gives it."""
+        # What is made of noise has no border to be spared from zeros, and takes a time that grows with its area.
+        border = "zeros" if self.engine.preupsampled else self.border
         radius = self.engine.receptive_radius
-        (rows, columns), window = tiling.crop((image.shape[0], image.shape[1]), box, radius, self.border)
+        (rows, columns), window = tiling.crop((image.shape[0], image.shape[1]), box, radius, border)
         crop = sampling.flip(tiling.cut(image, rows, columns), *flips)
-        inp = self.normalisation.inp(crop if flips == sampling.UNFLIPPED else np.ascontiguousarray(crop), white)
+        crop = crop if flips == sampling.UNFLIPPED else np.ascontiguousarray(crop)
+        if self.engine.preupsampled:
+            crop, white = self._upscaled(crop, white), 255
+        inp = self.normalisation.inp(crop, white)
         window = sampling.flip_window(window, *flips)
         for band in self._predicted(inp, window, size, noise):
             yield band
@@ -159,12 +164,18 @@ class Network:
         if scale is None:
             yield from map(self.normalisation.rgb, self.engine.predict_image(inp, *size, self.tile, window, noise))
             return
-        own = scale * inp.shape[2], scale * inp.shape[3]
+        growth: Any = 1 if self.engine.preupsampled else scale
+        own = growth * inp.shape[2], growth * inp.shape[3]
         bands = map(self.normalisation.rgb, self.engine.predict_image(inp, *own, self.tile, noise=noise))
         starts, stops = (
             [(edges[end] + 1) / 2 * side for side, edges in zip(own, window, strict=True)] for end in (0, 1)
         )
         yield from resample.in_bands(bands, own, (*starts, *stops), size)
+
+    def _upscaled(self, image: np.ndarray, white: int) -> np.ndarray:
+        """What a preupsampled engine takes for an image (H, W, 3): uint8 (scale H, scale W, 3)."""
+        bytes_of = image if white == 255 else np.rint(image * (255 / white)).astype(np.uint8)
+        return rgb8.resize(bytes_of, self.engine.scale * image.shape[0], self.engine.scale * image.shape[1])
 
     def check_reach(self, size: tuple[float, float], height: int, width: int) -> None:
         """Raise UserError if an image, or a part of one, of `size` (H, W) shall become larger than the network makes

@@ -1,7 +1,8 @@
 """Initial parameters, drawn once in numpy so that both frameworks start from the same bits.
 
 The distribution is PyTorch's default for convolutions and linear layers (He et al., 2015, with
-a = sqrt(5)): weights and biases uniform in +-1 / sqrt(fan_in). Other layers start at constants.
+a = sqrt(5)): weights and biases uniform in +-1 / sqrt(fan_in). Other layers start at constants. The networks of
+diffusion start with orthogonal weights (Saxe et al., ICLR 2014, arXiv 1312.6120), as SR3-PyTorch's do.
 """
 
 import math
@@ -14,13 +15,18 @@ CONSTANTS = {"norm": {"weight": 1.0, "bias": 0.0}, "prelu": {"weight": 0.25}}
 
 
 def initial_parameters(
-    shapes: dict[str, tuple[int, ...]], seed: int, kinds: dict[str, str] | None = None, prefix: str = ""
+    shapes: dict[str, tuple[int, ...]],
+    seed: int,
+    kinds: dict[str, str] | None = None,
+    prefix: str = "",
+    orthogonal: bool = False,
 ) -> dict[str, np.ndarray]:
     """float32 arrays for parameters named as in a state dict, as a pure function of name, shape and seed.
 
     A bias takes the fan-in of the weight beside it. A parameter's numbers depend on its own name only,
     so the encoders of two experiments start equal. kinds: the layer, of CONSTANTS, of each parameter that does not
     start at random. prefix: of the names where several networks are trained, so that they start differently.
+    orthogonal: weights of convolutions and linear layers are orthogonal matrices, and their biases 0.
     """
     parameters = {}
     for name, shape in shapes.items():
@@ -33,5 +39,17 @@ def initial_parameters(
             raise ValueError(f"'{name}': the weight of a layer that does not start at random; its kind is missing")
         bound = 1 / math.sqrt(math.prod(weight[1:]))
         rng = np.random.default_rng((seed, zlib.crc32((prefix + name).encode())))
-        parameters[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+        if orthogonal:
+            parameters[name] = np.zeros(shape, np.float32) if name.endswith("bias") else _orthogonal(rng, shape)
+        else:
+            parameters[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
     return parameters
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight as a matrix (outputs, all else), whose rows, or columns if they are fewer, are orthonormal: equally
+    likely are all such matrices (Mezzadri, 2007)."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.sign(np.diag(r))
+    return (q if rows >= columns else q.T).reshape(shape).astype(np.float32)

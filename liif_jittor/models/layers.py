@@ -40,6 +40,22 @@ class _BatchNorm2d(nn.BatchNorm2d):
         return centred * scale.broadcast(x, axes) + self.bias.broadcast(x, axes)
 
 
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """Group normalisation (Wu and He, 2018) of (B, channels, H, W)."""
+    return _GroupNorm(groups, channels)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Jittor: its own subtracts squares of means, which costs digits where the mean is large."""
+
+    def execute(self, x: Var) -> Var:
+        groups = x.reshape(x.shape[0], self.num_groups, -1)
+        centred = groups - groups.mean(dim=2, keepdims=True)
+        variance = (centred * centred).mean(dim=2, keepdims=True)
+        normed = (centred / jt.sqrt(variance + self.eps)).reshape(x.shape)
+        return normed * self.weight.broadcast(x, [0, 2, 3]) + self.bias.broadcast(x, [0, 2, 3])
+
+
 UPSAMPLER_RADIUS = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3
 
 

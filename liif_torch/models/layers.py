@@ -23,6 +23,11 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels)
 
 
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """Group normalisation (Wu and He, 2018) of (B, channels, H, W)."""
+    return nn.GroupNorm(groups, channels)
+
+
 UPSAMPLER_RADIUS = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3
 
 

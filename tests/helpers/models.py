@@ -111,6 +111,25 @@ ONE_FACTOR = {
 # 9 * 256 * (256 + 512) + 9 * 512 * 512; 2 * (64 + 2 * (128 + 256 + 512)); 512 * 36 * 1024 + 1024; 1025. VGG-19 by
 # torchvision, without what comes after its last convolution.
 OTHERS = {"srgan-discriminator": 23_563_649, "vgg19-features": 20_024_384}
+# The denoisers of diffusion, by the names of SR3-PyTorch's configs, as its own code counts them.
+DENOISERS = {
+    "sr_sr3_16_128": Model({"name": "sr3-unet", "args": {}}, 97_807_491, None),
+    "sr_sr3_64_512": Model(
+        {
+            "name": "sr3-unet",
+            "args": {"channel_mults": [1, 2, 4, 8, 16], "attn_res": [], "res_blocks": 1}
+            | {"norm_groups": 16, "dropout": 0, "image_size": 512},
+        },
+        155_334_339,
+        None,
+    ),
+    "sample_sr3_128": Model({"name": "sr3-unet", "args": {"scale": None}}, 97_805_763, None),
+    "sr_ddpm_16_128": Model({"name": "ddpm-unet", "args": {}}, 26_451_587, None),
+    "sample_ddpm_128": Model({"name": "ddpm-unet", "args": {"scale": None}}, 26_449_859, None),
+}
+# Three levels, of which the second has attention; images of 16 pixels.
+NARROW_DENOISER = {"inner_channel": 8, "channel_mults": [1, 2, 2], "attn_res": [8], "res_blocks": 1}
+NARROW_DENOISER |= {"norm_groups": 4, "dropout": 0.0, "image_size": 16, "scale": 4}
 SMALL = MODELS["edsr-baseline-liif"].spec
 EDSR_X8 = liif("edsr-baseline", scale=8), 1_665_283  # three upsamplers, whose number grows with the factor
 
@@ -125,6 +144,11 @@ def spec_with(**args) -> dict:
 def narrow_encoder(name: str, **args) -> dict:
     """An encoder's spec, narrow, with or without a factor."""
     return {"name": name, "args": NARROW[name] | (args if "scale" in args else FREE | args)}
+
+
+def denoiser(name: str, **args) -> dict:
+    """A denoiser's spec, narrow."""
+    return {"name": name, "args": NARROW_DENOISER | args}
 
 
 def names_in(spec: object) -> set[str]:

@@ -25,6 +25,7 @@ class Engine:
     """
 
     device_kind, receptive_radius, scale, precision, pause = "cpu", 0, None, "fp32", 0.02
+    preupsampled = False
 
     def __init__(self, model_spec, device="cpu", method_spec=None, optimizer_spec=None, *_):
         self.base_rate = optimizer_spec["args"]["lr"] if optimizer_spec else 0

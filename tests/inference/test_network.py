@@ -133,6 +133,26 @@ def test_a_model_of_one_factor_says_which_it_has():
     assert network.notes((19, 27), 57, 81) == ("the model upscales x4 alone: downsampled from 76x108",)
 
 
+@pytest.mark.parametrize("white", [255, 65535])
+def test_a_preupsampled_engine_gets_pillows_bicubic_in_8_bits_and_no_border(white):
+    """As the conditions of SR3's training are made, and at their size."""
+
+    class Engine:
+        receptive_radius, scale, preupsampled = None, 4, True
+
+        def predict_image(self, inp, height, width, tile, window=coords.WHOLE, noise=None):
+            assert inp.shape == (1, 3, height, width)
+            yield inp[0].transpose(1, 2, 0)
+
+    network = Network(Engine(), Normalisation(DataNorm()), border="mirror")
+    image = IMAGE if white == 255 else IMAGE.astype(np.uint16) * 257
+    expected = rgb8.resize(IMAGE, 4 * 19, 4 * 27) / 255
+    found = np.concatenate(list(network.bands(image, 4 * 19, 4 * 27, white)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    part = network.part(IMAGE, (3, 5, 10, 27), 28, 88)
+    np.testing.assert_allclose(part, expected[12:40, 20:], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("step", [1, 7, 61])
 def test_bands_are_resized_as_the_whole(step):
     image = np.random.default_rng(0).random((61, 47, 3), dtype=np.float32)

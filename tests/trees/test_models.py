@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.models import EDSR_X8, MODELS, NARROW, ONE_FACTOR, OTHERS, names_in, narrow_encoder
+from helpers.models import DENOISERS, EDSR_X8, MODELS, NARROW, ONE_FACTOR, OTHERS, names_in, narrow_encoder
 from liif_core.errors import UserError
 from liif_torch.models import build as models
 from liif_torch.models import registry
@@ -17,7 +17,7 @@ def count(spec: dict) -> int:
 
 def test_every_registered_model_has_a_row_in_the_table():
     """So that nothing that loops over the table leaves one out."""
-    used = set(OTHERS).union(*(names_in(model.full) for model in (MODELS | ONE_FACTOR).values()))
+    used = set(OTHERS).union(*(names_in(model.full) for model in (MODELS | ONE_FACTOR | DENOISERS).values()))
     assert used == set(registry.models.entries)
 
 
@@ -30,6 +30,12 @@ def test_parameters_are_as_many_as_counted_elsewhere(name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_networks_without_images_have_as_many_parameters_as_counted_by_hand(name):
     assert count({"name": name}) == OTHERS[name]
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_denoisers_have_as_many_parameters_as_sr3_pytorchs(name):
+    with torch.device("meta"):  # shapes alone
+        assert count(DENOISERS[name].full) == DENOISERS[name].parameters
 
 
 @torch.no_grad()

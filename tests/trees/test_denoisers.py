@@ -1,0 +1,94 @@
+"""SR3's and DDPM's networks in both frameworks, against their equations and each other."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from helpers.models import DENOISERS, denoiser
+from helpers.plain_unet import unet
+from helpers.small_run import FRAMEWORKS, WITHOUT_JITTOR, load_tree
+from liif_core.errors import UserError
+from liif_core.system import devices
+
+NAMES = {"sr3-unet": "level", "ddpm-unet": "step"}
+SGD = {"name": "sgd", "args": {"lr": 1.0}}
+
+
+def tensor_of(framework: str):
+    """How an array becomes the framework's."""
+    return (
+        importlib.import_module("torch").from_numpy if framework == "torch" else importlib.import_module("jittor").array
+    )
+
+
+def make(framework: str, spec: dict):
+    devices.prepare(framework, "cpu")
+    engine_class, _ = load_tree(framework)()
+    engine = engine_class(spec, "cpu", {"name": "diffusion"}, SGD)
+    engine.seed(3)
+    return engine
+
+
+def images(channels: int) -> np.ndarray:
+    """Two images that are not square."""
+    return np.random.default_rng(0).uniform(-1, 1, (2, channels, 12, 20)).astype(np.float32)
+
+
+LEVELS = {"level": np.array([0.05, 0.97], np.float32), "step": np.array([3, 1900], np.float32)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_denoiser_is_the_plain_unet(framework, name):
+    engine = make(framework, denoiser(name))
+    network = engine.networks["model"].module
+    assert network.told == NAMES[name]
+    # Biases and norms start at 0 and 1, with which an exchange would not be seen.
+    state = engine.state()
+    for key, array in state["model"].parameters.items():
+        rng = np.random.default_rng(len(key))
+        state["model"].parameters[key] = array + 0.1 * rng.standard_normal(array.shape).astype(np.float32)
+    engine.load_state(state)
+    array, level = tensor_of(framework), LEVELS[network.told]
+    found = network(array(images(6)), array(level))
+    expected = unet(state["model"].parameters, images(6), level, denoiser(name)["args"])
+    found = found.detach().numpy() if framework == "torch" else found.numpy()
+    assert found.shape == (2, 3, 12, 20) and expected.std() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # float32 sums of 288 products near 1
+
+
+@pytest.mark.jittor
+def test_weights_start_orthogonal_and_equal_in_both_frameworks():
+    states = [make(framework, denoiser("sr3-unet")).state()["model"].parameters for framework in FRAMEWORKS]
+    first = states[0]
+    for key, array in first.items():
+        assert all(np.array_equal(array, other[key]) for other in states[1:])
+        if key.endswith("bias"):
+            assert not array.any(), key
+        elif array.ndim == 1:
+            assert (array == 1).all(), key
+        else:
+            matrix = array.reshape(len(array), -1).astype(np.float64)
+            matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+            np.testing.assert_allclose(matrix @ matrix.T, np.eye(len(matrix)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.jittor
+@pytest.mark.skipif(WITHOUT_JITTOR, reason="of Jittor")
+def test_a_denoiser_in_jittor_has_the_parameters_of_pytorchs():
+    """Of one full config, whose shapes are told without a value being computed."""
+    devices.prepare("jittor", "cpu")
+    from liif_jittor.models import build
+
+    name = "sr_ddpm_16_128"
+    module = build.make(DENOISERS[name].full)
+    assert sum(parameter.numel() for parameter in module.parameters()) == DENOISERS[name].parameters
+
+
+def test_what_a_denoiser_cannot_take_is_one_sentence(framework):
+    engine = make(framework, denoiser("sr3-unet", scale=None))
+    array = tensor_of(framework)
+    with pytest.raises(UserError, match="whose sides are multiples of 4, got 12x18 pixels"):
+        engine.networks["model"].module(array(images(3)[:, :, :, :18].copy()), array(LEVELS["level"]))
+    with pytest.raises(UserError, match="'inner_channel' is 8 and its 'norm_groups' 3: expected .* widths 8, 16, 16"):
+        make(framework, denoiser("sr3-unet", norm_groups=3))
