@@ -1,7 +1,7 @@
 """The command of scripts/download_data.py: the public data sets.
 
 An interrupted download goes on where it stopped. What is complete is left alone. `celebAHQ --from FOLDER` makes
-the small sizes of CelebA-HQ from images fetched by hand.
+the small sizes of CelebA-HQ from images fetched by hand, `emoji` images of a font.
 """
 
 import sys
@@ -9,12 +9,16 @@ from pathlib import Path
 
 from liif_core.data.catalogue import ARCHIVES, DATA_SETS
 from liif_core.data.names import found
-from liif_core.download.faces import FACES, make_faces
+from liif_core.download.emoji import EMOJI, FONT, make_emoji
+from liif_core.download.faces import FACES, FFHQ, make_faces
 from liif_core.download.obtain import count, missing, obtain
 from liif_core.errors import UserError
 from liif_core.system import files
 from liif_core.system.arguments import Parser
 from liif_core.system.places import WORK
+
+MADE = {"celebAHQ", "emoji"}  # from what is fetched or installed by hand
+ALL = [*DATA_SETS, *sorted(MADE)]
 
 
 def show(root: Path) -> None:
@@ -28,6 +32,8 @@ def show(root: Path) -> None:
         for url in archive.urls:
             print(f"  {url}")
     print(FACES)
+    print(FFHQ)
+    print(EMOJI)
 
 
 def download_all(data_sets: list[str], root: Path, dry_run: bool, keep: bool) -> None:
@@ -53,9 +59,11 @@ def download_all(data_sets: list[str], root: Path, dry_run: bool, keep: bool) ->
 def main() -> int:
     """Download, downsample or list; returns the exit status."""
     parser = Parser(description="Fetch DIV2K, the benchmark sets and BSDS400 into load/.")
-    parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(DATA_SETS)}, or celebAHQ with --from")
+    parser.add_argument("data_sets", nargs="*", metavar="NAME", help=f"{', '.join(ALL)}; celebAHQ with --from")
     parser.add_argument("--to", type=Path, default=WORK / "load", help="the folder to fill (default: load/)")
-    parser.add_argument("--from", type=Path, dest="source", help="CelebA-HQ's images of 1024x1024, fetched by hand")
+    parser.add_argument(
+        "--from", type=Path, dest="source", help="celebAHQ's images of 1024x1024, fetched by hand; the font of emoji"
+    )
     parser.add_argument(
         "--list", action="store_true", help="list what can be downloaded, from where, and what is already here"
     )
@@ -66,16 +74,16 @@ def main() -> int:
     if arguments.list:
         show(arguments.to)
         return 0
-    if unknown := [name for name in chosen if name not in [*DATA_SETS, "celebAHQ"]]:
-        raise UserError(f"no data set '{unknown[0]}': known are {', '.join(DATA_SETS)} and celebAHQ")
+    if unknown := [name for name in chosen if name not in ALL]:
+        raise UserError(f"no data set '{unknown[0]}': known are {', '.join(ALL)}")
     if not chosen:
-        raise UserError(f"which data set? name some of {', '.join(DATA_SETS)} and celebAHQ, or give --list")
+        raise UserError(f"which data set? name some of {', '.join(ALL)}, or give --list")
     if "celebAHQ" in chosen and not arguments.source:
         print(FACES)
         raise UserError("celebAHQ needs --from FOLDER, the images of 1024x1024 that were fetched by hand")
-    if arguments.source and "celebAHQ" not in chosen:
+    if arguments.source and len(MADE & set(chosen)) != 1:
         raise UserError(
-            f"--from {arguments.source}: it goes with celebAHQ alone; what is public comes from its own place"
+            f"--from {arguments.source}: it goes with celebAHQ or emoji alone; what is public comes from its own place"
         )
     if not arguments.dry_run:
         files.check_writable(arguments.to / "anything")
@@ -85,4 +93,13 @@ def main() -> int:
             print(f"would downsample {len(found(arguments.source))} images into {arguments.to / 'celebAHQ'}")
         else:
             make_faces(arguments.source, arguments.to / "celebAHQ")
+    if "emoji" in chosen:
+        font = arguments.source or FONT
+        if arguments.dry_run:
+            print(f"would make {arguments.to / 'emoji'} of {font}")
+        elif not arguments.source and not FONT.exists():
+            print(EMOJI)
+            raise UserError(f"emoji: no font {FONT}: install it, or name it by --from")
+        else:
+            make_emoji(font, arguments.to / "emoji")
     return 0

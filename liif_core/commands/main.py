@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": ("liif_core.experiments.slurm", "main", "train the paper's experiments as jobs of a cluster"),
     "check-data": ("liif_core.commands.check_data", "main", "say whether images are what a config expects"),
     "download": ("liif_core.commands.download", "main", "fetch the public data sets into load/"),
+    "prepare": ("liif_core.commands.prepare", "main", "make low and high resolutions of images, for diffusion"),
     "models": ("liif_core.commands.models", "models", "list what a config may name, with all arguments"),
     "metrics": ("liif_core.commands.metrics", "main", "list what test and validation can measure"),
     "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),

@@ -9,6 +9,7 @@ from liif_core.data import names, sets
 from liif_core.data.batching import Batches
 from liif_core.data.catalogue import known_count
 from liif_core.data.folders import Images
+from liif_core.data.prepared import Prepared
 from liif_core.data.registries import DATASETS, WRAPPERS
 from liif_core.data.sizes import Size
 from liif_core.errors import UserError
@@ -88,6 +89,8 @@ class Checker:
         for names and arguments that are not known.
         """
         arguments = DATASETS.arguments(spec.dataset.model_dump())
+        if issubclass(DATASETS.entries[spec.dataset.name], Prepared):  # type: ignore[arg-type]
+            return _examine_prepared(spec, training, batches, eval_type, decode=not self.quick)
         roots = [arguments[key] for key in ("root_path", "root_path_1", "root_path_2") if key in arguments]
         split = arguments.get("split_file"), arguments.get("split_key")
         found = [self._folder(root, *split) for root in roots]
@@ -152,6 +155,26 @@ def _items(found: list[Folder], arguments: dict) -> tuple[list[tuple[str, ...]],
     except UserError as error:
         return [], [str(error)]
     return [*pairs], problems
+
+
+def _examine_prepared(spec: Data, training: bool, batches: bool, eval_type: str | None, decode: bool) -> Finding:
+    """Of the parts of an item, which look after themselves; what is read of them, and what the wrapper says."""
+    summary = f"{spec.dataset.args.get('root_path')} ({spec.dataset.name})"
+    try:
+        if misfit := sets.misfit(spec.model_dump()):
+            raise UserError(misfit)
+        dataset = DATASETS.make(spec.dataset.model_dump())
+        wrapper = WRAPPERS.make(spec.wrapper.model_dump(), dataset=dataset, seed=0, training=training)
+    except UserError as error:
+        return Finding(summary, [str(error)], [])
+    problems = sets.unfit(wrapper, eval_type)
+    for item in range(len(dataset.titles) if decode else 0):
+        try:
+            dataset[item], dataset.condition(item)
+        except UserError as error:
+            problems.append(str(error))
+    problems = problems or _first_sample(spec, training, batches)
+    return Finding(f"{dataset.where} ({len(dataset.titles)} images)", problems, [])
 
 
 def _misfits(

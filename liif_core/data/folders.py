@@ -63,10 +63,11 @@ class Images:
             raise UserError(f"{error}: remove it{SKIP}") from None
 
 
-def _refuse_or_warn(broken: dict[Path, str], skip_broken: bool) -> None:
+def refuse_or_warn(broken: dict[Path, str], skip_broken: bool, remedy: str = "remove it") -> None:
+    """Raise UserError for broken files, or say which are left out."""
     if broken and not skip_broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise UserError(f"{next(iter(broken.values()))}{more}: remove it{SKIP}")
+        raise UserError(f"{next(iter(broken.values()))}{more}: {remedy}{SKIP}")
     for sentence in broken.values():
         tqdm.write(f"warning: left out: {sentence}")
 
@@ -98,7 +99,7 @@ class ImageFolder:
         self.root = locate_data(root_path)
         taken = names.taken(self.root, split_file, split_key)[:first_k]
         self.images = Images(self.root, taken, cache, decode=skip_broken)
-        _refuse_or_warn(self.images.broken, skip_broken)
+        refuse_or_warn(self.images.broken, skip_broken)
         kept = [name for name in taken if self.root / name in self.images.sizes]
         if not kept:
             raise UserError(names.EMPTY.format(self.root))
@@ -160,7 +161,7 @@ class PairedImageFolders:
         self.low, self.high = (
             Images(root, [pair[k] for pair in pairs], cache, decode=skip_broken) for k, root in enumerate((low, high))
         )
-        _refuse_or_warn(self.low.broken | self.high.broken, skip_broken)
+        refuse_or_warn(self.low.broken | self.high.broken, skip_broken)
         paths = [(low / small, high / large) for small, large in pairs]
         self.paths = [(a, b) for a, b in paths if a in self.low.sizes and b in self.high.sizes]
         if not self.paths:
@@ -181,3 +182,6 @@ class PairedImageFolders:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         low, high = self.paths[index % len(self.paths)]
         return self.low.read(low), self.high.read(high)
+
+    def condition(self, index: int) -> None:
+        """What diffusion starts from is made of the low resolution (see liif_core.data.prepared)."""

@@ -7,7 +7,15 @@ resolution) and a training sample. Both trees put their own loader on top.
 from typing import Any
 
 from liif_core.config.registry import Registry
-from liif_core.data import degraded, factor, folders, patches, wrappers  # noqa: F401  (they register themselves)
+from liif_core.data import (  # noqa: F401  (they register themselves)
+    degraded,
+    diffusion,
+    factor,
+    folders,
+    patches,
+    prepared,
+    wrappers,
+)
 from liif_core.data.registries import DATASETS, WRAPPERS
 from liif_core.data.sizes import RoundedUp
 from liif_core.errors import UserError

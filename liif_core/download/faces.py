@@ -23,6 +23,12 @@ died before. It is for research that is not commercial.
   3. Get split.json, which says what is for training, validation and test, by the link in the same place,
      and put it into load/celebAHQ/."""
 
+FFHQ = f"""FFHQ has to be fetched by hand: its images are on Google Drive, and not for commercial use.
+  1. Get images1024x1024 (70,000 images) or thumbnails128x128 by the README of github.com/NVlabs/ffhq-dataset.
+  2. {places.command("prepare", "prepare_data.py")} --path PATH/images1024x1024 --out load/ffhq --size 16,128
+     makes load/ffhq_16_128; CelebA-HQ's 30,000 images become load/celebahq_16_128 in the same way. SR3-PyTorch trains
+     on the one and validates on the other."""
+
 
 def downsample_face(source: Path, target: Path) -> None:
     """One face at four sizes: 256 from 1024, the others from 256, as the original LIIF makes them."""

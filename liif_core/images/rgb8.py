@@ -21,13 +21,14 @@ MAX_PIXELS = 700_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice this value
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """uint8 (h, w, 3) RGB of an image file, EXIF orientation applied, of 12 and 16 bits the upper eight.
+def read_image(path: str | Path, content: bytes | None = None) -> np.ndarray:
+    """uint8 (h, w, 3) RGB of an image file, EXIF orientation applied, of 12 and 16 bits the upper eight. content: the
+    file's bytes where they are in no file; `path` is then what to call them.
 
     Raises UserError for a missing, truncated or non-image file, for one above MAX_PIXELS and for one of ranges that
     are not 0 to white, such as floating-point numbers.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         upright = ImageOps.exif_transpose(image)
         if (drop := _surplus_bits(image)) is not None:  # convert("RGB") would clip at 255
             levels = np.asarray(upright)
@@ -47,9 +48,9 @@ def is_image(path: str | Path) -> bool:
         return False
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
+def read_size(path: str | Path, content: bytes | None = None) -> tuple[int, int]:
     """Height and width that `read_image` would give, without the pixels; UserError for what it would refuse by then."""
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         turned = False
         if image.format == "PNG":
             image.info.update(late_chunks.info(image))
@@ -61,10 +62,10 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def _opened(path: str | Path, content: bytes | None) -> Iterator[Any]:
     """A file as Pillow's, its header read and found acceptable; what goes wrong with it inside is a UserError."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             _check_kind(image, path)
             yield image
     except UserError:
@@ -132,12 +133,18 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     """
     path = Path(path)
     check_writable(path)
-    content = io.BytesIO()
     try:
-        Image.fromarray(image).save(content, Image.registered_extensions()[path.suffix.lower()])
+        content = encoded(image, Image.registered_extensions()[path.suffix.lower()])
     except (OSError, ValueError) as error:  # a format that cannot hold such an image
         raise UserError(f"cannot write {path}: {error}") from None
-    files.write_atomically(path, content.getvalue())
+    files.write_atomically(path, content)
+
+
+def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
+    """The file of uint8 (h, w, 3) in a format of Pillow's. Raises OSError and ValueError for what that cannot hold."""
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, kind)
+    return content.getvalue()
 
 
 def upscaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
@@ -174,6 +181,19 @@ def resize(
     opened = Image.frombuffer("RGB", size, whole, "raw", "RGB", 0, 1)
     part = box and (box[1], box[0], box[3], box[2])
     return np.asarray(opened.resize((width, height), resample, part))
+
+
+def centred(image: np.ndarray, side: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+    """The middle of an image, uint8 (h, w, 3) -> (side, side, 3): its shorter side is resized to `side` pixels, then
+    the longer one is cut, an odd pixel more where Python's rounding has it, as in torchvision's resize and centre crop.
+    """
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    height, width = int(side * height / shorter), int(side * width / shorter)
+    if (height, width) != image.shape[:2]:
+        image = resize(image, height, width, resample=resample)
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return image[top : top + side, left : left + side]
 
 
 def to_float(image: np.ndarray, white: int = 255) -> np.ndarray:

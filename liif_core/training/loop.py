@@ -10,6 +10,7 @@ from tqdm import tqdm
 from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
+from liif_core.data.diffusion import take_noise
 from liif_core.data.sampling import step_seed
 from liif_core.engine import MODEL
 from liif_core.errors import Stopped, UserError
@@ -25,6 +26,7 @@ from liif_core.training.run import Run, begin
 def make_data_sets(config: TrainConfig) -> tuple:
     """What to train on and what to validate on, None without a val_dataset."""
     train_set = sets.make(config.train_dataset.model_dump(), config.seed, training=True)
+    take_noise(train_set, config.model.model_dump(), config.method.model_dump())
     if config.val_dataset is None:
         return train_set, None
     return train_set, sets.make(config.val_dataset.model_dump(), config.seed, False, config.eval_type)

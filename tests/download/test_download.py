@@ -23,7 +23,7 @@ from PIL import Image
 from helpers import ROOT, made_images
 from liif_core.data import catalogue
 from liif_core.data.catalogue import Archive
-from liif_core.download import obtain
+from liif_core.download import emoji, obtain
 from liif_core.download import transfer as downloads
 from liif_core.download.transfer import BrokenOff, Failed, download
 from liif_core.errors import UserError
@@ -465,7 +465,15 @@ def test_a_dry_run_says_what_would_come_and_writes_nothing(tmp_path):
 def test_the_list_says_what_is_to_be_fetched_by_hand():
     result = command("--list")
     assert result.returncode == 0
-    for part in ("benchmark.tar", "DIV2K_valid_LR_bicubic_X4.zip", "data1024x1024", "split.json", "by hand"):
+    for part in (
+        "benchmark.tar",
+        "DIV2K_valid_LR_bicubic_X4.zip",
+        "data1024x1024",
+        "split.json",
+        "by hand",
+        "ffhq-dataset",
+        "fonts-noto",
+    ):
         assert part in result.stdout
 
 
@@ -475,7 +483,7 @@ def test_the_list_says_what_is_to_be_fetched_by_hand():
         ([], "which data set?"),
         (["div3k"], "no data set 'div3k': known are div2k"),
         (["celebAHQ"], "needs --from FOLDER"),
-        (["div2k", "--from", "faces", "--dry-run"], "--from faces: it goes with celebAHQ alone"),
+        (["div2k", "--from", "faces", "--dry-run"], "--from faces: it goes with celebAHQ or emoji alone"),
     ],
 )
 def test_the_command_refuses_what_it_does_not_know(arguments, message):
@@ -505,6 +513,32 @@ def test_faces_are_downsampled_as_liif_does_it(tmp_path):
     made_images.write(source / "3.png", 512, 512)
     refused = command("celebAHQ", "--from", source, "--to", tmp_path / "load")
     assert refused.returncode == 2 and "3.png is 512x512: CelebA-HQ's images are 1024x1024" in refused.stderr
+
+
+def test_emoji_are_laid_on_white_and_cut_and_equal_ones_dropped():
+    glyph = np.zeros((128, 136, 4), np.uint8)
+    glyph[:, 4] = 255, 0, 0, 255
+    glyph[:, :4], glyph[:, 132:] = 9, 9  # what is cut away
+
+    def png(pixels):
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "PNG")
+        return content.getvalue()
+
+    half = glyph.copy()
+    half[5, 70] = 0, 0, 0, 128
+    made = emoji.images({"one": png(glyph), "same": png(glyph), "half": png(half)})
+    assert list(made) == ["one", "half"] and made["one"].shape == (128, 128, 3)
+    assert (made["one"][:, 0] == (255, 0, 0)).all() and (made["one"][:, 1:] == 255).all()
+    assert tuple(made["half"][5, 66]) == (127, 127, 127)
+    with pytest.raises(UserError, match="the emoji 'x' is 128x128: expected 128x136"):
+        emoji.images({"x": png(glyph[:, 8:])})
+
+
+def test_what_is_no_font_of_emoji_is_one_sentence(tmp_path):
+    (tmp_path / "a.ttf").write_bytes(b"no font")
+    with pytest.raises(UserError, match="a.ttf has no bitmaps of emoji .*expected NotoColorEmoji.ttf"):
+        emoji.make_emoji(tmp_path / "a.ttf", tmp_path)
 
 
 def test_ctrl_c_is_no_traceback(tmp_path):

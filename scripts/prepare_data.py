@@ -1,0 +1,17 @@
+"""Images at two sizes, for diffusion:  python scripts/prepare_data.py --path FOLDER --out OUT --size 16,128"""
+
+import sys
+from pathlib import Path
+
+# The repository root instead of this folder, so that nothing has to be installed.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from liif_core.system import process
+
+process.begin()
+
+from liif_core.commands.prepare import main
+from liif_core.experiments import jobs
+
+if __name__ == "__main__":
+    jobs.exit_with(main)
