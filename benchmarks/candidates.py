@@ -16,7 +16,7 @@ from typing import Any
 
 import common
 import numpy as np
-from compare_upstream import load_original
+import originals
 
 from liif_core.checkpoints import formats
 from liif_core.errors import UserError
@@ -25,8 +25,8 @@ from liif_core.system.places import PRETRAINED
 from liif_core.training.initial import initial_parameters
 
 AS_IT_IS, PAGES_KEPT, PLAIN = (
-    "LIIF's code as it is",
-    "LIIF's code, pages kept",
+    "authors' code as it is",
+    "authors' code, pages kept",
     "plain formulation (tests/helpers/equations.py)",
 )
 BASELINES = [AS_IT_IS, PAGES_KEPT, PLAIN, "PyTorch"]  # what the others are held against
@@ -86,7 +86,7 @@ def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: 
 
 
 def original_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tuple[Any, dict[str, tuple[int, ...]], str]:
-    """LIIF's model with the same weights, the shapes of its parameters, and its device."""
+    """The authors' model with the same weights, the shapes of its parameters, and its device."""
     device = devices.choose_device(gpu).kind
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -95,11 +95,12 @@ def original_model(folder: Path, keep_pages: bool, gpu: str, spec: dict) -> tupl
     import torch
 
     warnings.filterwarnings("ignore", message="torch.meshgrid")
-    model = load_original(folder, spec, device=device)
+    model = originals.load(folder, spec, device=device)
     parameters = {name: p for name, p in model.named_parameters() if "_mean." not in name}  # those are constants
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+    kinds = {name: "norm" for name in shapes if name.split(".")[-2] in ("kln", "vln")}  # SRNO's
     with torch.no_grad():
-        for name, array in initial_parameters(shapes, seed=0).items():
+        for name, array in initial_parameters(shapes, seed=0, kinds=kinds).items():
             parameters[name].copy_(torch.from_numpy(array))
     return model, shapes, device
 
@@ -118,7 +119,7 @@ def _write_weights(folder: Path, target: Path) -> None:
     import torch
 
     weights = formats.load(PRETRAINED)
-    model = load_original(folder, weights.model, weights.state["model"].parameters)
+    model = originals.load(folder, weights.model, weights.state["model"].parameters)
     torch.save({"model": {**weights.model, "sd": model.state_dict()}, "epoch": 1}, target)
 
 
@@ -126,20 +127,25 @@ def multiply_adds(
     spec: dict, shapes: dict[str, tuple[int, ...]], pixels: int, queries: int, encoded: bool = False
 ) -> int | None:
     """What an image or batch takes when no product is done twice: the encoder and the part of the decoder that
-    depends on features once per low-resolution pixel, the rest once per query and neighbour. LIIF's code does more.
+    depends on features once per low-resolution pixel, the rest once per query and neighbour. The authors' code does
+    more.
 
     encoded: without the encoder. None for models that upscale in the encoder, and for MetaSR, whose queries at a whole
     factor share their work.
     """
     count = {name: math.prod(shape) for name, shape in shapes.items() if len(shape) > 1}
-    layers = [name for name in count if name.startswith("imnet.")]
-    if not layers or spec["name"] == "metasr":
-        return None
     # RCAN's channel attention works on a single vector
     encoder = sum(n for name, n in count.items() if name.startswith("encoder.") and "conv_du" not in name)
+    decoder = {name: n for name, n in count.items() if not name.startswith("encoder.")}
+    if not decoder or spec["name"] == "metasr":
+        return None
     neighbours = 4 if spec["args"].get("local_ensemble", True) else 1
-    per_query = neighbours * sum(count[name] for name in layers[1:])
-    return pixels * ((0 if encoded else encoder) + count[layers[0]]) + queries * per_query
+    once = {"lte": ["coef.weight", "freq.weight"], "sronet": []}.get(spec["name"], list(decoder)[:1])
+    rest = {name: n for name, n in decoder.items() if name not in (*once, "phase.weight")}
+    per_query = neighbours * sum(rest.values())
+    if spec["name"] == "sronet":  # all neighbours at once; q is never made
+        per_query = sum(n * 2 // 3 if "qkv" in name else n for name, n in rest.items() if "ln." not in name)
+    return pixels * ((0 if encoded else encoder) + sum(count[name] for name in once)) + queries * per_query
 
 
 class Decode(common.Work):
@@ -207,6 +213,7 @@ class Original(Decode):
 
     def __init__(self, folder, keep_pages, gpu, spec, size, scale):
         self.model, self._shapes, self.device = original_model(folder, keep_pages, gpu, spec)
+        self.name = spec["name"]
         self.set_image(size, scale)
 
     def shapes(self) -> dict:
@@ -214,14 +221,8 @@ class Original(Decode):
 
     def upscale(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
         import torch
-        from test import batched_predict  # LIIF's
-        from utils import make_coord
 
-        coord = make_coord((height, width)).to(self.device)
-        cell = torch.tensor([2 / height, 2 / width], device=self.device).expand(len(coord), 2).contiguous()
-        image = torch.from_numpy(image).to(self.device)
-        rgb = batched_predict(self.model, image, coord[None], cell[None], bsize=30000)
-        return rgb.view(height, width, 3).cpu().numpy()
+        return originals.upscale(self.model, self.name, torch.from_numpy(image).to(self.device), height, width)
 
 
 class Plain(Ours):
@@ -231,7 +232,8 @@ class Plain(Ours):
         import torch
 
         from helpers import equations
+        from liif_torch.models.decoders.features import features_of
 
         with torch.no_grad():
-            feat = self.engine.networks["model"].module.encoder(torch.from_numpy(image))
-            return equations.decode_image(self.engine.networks["model"].module, feat, height, width).numpy()
+            feat = features_of(self.model, torch.from_numpy(image))
+            return equations.decode_image(self.model, feat, height, width).numpy()

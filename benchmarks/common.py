@@ -5,11 +5,9 @@ and does there what it is told over a pipe. One child computes at a time; the ot
 """
 
 import argparse
-import ast
 import atexit
 import contextlib
 import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
 import platform
@@ -30,10 +28,11 @@ from liif_core.system import process
 
 process.begin()
 
+from originals import clone
+
 from liif_core.experiments.jobs import exit_with  # noqa: F401
-from liif_core.system import devices, packages, provenance
+from liif_core.system import devices, provenance
 from liif_core.system.arguments import Parser
-from liif_core.system.places import expand
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 MIB = 2**20
@@ -190,7 +189,7 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 def options(description: str, runs: int = 5) -> argparse.ArgumentParser:
     """What all scripts are asked."""
     parser = Parser(description=description.splitlines()[0])
-    parser.add_argument("--upstream", type=clone, metavar="PATH", help="a clone of yinboc/liif to measure as well")
+    parser.add_argument("--upstream", type=clone, metavar="PATH", help="a clone of the authors' code, to measure too")
     native = ["fp32", "bf16"] if devices.cpu_has_bf16() else ["fp32"]
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=native, help=f"default: {native}")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="candidates whose names contain one of these")
@@ -204,23 +203,6 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.kind = devices.choose_device(arguments.gpu).kind
     return arguments
-
-
-def clone(path: str) -> Path:
-    """The folder, if it is LIIF's and what its code imports is installed."""
-    folder = Path(expand(path))
-    if not (folder / "models" / "liif.py").is_file():
-        raise argparse.ArgumentTypeError(f"{path} is no clone of yinboc/liif: it has no models/liif.py")
-    files = [file for below in ("", "models", "datasets") for file in (folder / below).glob("*.py")]
-    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_bytes(), file.name))]
-    asked = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    asked += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
-    own = {file.stem for file in folder.iterdir()}
-    names = sorted({name.partition(".")[0] for name in asked} - own)
-    if lacking := [name for name in names if importlib.util.find_spec(name) is None]:
-        command = packages.pip_install(*lacking)
-        raise argparse.ArgumentTypeError(f"the code in {path} needs the packages {', '.join(lacking)}: run `{command}`")
-    return folder.resolve()
 
 
 def selected(name: str, only: list[str] | None) -> bool:

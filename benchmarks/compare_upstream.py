@@ -1,21 +1,22 @@
 """Is this LIIF the original LIIF?  python benchmarks/compare_upstream.py PATH, a clone of yinboc/liif
 
-LIIF's own code and both trees get the same random weights, through a .pth file as the original LIIF writes it. Printed
-are, for every model, the numbers of parameters, the largest differences of the outputs on a 41x67 image, and of loss
-and gradients on one training batch. Where load/benchmark is, LIIF's test.py and ours then count PSNR on the same
-images with the weights in pretrained/.
+The authors' own code and both trees get the same random weights, through a .pth file as the original LIIF writes it.
+Printed are, for every model that the clone knows, the numbers of parameters, the largest differences of the outputs on
+a 41x67 image, and of loss and gradients on one training batch. Where load/benchmark is, LIIF's test.py and ours then
+count PSNR on the same images with the weights in pretrained/. Clones of the decoders after LIIF (originals.py) are
+compared in the same way, without the scores.
 """
 
 import math
-import sys
 import tempfile
 from pathlib import Path
 
 import common
 import numpy as np
+import originals
 from common import ROOT
 
-from helpers.models import MODELS, liif
+from helpers.models import MODELS, liif, names_in
 from liif_core.checkpoints import formats, native
 from liif_core.config import load
 from liif_core.config.protocol import split
@@ -23,7 +24,6 @@ from liif_core.config.schema import TestConfig
 from liif_core.data import sets
 from liif_core.evaluation import evaluate
 from liif_core.experiments import listed
-from liif_core.geometry import coords
 from liif_core.inference import network
 from liif_core.system import devices
 from liif_core.system.places import PRETRAINED
@@ -50,26 +50,6 @@ def all_specs() -> dict[str, dict]:
 SPECS = all_specs()
 
 
-def load_original(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = None, device: str = "cpu"):
-    """LIIF's model with its own random weights or the given ones; device: "cpu" or "cuda"."""
-    import torch
-
-    if device == "cpu":  # its decoder asks for a GPU
-        torch.Tensor.cuda = lambda self, *args, **kwargs: self
-        torch.nn.Module.cuda = lambda self, *args, **kwargs: self
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    import models
-
-    torch.manual_seed(0)
-    model = models.make(spec).eval()
-    if parameters is not None:
-        tensors = {name: torch.from_numpy(array) for name, array in parameters.items()}
-        missing, unexpected = torch.nn.Module.load_state_dict(model, tensors, strict=False)
-        assert not unexpected and all("_mean." in name for name in missing), (missing, unexpected)
-    return model.to(device)
-
-
 def gradients(name: str, engine) -> dict[str, np.ndarray]:
     """What the last step left behind, by parameter."""
     if name == "torch":
@@ -78,24 +58,21 @@ def gradients(name: str, engine) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in zip(engine.networks["model"].names, values, strict=True)}
 
 
-def compare_images(theirs, engines: dict) -> None:
+def compare_images(theirs, name: str, engines: dict) -> None:
     """Outputs of a non-square image at integer and other factors."""
     import torch
 
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 41, 67)).astype(np.float32)
     for scale in SCALES:
         height, width = round(41 * scale), round(67 * scale)
-        coord = torch.from_numpy(coords.make_coord((height, width)))[None]
-        cell = torch.from_numpy(coords.make_cell((height, width))).expand_as(coord)
-        with torch.no_grad():
-            expected = theirs(torch.from_numpy(image), coord, cell).view(height, width, 3).numpy()
-        for name, engine in engines.items():
+        expected = originals.upscale(theirs, name, torch.from_numpy(image), height, width)
+        for tree, engine in engines.items():
             found = np.concatenate(list(engine.predict_image(image, height, width)))
             worst, largest = np.abs(found - expected).max(), np.abs(expected).max()
-            print(f"  x{scale} {height}x{width} {name}: largest difference {worst:.1e}, outputs up to {largest:.2f}")
+            print(f"  x{scale} {height}x{width} {tree}: largest difference {worst:.1e}, outputs up to {largest:.2f}")
 
 
-def compare_training_step(theirs, engines: dict) -> None:
+def compare_training_step(theirs, name: str, engines: dict) -> None:
     """Loss and gradient of one batch. A ReLU unit within rounding of zero may open in one and stay shut in the other,
     which moves the gradient by 1e-4 to 1e-3. The more units, the likelier that is: it shows in RDN and RCAN. In
     float64 no such unit is left, and the gradients of RDN are equal to 1e-15."""
@@ -105,20 +82,20 @@ def compare_training_step(theirs, engines: dict) -> None:
     batch = {
         "inp": rng.uniform(-1, 1, (2, 3, 24, 24)).astype(np.float32),
         "coord": rng.uniform(-1, 1, (2, 200, 2)).astype(np.float32),
-        "cell": rng.uniform(0.02, 0.08, (2, 2)).astype(np.float32),
+        "cell": rng.uniform(0.021, 0.08, (2, 2)).astype(np.float32),
         "gt": rng.uniform(-1, 1, (2, 200, 3)).astype(np.float32),
     }
     inp, coord, cell, gt = (torch.from_numpy(array) for array in batch.values())
-    loss = torch.nn.functional.l1_loss(theirs(inp, coord, cell[:, None].expand_as(coord)), gt)
+    loss = torch.nn.functional.l1_loss(originals.answer(theirs, name, inp, coord, cell), gt)
     loss.backward()
     expected = {key: p.grad.numpy() for key, p in theirs.named_parameters() if "_mean." not in key}
-    for name, engine in engines.items():
+    for tree, engine in engines.items():
         engine.train_step(batch)
         difference = abs(engine.read_losses()[0]["loss"] - loss.item()) / loss.item()
-        found = gradients(name, engine)
+        found = gradients(tree, engine)
         squares = [[np.sum(array**2) for array in (found[key] - expected[key], expected[key])] for key in expected]
         apart = np.sqrt(np.divide(*np.sum(squares, axis=0)))
-        print(f"  training step {name}: loss differs by {difference:.1e}, the gradient by {apart:.1e} (relative)")
+        print(f"  training step {tree}: loss differs by {difference:.1e}, the gradient by {apart:.1e} (relative)")
 
 
 def compare_model(name: str, spec: dict, folder: Path) -> None:
@@ -128,7 +105,7 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
     from liif_jittor.engine import Engine as JittorEngine
     from liif_torch.engine import Engine as TorchEngine
 
-    theirs = load_original(folder, spec)
+    theirs = originals.load(folder, spec)
     engines = {
         framework: engine(spec, "cpu", REGRESSION, STANDSTILL)
         for framework, engine in (("torch", TorchEngine), ("jittor", JittorEngine))
@@ -142,9 +119,9 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
     ours = {
         key: sum(array.size for array in engine.state()["model"].parameters.values()) for key, engine in engines.items()
     }
-    print(f"{name}: parameters: LIIF's code {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
-    compare_images(theirs, engines)
-    compare_training_step(theirs, engines)
+    print(f"{name}: parameters: authors' code {count:,}, torch {ours['torch']:,}, jittor {ours['jittor']:,}")
+    compare_images(theirs, spec["name"], engines)
+    compare_training_step(theirs, spec["name"], engines)
 
 
 def compare_protocols(folder: Path, images: int) -> None:
@@ -152,7 +129,7 @@ def compare_protocols(folder: Path, images: int) -> None:
     import torch
 
     weights = formats.load(PRETRAINED)
-    theirs = load_original(folder, weights.model, weights.state["model"].parameters)
+    theirs = originals.load(folder, weights.model, weights.state["model"].parameters)
     import datasets
     import test
 
@@ -188,21 +165,24 @@ def compare_protocols(folder: Path, images: int) -> None:
 def main() -> None:
     """Models, then protocols."""
     parser = common.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("upstream", type=common.clone, help="a clone of yinboc/liif")
-    parser.add_argument("--models", nargs="*", choices=SPECS, default=list(SPECS), help="default: all")
+    parser.add_argument("upstream", type=common.clone, help="a clone of yinboc/liif, or of a decoder after it")
+    parser.add_argument("--models", nargs="*", choices=SPECS, help="default: all that the clone knows")
     parser.add_argument(
         "--images", "--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)"
     )
     arguments = parser.parse_args()
     for framework in ("torch", "jittor"):
         devices.prepare(framework, "cpu")
-    for number, name in enumerate(arguments.models):
-        same = next((other for other in arguments.models[:number] if SPECS[other] == SPECS[name]), None)
+    known = originals.registered(arguments.upstream)
+    names = arguments.models or [name for name in SPECS if names_in(SPECS[name]) <= known]
+    for number, name in enumerate(names):
+        same = next((other for other in names[:number] if SPECS[other] == SPECS[name]), None)
         if same:
             print(f"{name}: the model of {same}")
         else:
             compare_model(name, SPECS[name], arguments.upstream)
-    if arguments.images and (ROOT / "load/benchmark/B100").exists():
+    of_liif = known.isdisjoint(originals.DECODERS[1:])
+    if arguments.images and of_liif and (ROOT / "load/benchmark/B100").exists():
         compare_protocols(arguments.upstream, arguments.images)
 
 

@@ -1,8 +1,9 @@
 """How fast is an image upscaled?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
 
-The same weights and image for all, encoder and decoder together: LIIF's code where --upstream names a clone,
-otherwise the plain formulation of tests/helpers/equations.py, and ours in both frameworks. --runs 1 is enough for what
-takes minutes: candidates are warmed up on a few rows of the image, and only Jittor, which compiles, on all of them.
+The same weights and image for all, encoder and decoder together: the authors' code where --upstream names a clone of
+it (originals.py), otherwise the plain formulation of tests/helpers/equations.py, and ours in both frameworks. --beside
+measures another model of ours in the same turns. --runs 1 is enough for what takes minutes: candidates are warmed up on
+a few rows of the image, and only Jittor, which compiles, on all of them.
 """
 
 from argparse import Namespace
@@ -21,13 +22,16 @@ def start(arguments: Namespace) -> dict[str, common.Child]:
     found: dict[str, tuple] = {}
     if not arguments.upstream and arguments.kind == "cpu":
         found[candidates.PLAIN] = (candidates.Plain, "torch", "fp32", *rest)
-    return candidates.start(
-        arguments, found | candidates.choose(arguments, candidates.Original, candidates.Ours, *rest)
-    )
+    found |= candidates.choose(arguments, candidates.Original, candidates.Ours, *rest)
+    if arguments.beside:
+        other = candidates.ours(arguments, candidates.Ours, arguments.gpu, SPECS[arguments.beside], *rest[2:])
+        found |= {f"{name} {arguments.beside}": given for name, given in other.items()}
+    return candidates.start(arguments, found)
 
 
 def columns(arguments: Namespace, children: dict, seconds: dict, ceiling: gemm.Ceiling) -> dict[str, dict[str, str]]:
-    """Rates, memory, differences."""
+    """Rates, memory, differences; nothing of the model beside, which does other work."""
+    children = {name: child for name, child in children.items() if not is_beside(name, arguments)}
     images = {name: child("output") for name, child in children.items()}
     first, base = next(iter(images.items()))
     shapes, pixels, queries = children[first]("shapes"), arguments.size[0] * arguments.size[1], base.size // 3
@@ -36,12 +40,18 @@ def columns(arguments: Namespace, children: dict, seconds: dict, ceiling: gemm.C
     return ceiling.columns(children, seconds, work) | {f"differs from {first} by": differences}
 
 
+def is_beside(name: str, arguments: Namespace) -> bool:
+    """Whether a candidate is of the model that --beside names."""
+    return bool(arguments.beside) and name.endswith(f" {arguments.beside}")
+
+
 def main() -> None:
     """Warm up, time in turn, compare."""
     parser = common.options(__doc__)
     parser.add_argument("--size", type=int, nargs=2, default=(96, 96), metavar=("H", "W"))
     parser.add_argument("--scale", type=float, default=4)
     parser.add_argument("--model", choices=SPECS, default="edsr-baseline-liif")
+    parser.add_argument("--beside", choices=SPECS, help="another model of ours, to be held against")
     parser.add_argument("--decoder-only", action="store_true", help="the features are there already")
     arguments = common.parse(parser)
     children = start(arguments)
@@ -57,7 +67,8 @@ def main() -> None:
     title = f"{arguments.size[0]}x{arguments.size[1]} -> {height}x{width}, {arguments.model}, {arguments.runs} runs"
     title += ", without the encoder" if arguments.decoder_only else ""
     more = columns(arguments, children, seconds, ceiling)
-    common.print_times(title, seconds, candidates.BASELINES, more)
+    against = [*candidates.BASELINES, *(name for name in seconds if is_beside(name, arguments))]
+    common.print_times(title, seconds, against, more)
     print(f"\n{gemm.EXPLAINED} {ceiling}")
 
 

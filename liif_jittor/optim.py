@@ -30,6 +30,23 @@ class _Adam(jt.optim.Adam):
         super().step(loss, retain_graph)
 
 
+class _AdamW(_Adam):
+    """Jittor: its own AdamW keeps its moments elsewhere; this one is Adam after a smaller weight."""
+
+    def __init__(self, params, lr, eps, betas, weight_decay):
+        super().__init__(params, lr, eps, betas, 0)
+        self.decay = weight_decay
+
+    def step(self, loss=None, retain_graph=False):
+        """One update; a loss is differentiated first."""
+        if loss is not None:
+            self.backward(loss, retain_graph)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.update(parameter * (1 - group.get("lr", self.lr) * self.decay))
+        super().step()
+
+
 @optimizers.register("adam")
 def adam(
     params: Any,
@@ -41,6 +58,20 @@ def adam(
 ) -> jt.optim.Adam:
     """Adam (Kingma and Ba, 2015); weight_decay is added to the gradient. last_layer: its learning rate, times lr."""
     return _Adam(groups(params, last_layer), lr, eps, betas, weight_decay)
+
+
+@optimizers.register("adamw")
+def adamw(
+    params: Any,
+    lr: NonNegativeFloat,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    last_layer: NonNegativeFloat = 1,
+) -> jt.optim.Adam:
+    """Adam whose weight_decay times the learning rate is taken off the weights, past the moments (Loshchilov and
+    Hutter, ICLR 2019). last_layer: its learning rate, times lr."""
+    return _AdamW(groups(params, last_layer), lr, eps, betas, weight_decay)
 
 
 @optimizers.register("sgd")

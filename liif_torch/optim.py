@@ -25,6 +25,20 @@ def adam(
     return torch.optim.Adam(groups(params, last_layer), lr, betas, eps, weight_decay)
 
 
+@optimizers.register("adamw")
+def adamw(
+    params: Any,
+    lr: NonNegativeFloat,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    last_layer: NonNegativeFloat = 1,
+) -> torch.optim.AdamW:
+    """Adam whose weight_decay times the learning rate is taken off the weights, past the moments (Loshchilov and
+    Hutter, ICLR 2019). last_layer: its learning rate, times lr."""
+    return torch.optim.AdamW(groups(params, last_layer), lr, betas, eps, weight_decay)
+
+
 @optimizers.register("sgd")
 def sgd(
     params: Any,

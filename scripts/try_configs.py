@@ -66,6 +66,7 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
     """--set values that make a run of `steps` steps on the small images out of a config."""
     changes = [
         "epoch_max=1",
+        "warmup=null",
         "epoch_val=1",
         "step_save=null",
         "step_log=1",

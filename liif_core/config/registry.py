@@ -36,7 +36,8 @@ def explain(error: pydantic.ValidationError, known_at: Callable[[tuple], list[st
         return f"{where}: key '{key}' is missing"
     value = complaint["input"]
     message = complaint["msg"].removeprefix("Value error, ")
-    return f"{where}: '{key}' is {value!r}: {message[0].lower()}{message[1:]}"
+    of_one_key = f"'{key}' is {value!r}: " if key else ""
+    return f"{where}: {of_one_key}{message[0].lower()}{message[1:]}"
 
 
 def keys_at(model: type[pydantic.BaseModel], path: tuple) -> list[str]:

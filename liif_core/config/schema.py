@@ -69,6 +69,13 @@ class CosineLR(Strict):
     lr_min: NonNegativeFloat = 0
 
 
+class Warmup(Strict):
+    """The learning rate grows to its base within the first epochs, step by step, from `factor` times it."""
+
+    epochs: PositiveInt
+    factor: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0
+
+
 class Evaluation(Strict):
     """Keys that training's validation and `test.py` share."""
 
@@ -137,6 +144,9 @@ class TrainConfig(Evaluation):
     cosine_lr: CosineLR | None = None
     """Ours, instead of `multi_step_lr`. Half a cosine, step by step, from `lr` down to `lr_min` (default 0) at the end
     of the last epoch."""
+    warmup: Warmup | None = None
+    """Ours. The learning rate grows from `factor` (default 0) times `lr` to `lr` within the first `epochs`, step by
+    step; `cosine_lr` begins behind them."""
     accumulate: PositiveInt = 1
     """Ours. Micro-batches into which a batch is cut, whose gradients are taken one after the other and added: less
     memory, and the same update to rounding."""
@@ -187,5 +197,9 @@ class TrainConfig(Evaluation):
         if self.multi_step_lr and self.cosine_lr:
             raise ValueError(
                 "multi_step_lr and cosine_lr are both given; accepted is one of them (null takes a key away)"
+            )
+        if self.warmup and self.warmup.epochs >= self.epoch_max:
+            raise ValueError(
+                f"warmup.epochs is {self.warmup.epochs}; accepted is less than epoch_max, {self.epoch_max}"
             )
         return self

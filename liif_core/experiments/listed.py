@@ -14,7 +14,7 @@ FILE = SHIPPED / "configs" / "experiments.txt"
 class Experiment:
     """One line of the file.
 
-    config: below configs/train-<recipe>/. group: paper, more or faces. curve: the experiment in
+    config: below configs/train-<recipe>/. group: paper, more, faces, rivals or decoders. curve: the experiment in
     reference/curves.csv with which it is compared, None without one.
     """
 

@@ -68,7 +68,7 @@ TOPICS = (
 
 def title(experiment: str) -> str:
     """edsr-baseline-liif-c as people write it: EDSR-baseline-LIIF-c."""
-    for word in ("EDSR", "RDN", "LIIF", "MetaSR", "RCAN", "SRCNN", "MSRResNet", "SRResNet", "SRGAN"):
+    for word in ("EDSR", "RDN", "LIIF", "MetaSR", "RCAN", "SRCNN", "MSRResNet", "SRResNet", "SRGAN", "LTE", "SRNO"):
         experiment = experiment.replace(word.lower(), word)
     return experiment
 

@@ -97,7 +97,7 @@ def train_epoch(run: Run, make_loader, train_set) -> float:
     def rate_at(batch: int) -> Callable[[float], float]:
         """What an optimizer's learning rate is in that batch of the epoch, from its base."""
         epoch = progress.epoch + batch / steps
-        return lambda base: schedule.learning_rate(base, epoch, plan, config.epoch_max)
+        return lambda base: schedule.learning_rate(base, epoch, plan, config.epoch_max, config.warmup)
 
     title, hidden = f"epoch {progress.epoch}/{config.epoch_max}", ranks.rank > 0 or None
     with tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=hidden) as bar:

@@ -144,6 +144,10 @@ BROKEN = {
         lambda good, *_: good | {"resume": "a.safetensors", "start_from": "b.safetensors"},
         "resume and start_from are both given; accepted is one of them",
     ),
+    "a warm-up without end": (
+        lambda good, *_: good | {"epoch_max": 3, "warmup": {"epochs": 3}},
+        "yaml: warmup.epochs is 3; accepted is less than epoch_max, 3$",
+    ),
     "no run beside": (
         with_value("start_from", "srresnet-x4"),
         "start_from 'srresnet-x4': no checkpoint in .*train it first",

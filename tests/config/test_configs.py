@@ -211,12 +211,14 @@ def test_set_is_laid_over_the_config():
 def test_the_papers_runs_are_named_once():
     found = listed.read()
     paper = [experiment.name for experiment in found if experiment.group == "paper"]
-    assert len(paper) == 10 and len(found) == 25
+    assert len(paper) == 10 and len(found) == 29
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
         assert [e.name for e in listed.select(recipe, "paper")] == paper
-        rivals, photo = (len(listed.select(recipe, g)) if recipe != "div2k-100" else 0 for g in ("rivals", "photo"))
-        assert len(listed.select(recipe)) == 13 + rivals + photo and (rivals, photo) in ((0, 0), (5, 3))
+        groups = [experiment.group for experiment in listed.select(recipe)]
+        of_group = [groups.count(group) for group in ("rivals", "photo", "decoders")]
+        assert of_group == ([0, 0, 2] if recipe == "div2k-100" else [5, 3, 4])
+        assert len(groups) == 13 + sum(of_group)
     assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4
     assert [e.name for e in listed.select("bsds400-short")] == paper
     assert listed.select("bsds400", "study") == listed.select("bsds400", "paper")  # its former name

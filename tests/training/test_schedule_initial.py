@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from liif_core.config.schema import MultiStepLR
+from liif_core.config.schema import CosineLR, MultiStepLR, Warmup
 from liif_core.training.initial import initial_parameters
 from liif_core.training.schedule import learning_rate
 
@@ -34,6 +34,23 @@ def test_equals_the_scheduler_that_steps_when_an_epoch_ends():
         assert learning_rate(1e-3, epoch, ours) == optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
+
+
+def test_warm_up_is_a_line_and_the_cosine_begins_behind_it():
+    """SRNO's: 4e-5 times 10 over 50 epochs, then a cosine over the other 1000."""
+    warmup, cosine = Warmup(epochs=50, factor=0.1), CosineLR()
+    rates = [learning_rate(4e-4, epoch, cosine, 1050, warmup) for epoch in (1, 26, 51, 551, 1051)]
+    assert rates == pytest.approx([4e-5, 2.2e-4, 4e-4, 2e-4, 0], abs=1e-12)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=4e-4)
+    line = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=50)
+    wave = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [line, wave], [50])
+    for epoch in range(1, 1051):
+        assert learning_rate(4e-4, epoch, cosine, 1050, warmup) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    steps = MultiStepLR(milestones=[3], gamma=0.5)
+    assert [learning_rate(1.0, e, steps, 9, Warmup(epochs=2)) for e in (1, 2, 3, 4)] == [0, 0.5, 1, 0.5]
 
 
 SHAPES = {

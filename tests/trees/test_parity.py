@@ -268,9 +268,10 @@ def test_jittors_adam_counts_its_steps_like_pytorchs():
     "spec",
     [
         {"name": "adam", "args": {"lr": 1e-2, "betas": (0.8, 0.95), "weight_decay": 0.1}},
+        {"name": "adamw", "args": {"lr": 1e-2, "betas": (0.8, 0.95), "weight_decay": 0.5}},
         {"name": "sgd", "args": {"lr": 1e-2, "momentum": 0.7, "weight_decay": 0.1, "nesterov": True}},
     ],
-    ids=["adam", "sgd"],
+    ids=["adam", "adamw", "sgd"],
 )
 def test_optimizers_make_the_same_of_the_same_gradients(spec):
     from liif_jittor import optim as jittor_optim

@@ -14,6 +14,7 @@ from liif_torch.engine import Engine
 SPECS = {
     "adam": {"name": "adam", "args": {"lr": 1e-3}},
     "adam-decay": {"name": "adam", "args": {"lr": 1e-3, "weight_decay": 0.01, "betas": [0.8, 0.9], "eps": 1e-6}},
+    "adamw": {"name": "adamw", "args": {"lr": 1e-3, "weight_decay": 0.1}},
     "sgd": {"name": "sgd", "args": {"lr": 0.1}},
     "sgd-momentum": {"name": "sgd", "args": {"lr": 0.1, "momentum": 0.9, "nesterov": True}},
 }
@@ -156,7 +157,7 @@ def test_a_rate_that_yaml_reads_as_text_is_a_number(learning_rate):
 
 
 def test_unknown_optimizer_and_argument():
-    with pytest.raises(UserError, match="'adam'.*known: adam, sgd"):
+    with pytest.raises(UserError, match="'adam'.*known: adam, adamw, sgd"):
         optim.make({"name": "adan", "args": {"lr": 1}}, params=[])
     with pytest.raises(UserError, match="'momentun'.*did you mean 'momentum'"):
         optim.make({"name": "sgd", "args": {"lr": 1, "momentun": 0.9}}, params=[])

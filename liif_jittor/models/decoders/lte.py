@@ -50,10 +50,10 @@ class LTE(Ensemble):
         self.imnet: Any = make(imnet_spec, in_dim=hidden_dim)
 
     def table(self, feat: Var, relative_cell: Var) -> Var:
-        """Amplitudes, then frequencies down, then those to the right: (B, C, H + 2, W) -> (B, 2 K, H, W)."""
+        """Amplitudes, then frequencies down, then those to the right, times pi: (B, C, H + 2, W) -> (B, 2 K, H, W)."""
         # Down and right take turns in the parameters; apart they are two contiguous blocks.
         freq = self.freq
-        weight, bias = (jt.concat([p[0::2], p[1::2]], dim=0) for p in (freq.weight, freq.bias))
+        weight, bias = (jt.concat([p[0::2], p[1::2]], dim=0) * math.pi for p in (freq.weight, freq.bias))
         weight, bias = jt.concat([self.coef.weight, weight], dim=0), jt.concat([self.coef.bias, bias], dim=0)
         return nn.conv2d(feat, weight, bias, padding=(0, 1))
 
@@ -63,7 +63,6 @@ class LTE(Ensemble):
         coef, freq_down, freq_right = x[..., : 2 * half], x[..., 2 * half : 3 * half], x[..., 3 * half :]
         if self.scale_max is not None:
             relative_cell = jt.maximum(relative_cell, 2 / self.scale_max)
-        phase = self.phase(relative_cell)
-        theta = (freq_down * down.unsqueeze(-1) + freq_right * right.unsqueeze(-1) + phase) * math.pi
+        theta = freq_down * down.unsqueeze(-1) + freq_right * right.unsqueeze(-1) + self.phase(relative_cell) * math.pi
         waves = coef * jt.concat([theta.cos(), theta.sin()], dim=-1)
         return self.imnet(waves.reshape(-1, 2 * half)).reshape(*waves.shape[:-1], -1)

@@ -39,15 +39,14 @@ MOST = 1 << 27  # output pixels that a sum is taken over: an hour on two CPU cor
 
 
 class HeadNorm(nn.LayerNorm):
-    """Normalises each head's channels, by their deviation with Bessel's correction: (N, heads, c) to the same."""
+    """Each head's channels, whose mean is 0 already, by their deviation with Bessel's correction."""
 
     def __init__(self, heads: int, channels: int):
         super().__init__((heads, 1, channels), eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, heads, c) -> (N, heads, c)"""
-        x = x - x.mean(dim=-1, keepdim=True)
-        deviation = (torch.linalg.vector_norm(x, dim=-1, keepdim=True)) / (x.shape[-1] - 1) ** 0.5
+        deviation = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / (x.shape[-1] - 1) ** 0.5
         return x / (deviation + self.eps) * self.weight.squeeze(1) + self.bias.squeeze(1)
 
 
@@ -64,9 +63,10 @@ class Galerkin(nn.Module):
 
     def sums(self, z: Tensor) -> Tensor:
         """k^T v of queries (N, D): (heads, c, c) float64."""
-        weight, bias = self.projection()
-        width = weight.shape[-1]
-        keys_values = product(z, weight[1:].reshape(-1, width), bias[1:].flatten()).view(len(z), 2, self.heads, -1)
+        weight, bias = (part[1:] for part in self.projection())
+        # What is normalised loses its mean over a head's channels: the layer may give it without.
+        weight, bias = weight - weight.mean(dim=2, keepdim=True), bias - bias.mean(dim=2, keepdim=True)
+        keys_values = product(z, weight.reshape(-1, weight.shape[-1]), bias.flatten()).view(len(z), 2, self.heads, -1)
         # PyTorch: with autocast, 16 bits are too few for a sum over all queries.
         with torch.autocast(z.device.type, enabled=False):
             key, value = self.kln(keys_values[:, 0].to(z.dtype)), self.vln(keys_values[:, 1].to(z.dtype))
