@@ -30,6 +30,7 @@ from liif_core.system import memory
 
 HEIGHT, WIDTH = 1356, 2040
 RECIPE = "train-div2k/train_edsr-baseline-liif.yaml"
+PHOTO = "train-div2k/train_edsr-baseline-liif-photo.yaml"  # the same samples with noise, JPEG and the like
 SAMPLES = 320  # a measurement
 
 
@@ -42,10 +43,11 @@ def image(number: int) -> Image.Image:
     return Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
 
 
-def data_spec(folder: Path, cache: str) -> dict:
-    """The recipe's train_dataset, with these images, so often that even one is enough for a measurement."""
-    spec = load.load(RECIPE, "train").train_dataset.model_dump()
+def data_spec(folder: Path, cache: str, recipe: str = RECIPE) -> dict:
+    """A recipe's train_dataset, with these images, so often that even one is enough for a measurement."""
+    spec = load.load(recipe, "train").train_dataset.model_dump()
     spec["dataset"]["args"] |= {"root_path": str(folder), "cache": cache, "repeat": SAMPLES}
+    spec["wrapper"]["args"]["sample_q"] = 2304
     return spec
 
 
@@ -55,9 +57,9 @@ def shuffled(length: int) -> Iterator[int]:
         yield from np.random.default_rng(epoch).permutation(length).tolist()
 
 
-def ours(folder: Path, cache: str) -> tuple[Callable, Callable]:
+def ours(folder: Path, cache: str, recipe: str = RECIPE) -> tuple[Callable, Callable]:
     """Two functions: draw SAMPLES samples, and make batches of as many."""
-    spec = data_spec(folder, cache)
+    spec = data_spec(folder, cache, recipe)
     wrapper = sets.make(spec, seed=0, training=True)
     normalisation = Normalisation(load.load(RECIPE, "train").data_norm)
     order, epochs = shuffled(len(wrapper)), itertools.count(1)
@@ -152,6 +154,7 @@ def main() -> None:
         if arguments.upstream:
             found["LIIF's code, `in_memory`"] = original(arguments.upstream, folder)
         found |= {f"ours, `{cache}`": ours(folder, cache) for cache in ("in_memory", "bin")}
+        found["ours, `bin`, degraded"] = ours(folder, "bin", PHOTO)
         candidates = {(name, part): functions[part] for name, functions in found.items() for part in (0, 1)}
         seconds = in_turn({**candidates, ("resize", 0): resize_alone()}, arguments.runs)
 
