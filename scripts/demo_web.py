@@ -1,6 +1,7 @@
 """LIIF in a web page:  python scripts/demo_web.py [--model FILE ...] [--gpu ..] [--port 7860] [--host 127.0.0.1]
 
-Any part of an image at any factor, beside Pillow's bicubic, and the whole image upscaled, as demo.py does it.
+Any part of an image at any factor, beside Pillow's bicubic or another model, and the whole image upscaled, as demo.py
+does it.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from liif_core.system import process
 process.begin()
 
 from liif_core.checkpoints import formats
+from liif_core.checkpoints.shipped import listed
 from liif_core.commands.entry import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.experiments import jobs
@@ -32,7 +34,6 @@ from liif_core.inference.web_view import Visit
 from liif_core.inference.web_worker import Renderer
 from liif_core.system import packages
 from liif_core.system.arguments import Parser
-from liif_core.system.places import PRETRAINED
 
 GRADIO = "gradio>=6.31,<7"
 FOLDER = tempfile.TemporaryDirectory(prefix="liif-web-")  # of uploads, views and results
@@ -43,6 +44,7 @@ try:
 except UserError as error:
     process.leave(str(error))
 
+BICUBIC = "bicubic"
 EXAMPLE = ROOT / "examples" / "chelsea.png"
 FRAMEWORKS = {"PyTorch": "torch", "Jittor": "jittor"}
 SLOW = {"Jittor": "; the first time, it compiles for some minutes"}
@@ -54,6 +56,7 @@ STYLE = """
 #view::before, #view::after { position: absolute; bottom: 14px; z-index: 1000; padding: 0 8px; border-radius: 4px;
   background: rgba(0, 0, 0, .6); color: white; font-size: 13px; pointer-events: none }
 #view::before { content: "bicubic"; left: 14px }
+#view.models::before { content: "beside" }
 #view::after { content: "LIIF"; right: 14px }
 #result .empty { min-height: 0; height: 96px }
 footer { display: none !important }
@@ -80,6 +83,8 @@ class Page:
                     self.overview = gr.Image(format="jpeg", interactive=False, buttons=[], elem_id="overview")
                     self.framework = gr.Radio(list(FRAMEWORKS), value="PyTorch", label="Framework", elem_id="framework")
                     self.model = gr.Dropdown(list(self.models), label="Model")
+                    both = {"clean", "photo"} <= set(self.models)  # which is better depends on the image
+                    self.beside = gr.Dropdown([BICUBIC, *self.models], label="Beside", visible=both)
                 with gr.Column(scale=7, min_width=320):
                     self.factor = gr.Slider(*web_view.FACTORS, value=4, step=0.05, label="Factor", elem_id="factor")
                     self.seen = gr.ImageSlider(
@@ -113,7 +118,8 @@ class Page:
             after(lambda: None, None, self.drop)
         clicked = self.overview.select(self.click, [self.visit], None, concurrency_limit=None)
         # While the slider is dragged, every step would be an event: the next is sent when the frame is drawn.
-        for event in (opened.success, clicked.then, self.factor.input, self.framework.input, self.model.input):
+        chosen = self.factor.input, self.framework.input, self.model.input, self.beside.input
+        for event in (opened.success, clicked.then, *chosen):
             aimed = event(
                 self.aim,
                 [self.visit, self.factor],
@@ -124,7 +130,7 @@ class Page:
             )
             aimed.then(
                 self.show,
-                [self.visit, self.framework, self.model],
+                [self.visit, self.framework, self.model, self.beside],
                 [self.seen, self.caption],
                 trigger_mode="multiple",
                 concurrency_limit=None,
@@ -166,8 +172,9 @@ class Page:
         whole = f"Upscale the whole image to {_sides(rgb8.upscaled_size(size, factor))}"
         return gr.update(value=framed, label=label), gr.update(value=whole)
 
-    async def show(self, visit: Visit, framework: str, model: str):
+    async def show(self, visit: Visit, framework: str, model: str, beside: str):
         """The view in both ways: a draft, and all of its pixels unless another view was asked for meanwhile."""
+        other = self.models.get(beside)
         visit.asked += 1
         number, rgb, view = visit.asked, visit.rgb, visit.view
         renderer = self.renderers[framework]
@@ -179,13 +186,15 @@ class Page:
                     return
                 started = time.monotonic()
                 try:
-                    pair = await asyncio.wrap_future(renderer.pair(self.models[model], rgb, view, step))
+                    pair = await asyncio.wrap_future(renderer.pair(self.models[model], rgb, view, step, other))
                 except UserError as error:
                     raise _shown(error) from None
                 except Stopped:
                     return
             note = f"{_sides((view.height, view.width))} pixels of the upscaled image, LIIF in {framework}"
-            yield pair, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
+            note += f", {beside} left and {model} right" if other else ""
+            seen = gr.update(value=pair, elem_classes=["models"] if other else [])
+            yield seen, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
 
     def upscale(
         self,
@@ -258,10 +267,9 @@ def _interrupt(number: int, frame: object) -> None:
 def find_models(given: list[Path]) -> dict[str, Path]:
     """Names and files of the models to choose from. Raises UserError for a file that is none."""
     models: dict[str, Path] = {}
-    for path in [*given, *sorted(PRETRAINED.parent.glob("*.safetensors"))]:
+    for name, path in [*((path.stem, path) for path in given), *((one.name, one.path) for one in listed().values())]:
         formats.load(path)
-        name = path.stem if path.stem not in models else str(path)
-        models[name] = formats.locate(path).resolve()
+        models[name if name not in models else str(path)] = formats.locate(path).resolve()
     return models
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pydantic
 
-from liif_core.checkpoints import checks, content, foreign, native
+from liif_core.checkpoints import checks, content, foreign, native, shipped
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.config.registry import explain
@@ -15,14 +15,16 @@ from liif_core.system.places import SHIPPED, expand
 
 
 def locate(path: str | Path) -> Path:
-    """The checkpoint file as given, or among what is shipped (in a checkout: from its root)."""
+    """The checkpoint file as given, or among what is shipped (in a checkout: from its root), there by its name too."""
     path = expand(path)
     for candidate in (Path(path), SHIPPED / path):
         if is_file(candidate):
             return candidate
+    if named := shipped.find(path):
+        return named
     raise UserError(
-        f"no checkpoint '{path}': expected a .safetensors of this project, a .pth of the original LIIF "
-        "or a .pth.tar of LIIF-PyTorch"
+        f"no checkpoint '{path}': expected a .safetensors of this project, a .pth of the original LIIF, "
+        f"a .pth.tar of LIIF-PyTorch, or one of pretrained/ by name: {', '.join(shipped.listed()) or 'there is none'}"
     )
 
 

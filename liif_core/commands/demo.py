@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP
+from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GPU_HELP, MODEL_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.geometry.tiling import BORDERS
@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = Parser(description="Upscale images, animations and videos by any factor with LIIF.")
     plan.add_file_arguments(parser)
     plan.add_size_arguments(parser)
-    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (default: the one in pretrained/)")
+    parser.add_argument("--model", default=PRETRAINED, help=MODEL_HELP)
     parser.add_argument("--config", "--model-config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")

@@ -19,6 +19,7 @@ from liif_core.system.files import left_to_open
 from liif_core.system.signals import kept_handlers
 from liif_core.system.streams import lasting_streams
 
+MODEL_HELP = "checkpoint, or one of pretrained/ by the name that `liif models` shows (default: clean)"
 GPU_HELP = "GPU number; cpu for none (default: GPU 0 where there is one)"
 PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster where the device has them"
 BORDER_HELP = "what the encoder sees beyond the image: its reflection, its edge again and again, or zeros as in LIIF"

@@ -10,7 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from liif_core.checkpoints import formats
-from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GPU_HELP, PRECISION_HELP, SET_HELP
+from liif_core.commands.entry import (
+    BORDER_HELP,
+    CONFIG_HELP,
+    ENSEMBLE_HELP,
+    GPU_HELP,
+    MODEL_HELP,
+    PRECISION_HELP,
+    SET_HELP,
+)
 from liif_core.config import load as configs
 from liif_core.config.schema import TestConfig
 from liif_core.data import sets
@@ -60,7 +68,7 @@ def test(framework: str, load_tree: Callable) -> None:
     """test.py"""
     parser = Parser(description=f"PSNR and SSIM of a model in {framework} on test sets.")
     parser.add_argument("--config", required=True, nargs="+", help="looked for here, in the repository and in configs/")
-    parser.add_argument("--model", default=PRETRAINED, help="checkpoint (.safetensors, .pth, .pth.tar), or bicubic")
+    parser.add_argument("--model", default=PRETRAINED, help=f"{MODEL_HELP}; or bicubic")
     parser.add_argument("--model-config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")

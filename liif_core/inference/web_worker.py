@@ -50,9 +50,9 @@ class Renderer:
         self.numbers = itertools.count()
         self.lock = threading.Lock()
 
-    def pair(self, model: Path, rgb: Path, view: View, step: int) -> Job:
-        """The view of an image, a .npy of uint8 (h, w, 3), by viewer.bicubic and viewer.liif."""
-        return self._ask("pair", model, rgb, view, step)
+    def pair(self, model: Path, rgb: Path, view: View, step: int, beside: Path | None = None) -> Job:
+        """The view of an image, a .npy of uint8 (h, w, 3), by bicubic, or by the model `beside`, and by the model."""
+        return self._ask("pair", model, rgb, view, step, beside)
 
     def whole(self, model: Path, source: Path, size: tuple[int, int], output: Path) -> Job:
         """Upscale a file to size (h, w) as demo.py does. Returns what of the file is not kept, a few words each."""
@@ -153,13 +153,16 @@ class Service:
             self.networks[model] = load(model, self.framework, device, border="mirror")
         return self.networks[model]
 
-    def pair(self, number: int, model: Path, rgb: Path, view: View, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(
+        self, number: int, model: Path, rgb: Path, view: View, step: int, beside: Path | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See Renderer."""
         try:
             image = np.load(rgb, mmap_mode="r").view(np.ndarray)  # Jittor: takes no other kind of array
         except FileNotFoundError:  # the visitor looks at another image by now
             raise Stopped from None
-        return web_view.bicubic(image, view), web_view.liif(self.network(model), image, view, step)
+        left = web_view.liif(self.network(beside), image, view, step) if beside else web_view.bicubic(image, view)
+        return left, web_view.liif(self.network(model), image, view, step)
 
     def whole(self, number: int, model: Path, source: Path, size: tuple[int, int], output: Path) -> tuple[str, ...]:
         """See Renderer."""

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ import safetensors.numpy
 import torch
 
 from helpers import ROOT
-from liif_core.checkpoints import formats, native
+from liif_core.checkpoints import formats, native, shipped
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.engine import NetworkState
 from liif_core.errors import UserError
+from liif_core.system.places import PRETRAINED
 
 MODEL = {"name": "liif", "args": {"encoder_spec": {"name": "edsr-baseline", "args": {"no_upsampling": True}}}}
 
@@ -142,6 +144,7 @@ import numpy as np
 from liif_core.checkpoints import native
 from liif_core.engine import NetworkState
 from liif_core.errors import UserError
+from liif_core.system.places import PRETRAINED
 big = native.Checkpoint({{}}, {{"model": NetworkState({{"w": np.zeros(10**6, dtype=np.float32)}})}})
 try:
     native.save(Path({str(path)!r}), big)
@@ -191,8 +194,30 @@ def test_damaged_metadata_is_one_sentence(tmp_path):
 
 
 def test_a_missing_file_says_what_is_expected():
-    with pytest.raises(UserError, match="no checkpoint 'nowhere.safetensors'"):
+    with pytest.raises(UserError, match="no checkpoint 'nowhere.safetensors'.*of pretrained/ by name: clean, "):
         formats.load("nowhere.safetensors")
+
+
+def test_shipped_weights_have_names_and_a_file_of_that_name_wins(tmp_path, monkeypatch):
+    assert formats.locate("clean") == formats.locate(PRETRAINED.stem) == PRETRAINED
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clean").write_bytes(b"")
+    assert formats.locate("clean") == Path("clean")
+
+
+def test_weights_are_listed_by_name_those_that_are_there_alone(tmp_path):
+    assert shipped.listed(tmp_path) == {} and shipped.find("clean", tmp_path) is None
+    (tmp_path / "weights.yaml").write_bytes((PRETRAINED.parent / "weights.yaml").read_bytes())
+    for name in (f"{PRETRAINED.stem}.safetensors", "edsr-baseline-liif_bsds400-photo.safetensors", "a.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    found = shipped.listed(tmp_path)
+    assert list(found) == ["clean", "photo", "a"] and found["a"].use == ""
+    assert "JPEG" in found["photo"].trained_on and found["clean"].path.name == PRETRAINED.name
+    assert shipped.find("edsr-baseline-liif_bsds400-photo", tmp_path) == shipped.find("photo", tmp_path)
+
+
+def test_every_file_in_pretrained_is_described():
+    assert all(one.use and one.trained_on for one in shipped.listed().values())
 
 
 class Holder:

@@ -14,6 +14,7 @@ from liif_core.config import describe, schema
 from liif_core.config.registry import Registry
 from liif_core.evaluation.metrics import METRICS
 from liif_core.report import config_reference
+from liif_core.system.places import PRETRAINED
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def test_models_lists_everything_that_a_config_may_name_the_same_in_both_framewo
     for status, out, err in found.values():
         assert (status, out) == (0, found["torch"][1]), err
     for line in (
+        "weights:",
+        f"  clean                       {PRETRAINED.name}",
         "models:",
         "  edsr-baseline (encoder)     n_resblocks: int = 16, n_feats: int = 64, res_scale: float = 1,",
         "  metasr (decoder)            encoder_spec: {name, args}",
@@ -102,6 +105,12 @@ def test_models_refuses_a_name_that_nothing_has(typed):
     status, out, err = typed("models", "edrs")
     assert (status, out) == (2, "")
     assert err.startswith("error: nothing is registered as 'edrs': did you mean 'edsr'?")
+
+
+def test_models_describes_weights_by_name(typed):
+    status, out, err = typed("models", "clean")
+    assert status == 0, err
+    assert out.splitlines()[1].strip().startswith("trained on BSDS400") and "  for clean images" in out
 
 
 def test_metrics_lists_what_can_be_measured(typed):

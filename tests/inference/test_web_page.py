@@ -135,8 +135,10 @@ def test_views_do_not_wait_for_the_end_of_a_whole_image_which_can_be_stopped(ren
     while not whole.progress:
         assert not whole.done() and time.monotonic() < deadline
         time.sleep(0.05)
-    bicubic, liif = renderer.pair(model, visit.rgb, web_view.view(visit.size, 4, (0.5, 0.5)), 1).result(60)
-    assert bicubic.shape == liif.shape == (124, 180, 3)
+    view = web_view.view(visit.size, 4, (0.5, 0.5))
+    bicubic, liif = renderer.pair(model, visit.rgb, view, 1).result(60)
+    assert bicubic.shape == liif.shape == (124, 180, 3) and (bicubic != liif).any()
+    assert [(one == liif).all() for one in renderer.pair(model, visit.rgb, view, 1, beside=model).result(60)] == [1, 1]
     assert whole.progress < 1 and not whole.done()
     renderer.stop()
     with pytest.raises(Stopped):
