@@ -182,8 +182,9 @@ def set_training(module: nn.Module, training: bool) -> None:
 
 
 def _kinds(module: nn.Module) -> dict[str, str]:
-    """Of the parameters that do not start at random: what layer they belong to, by name."""
-    return {
+    """Of the parameters that do not start at random: what layer they belong to, by name; a model says it
+    of its own parameters in `starts`."""
+    kinds = {
         f"{name}.{key}" if name else key: kind
         for name, layer in module.named_modules()
         for types, kind in CONSTANT_KINDS.items()
@@ -191,6 +192,10 @@ def _kinds(module: nn.Module) -> dict[str, str]:
         for key, _ in layer.named_parameters(recurse=False)
         if not is_buffer(key)
     }
+    for name, layer in module.named_modules():
+        for key, kind in getattr(layer, "starts", {}).items():
+            kinds[f"{name}.{key}" if name else key] = kind
+    return kinds
 
 
 def _arrays(module: nn.Module) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core.checkpoints import bare, liif, liif_pytorch, pth
+from liif_core.checkpoints import bare, liif, liif_pytorch, pth, thera
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.checkpoints.unpickle import Refused
 from liif_core.config.schema import ModelConfig, TrainConfig
@@ -17,8 +17,8 @@ ASKED_FOR = (
 
 
 def read(path: Path, config: ModelConfig | TrainConfig | None) -> Checkpoint:
-    """Read a checkpoint of the original LIIF, of LIIF-PyTorch (.pth.tar, the same container), or bare weights, whose
-    model the config says.
+    """Read a checkpoint of the original LIIF, of LIIF-PyTorch (.pth.tar, the same container), of Thera, or bare
+    weights, whose model the config says.
 
     Raises UserError for a file that is damaged, another project's, or asks for more than data.
     """
@@ -42,6 +42,8 @@ def _translate(path: Path, content: object, config: ModelConfig | TrainConfig | 
         found = liif.translate(parts | {"model": model | {"sd": weights}})
         found.notes += bare.said(taken)
         return found
+    if thera.is_thera(parts):
+        return thera.translate(path, parts)
     if isinstance(state, dict) and state:
         names, taken = bare.renamed(state)
         try:

@@ -107,6 +107,7 @@ class _Unpickler(pickle.Unpickler):
             "numpy.core.multiarray.scalar": self._scalar,
             "numpy.core.multiarray._reconstruct": self._array,
             "numpy.core.numeric._frombuffer": self._filled_array,
+            "flax.core.frozen_dict.FrozenDict": self._mapping,
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": self._first,
@@ -162,6 +163,9 @@ class _Unpickler(pickle.Unpickler):
 
     def _first(self, first: Any, *_: Any) -> Any:
         return first
+
+    def _mapping(self, values: Any) -> dict:
+        return dict(values)
 
     def _counter(self, counts: dict) -> Counter:
         return Counter(dict(counts))

@@ -11,7 +11,13 @@ import zlib
 import numpy as np
 
 # What the weight and the bias of a layer start at, by its kind: "norm" is BatchNorm, GroupNorm or LayerNorm.
-CONSTANTS = {"norm": {"weight": 1.0, "bias": 0.0}, "prelu": {"weight": 0.25}}
+CONSTANTS = {
+    "norm": {"weight": 1.0, "bias": 0.0},
+    "prelu": {"weight": 0.25},
+    "heat": {"k": math.sqrt(math.log(4)) / (2 * math.pi**2)},  # of Thera's code
+}
+DISC = "disc"  # the kind of Thera's waves: frequencies evenly over a disc of DISC_RADIUS half waves per feature pixel
+DISC_RADIUS = 16
 
 
 def initial_parameters(
@@ -31,6 +37,9 @@ def initial_parameters(
     parameters = {}
     for name, shape in shapes.items():
         if kinds and name in kinds:
+            if kinds[name] == DISC:
+                parameters[name] = _disc(shape, np.random.default_rng((seed, zlib.crc32((prefix + name).encode()))))
+                continue
             value = CONSTANTS[kinds[name]][name.rpartition(".")[2]]
             parameters[name] = np.full(shape, value, dtype=np.float32)
             continue
@@ -53,3 +62,9 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))
     return (q if rows >= columns else q.T).reshape(shape).astype(np.float32)
+
+
+def _disc(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """(2, n) float32: as many points down and right."""
+    radius, angle = math.pi * DISC_RADIUS * np.sqrt(rng.random(shape[1])), 2 * math.pi * rng.random(shape[1])
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)]).astype(np.float32)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from liif_core.engine import MODEL, receptive_radius
@@ -12,6 +12,7 @@ from liif_core.errors import UserError
 from liif_core.geometry import coords
 from liif_torch import losses
 from liif_torch.methods.registry import methods
+from liif_torch.models.decoders.features import features_of
 from liif_torch.models.layers import luma
 
 
@@ -20,7 +21,8 @@ class Regression:
     """One network and one loss.
 
     backend: makes the network (liif_torch.networks). loss: "l1", "mse" or "charbonnier". channels: "y" compares the
-    luma alone. border: output pixels along the edges of a crop that the loss leaves out.
+    luma alone. border: output pixels along the edges of a crop that the loss leaves out. total_variation: of the
+    field of a thera, the mean of its absolute Jacobian before it cools, times this joins the loss.
 
     A batch has inp (B, 3, H, W) and, for a model of any factor, gt (B, Q, 3), coord and cell; for one of one factor gt
     (B, 3, h, w). channels and border are for the latter.
@@ -32,13 +34,20 @@ class Regression:
         loss: losses.Name = "l1",
         channels: Literal["rgb", "y"] = "rgb",
         border: NonNegativeInt = 0,
+        total_variation: NonNegativeFloat = 0,
     ):
         self.backend = backend
         self.loss, self.channels, self.border = losses.LOSSES[loss], channels, border
+        self.total_variation = total_variation
         self.model = backend.model()
         self.networks = {MODEL: self.model}
         if backend.training and channels == "rgb" and getattr(self.model.encoder, "channels", "rgb") == "y":
             raise UserError("method 'regression': the model restores luma alone, so that channels must be y, not rgb")
+        if total_variation and not hasattr(self.model.module, "query_field"):
+            raise UserError(
+                "method 'regression': total_variation is of a field of waves: expected the model thera, or "
+                "total_variation 0"
+            )
         self.receptive_radius = receptive_radius(self.model.module)
 
     def step(self, micro_batches: list[dict]) -> dict[str, Tensor]:
@@ -53,12 +62,20 @@ class Regression:
                 raise UserError("method 'regression': channels and border are for whole crops, not for queries")
             with self.backend.arithmetic():
                 inp = self.backend.images(micro_batch["inp"])
-                prediction = self.model.module(inp, micro_batch["coord"], micro_batch["cell"])
-            return self.loss(prediction, self.backend.tensor(micro_batch["gt"])) * micro_batch["weight"]
+                prediction, penalty = self._predicted(inp, micro_batch["coord"], micro_batch["cell"])
+            return (self.loss(prediction, self.backend.tensor(micro_batch["gt"])) + penalty) * micro_batch["weight"]
         with self.backend.arithmetic():
             prediction = self.model.encoder(self.backend.images(micro_batch["inp"]))
         compared = self._compared(prediction.float()), self._compared(self.backend.images(micro_batch["gt"]))
         return self.loss(*compared) * micro_batch["weight"]
+
+    def _predicted(self, inp: Tensor, coord: np.ndarray, cell: np.ndarray) -> tuple[Tensor, Any]:
+        """Colours at queries, and what joins the loss."""
+        module = self.model.module
+        if not self.total_variation:
+            return module(inp, coord, cell), 0
+        rgb, jacobian = module.query_field(features_of(module, inp), coord, cell)
+        return rgb, self.total_variation * jacobian.abs().mean()
 
     def _compared(self, image: Tensor) -> Tensor:
         """What the loss sees of (B, 3, h, w)."""

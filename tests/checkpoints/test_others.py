@@ -4,6 +4,7 @@ import copy
 import gzip
 import io
 import pickle
+import re
 import struct
 import tarfile
 import time
@@ -18,12 +19,14 @@ import torch
 import yaml
 
 from helpers import made_images
+from helpers.models import MODELS
 from helpers.small_run import model_spec
 from liif_core.checkpoints import bare, content, formats, native, pth, unpickle
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.config import load as configs
 from liif_core.engine import NetworkState
 from liif_core.errors import UserError
+from liif_torch.models import build as models
 
 SPEC = model_spec(8)
 NORM = {"inp": {"sub": [0.25], "div": [0.5]}, "gt": {"sub": [0.0], "div": [1.0]}}
@@ -476,3 +479,63 @@ def test_the_older_form_is_refused_where_it_is_cut(tmp_path):
         (tmp_path / "a.pth").write_bytes(whole[:keep])
         with pytest.raises(UserError, match="a.pth is (damaged|refused)"):
             formats.load(tmp_path / "a.pth")
+
+
+# Thera: pickled trees of Flax parameters
+
+
+def flax_tree(spec: dict) -> dict:
+    """A tree of random numbers as Thera's code pickles it, of the model that `spec` describes, by Flax' names."""
+    rng, tree = np.random.default_rng(1), {}
+    for name, parameter in models.make(spec).named_parameters():
+        *path, last = re.sub(r"^encoder\.encoder", "encoder", name).replace("hypernet", "out_conv").split(".")
+        path = [f"layers_{part}" if part.isdigit() else part for part in path]
+        if path[:2] == ["encoder", "layers"]:
+            path[:2] = ["refine"]
+            path = [{"norm": "LayerNorm_0", "conv": "Conv_0"}.get(part, part) for part in path]
+        shape = tuple(parameter.shape)
+        if last == "weight":
+            last, shape = ("kernel", (*shape[2:], shape[1], shape[0])) if len(shape) == 4 else ("scale", shape)
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = rng.standard_normal(() if last == "k" else shape).astype(np.float32)
+    return {"params": tree}
+
+
+def test_a_tree_of_theras_parameters_gets_this_projects_names(tmp_path):
+    spec = MODELS["edsr-baseline-thera-air"].full
+    tree = flax_tree(spec)
+    (tmp_path / "thera.pkl").write_bytes(pickle.dumps({"model": tree, "backbone": "edsr-baseline", "size": "air"}))
+    found = formats.load(tmp_path / "thera.pkl")
+    assert found.model == spec
+    assert found.data_norm["inp"] == {"sub": [0.4488, 0.4371, 0.4040], "div": [0.5]} == found.data_norm["gt"]
+    parameters, params = found.state["model"].parameters, tree["params"]
+    assert {name: array.shape for name, array in parameters.items()} == {
+        name: tuple(parameter.shape) for name, parameter in models.make(spec).named_parameters()
+    }
+    kernel = params["encoder"]["body"]["layers_3"]["body"]["layers_2"]["kernel"]
+    np.testing.assert_array_equal(parameters["encoder.body.3.body.2.weight"], kernel.transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(parameters["hypernet.bias"], params["out_conv"]["bias"])
+    assert parameters["k"] == params["k"]
+    first = params["encoder"]["head"]["layers_0"]["kernel"].transpose(3, 2, 0, 1)
+    np.testing.assert_allclose(parameters["encoder.head.0.weight"], first * (0.25 / 0.25001) ** 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda tree: tree["params"]["out_conv"].update(bias=["a", "list"]),
+            "a list in place of the array out_conv.bias",
+        ),
+        (lambda tree: tree["params"].update(refine={"patch_embed": np.zeros(3)}), "a Thera Pro, whose SwinIR"),
+        (lambda tree: tree["params"].update(k=pytest.raises), "the name"),
+    ],
+)
+def test_a_tree_of_more_than_arrays_or_of_thera_pro_is_refused(tmp_path, change, sentence):
+    tree = flax_tree(MODELS["edsr-baseline-thera-air"].spec)
+    change(tree)
+    (tmp_path / "thera.pkl").write_bytes(pickle.dumps({"model": tree}))
+    with pytest.raises(UserError, match=sentence):
+        formats.load(tmp_path / "thera.pkl")

@@ -134,6 +134,22 @@ def decode_lmliif(
     return weighed(colours, areas)
 
 
+def decode_thera(
+    model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """As `decode`, for a Thera, whose features (B, C + 3, H, W) have the image behind them."""
+    feat, image = feat.to(dtype).split([feat.shape[1] - 3, 3], dim=1)
+    ((moved, relative),) = corners(coord, feat.shape[2:], local_ensemble=False)
+    told = at_nearest(F.conv2d(feat, model.hypernet.weight.to(dtype), model.hypernet.bias.to(dtype)), moved)
+    weights, phases = told[..., : -model.hidden_dim].unflatten(-1, (-1, 3)), told[..., -model.hidden_dim :]
+    components = model.components.to(dtype)
+    time = ((cell[:, 0] * feat.shape[2]).to(dtype) / 2).square().view(-1, 1, 1)  # 1 / scale^2
+    cooled = torch.exp(-(components.norm(dim=0) ** 2) * model.k.to(dtype) * time)
+    waves = torch.sin(relative.to(dtype) / 2 @ components + phases) * cooled  # (B, Q, D)
+    mean = torch.tensor([0.4488, 0.4371, 0.4040], dtype=dtype)
+    return (waves.unsqueeze(-2) @ weights).squeeze(-2) + mean / 0.5 + at_nearest(image, moved)
+
+
 def modulated(imnet: nn.Module, x: Tensor, modulation: Tensor) -> Tensor:
     """The render MLP of LMF on (..., N): all scales come first in the modulations, then all shifts."""
     linear = [layer for layer in imnet.layers if isinstance(layer, nn.Linear)]
@@ -218,6 +234,7 @@ ORACLES = {
     "LTE": decode_lte,
     "SRNO": decode_srno,
     "LMLIIF": decode_lmliif,
+    "Thera": decode_thera,
 }
 
 

@@ -83,6 +83,11 @@ def lmliif(encoder: str) -> dict:
     return {"name": "lmliif", "args": specs | {"mod_input": True}}
 
 
+def thera(encoder: str, hidden_dim: int) -> dict:
+    spec = {"name": encoder, "args": dict(FREE)}
+    return {"name": "thera", "args": {"encoder_spec": spec, "hidden_dim": hidden_dim}}
+
+
 MODELS = {
     "edsr-baseline-liif": Model(liif("edsr-baseline", **FREE), 1_567_299, 8),
     "edsr-liif": Model(liif("edsr", **FREE), None, 6),
@@ -92,6 +97,7 @@ MODELS = {
     "edsr-baseline-lte": Model(lte("edsr-baseline"), 1_714_243, 8, exportable=False),
     "edsr-baseline-srno": Model(srno("edsr-baseline"), 2_015_299, 8, exportable=False),
     "edsr-baseline-lmliif": Model(lmliif("edsr-baseline"), 1_386_067, 8, exportable=False),
+    "edsr-baseline-thera-air": Model(thera("edsr-baseline", 32), 1_228_801, 8, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }

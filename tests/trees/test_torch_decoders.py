@@ -24,13 +24,14 @@ from liif_torch.models.decoders.features import encode, features_of
 
 TOLERANCE = 1e-5
 SIZE = (11, 7)
-NAMES = ["edsr-baseline-lte", "edsr-baseline-srno", "edsr-baseline-lmliif"]
+NAMES = ["edsr-baseline-lte", "edsr-baseline-srno", "edsr-baseline-lmliif", "edsr-baseline-thera-air"]
 
 
 def make_model(name: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     model = models.make(MODELS[name].spec)
     shapes = {key: tuple(parameter.shape) for key, parameter in model.named_parameters()}
-    model.load_state_dict({key: torch.from_numpy(array) for key, array in initial_parameters(shapes, 5).items()})
+    initial = initial_parameters(shapes, 5, getattr(model, "starts", {}))
+    model.load_state_dict({key: torch.from_numpy(array) for key, array in initial.items()})
     return model.to(dtype)
 
 
@@ -191,3 +192,35 @@ def test_lmliif_modulates_an_lmmlp_and_nothing_else():
     spec = MODELS["edsr-baseline-lmliif"].spec
     with pytest.raises(UserError, match="expected lmmlp"):
         models.make(spec | {"args": spec["args"] | {"imnet_spec": spec["args"]["hypernet_spec"]}})
+
+
+def test_the_jacobian_of_thera_is_the_fields_own_before_it_cools(monkeypatch):
+    """By differences of 2e-3 feature pixels, at queries that stay in their feature pixel; a cell of 0 is no time."""
+    model = make_model("edsr-baseline-thera-air", torch.float64)
+    inp, step = image().double(), 1e-4
+    monkeypatch.setattr(coords, "relative_cell", in_float64(coords.relative_cell))
+    coord = coords.make_coord(SIZE)[None].astype(np.float64) + np.array([0.03, -0.04])
+    real = coords.neighbours
+
+    def exactly(coord, size, corners):
+        index, _, weight = real(coord.astype(np.float32), size, corners)
+        centres = coords.make_coord(size).astype(np.float64)[index]
+        return index, (coord - centres) * np.array(size), weight.astype(np.float64)
+
+    monkeypatch.setattr(coords, "neighbours", exactly)
+    feat, cell = features_of(model, inp), np.zeros((1, 2), np.float32)
+    _, found = model.query_field(feat, coord, cell)
+    for axis in (0, 1):
+        moved = np.eye(2)[axis] * step * 2 / np.array(SIZE)  # so many feature pixels
+        ahead, behind = (model.query_rgb(feat, coord + sign * moved, cell) for sign in (1, -1))
+        torch.testing.assert_close(found[:, :, axis], (ahead - behind) / (2 * step), rtol=1e-3, atol=1e-3)
+    assert found.std() > 1
+
+
+def test_thera_cools_by_the_height_of_a_pixel():
+    """t = 1 / scale^2: at x1 waves are damped by exp(-|c|^2 k)."""
+    model = make_model("edsr-baseline-thera-air")
+    expected = np.exp(-(model.components.detach().numpy() ** 2).sum(axis=0) * model.k.item() / np.array([[1], [9.0]]))
+    found = model.cooled(torch.tensor([2.0, 2 / 3])).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-30)
+    assert abs(model.k.item() - 0.0596) < 1e-4 and 40 < model.components.norm(dim=0).max() < np.pi * 16

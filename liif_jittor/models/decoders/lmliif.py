@@ -61,11 +61,11 @@ class LMLIIF(Modulated):
         batch, _, height, width = hidden.shape
         x = rows_of(hidden).reshape(batch, height * width, -1)
         if relative_cell.shape[1] == 1:
-            x = self.told(x, relative_cell)
+            x = self.modulations(x, relative_cell)
         x = x.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         return x if self.mod_input else jt.concat([x, feat[:, :, 1:-1]], dim=1)
 
-    def told(self, hidden: Var, relative_cell: Var) -> Var:
+    def modulations(self, hidden: Var, relative_cell: Var) -> Var:
         """Modulations and, with mod_input, code, when the first layer of the hypernetwork has been told of the cell:
         hidden (..., K), relative_cell (..., 2), which broadcast, -> (N, D)."""
         if self.cell_decode:
@@ -79,7 +79,7 @@ class LMLIIF(Modulated):
         relative_cell = self.limited(relative_cell)
         if relative_cell.shape[1] > 1:
             known = self.hypernet.layers[0].out_features
-            told = self.told(x[..., :known], relative_cell).reshape(*x.shape[:-1], -1)
+            told = self.modulations(x[..., :known], relative_cell).reshape(*x.shape[:-1], -1)
             x = jt.concat([told, x[..., known:]], dim=-1)
         return super().colours(x, down, right, relative_cell)
 

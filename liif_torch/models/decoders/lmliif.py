@@ -62,11 +62,11 @@ class LMLIIF(Modulated):
         batch, _, height, width = hidden.shape
         x = rows_of(hidden).view(batch, height * width, -1)
         if relative_cell.shape[1] == 1:
-            x = self.told(x, relative_cell)
+            x = self.modulations(x, relative_cell)
         x = x.reshape(batch, height, width, -1).permute(0, 3, 1, 2).to(layer.weight.dtype)
         return x if self.mod_input else torch.cat([x, feat[:, :, 1:-1]], dim=1)
 
-    def told(self, hidden: Tensor, relative_cell: Tensor) -> Tensor:
+    def modulations(self, hidden: Tensor, relative_cell: Tensor) -> Tensor:
         """Modulations and, with mod_input, code, when the first layer of the hypernetwork has been told of the cell:
         hidden (..., K), relative_cell (..., 2), which broadcast, -> (N, D)."""
         if self.cell_decode:
@@ -78,7 +78,7 @@ class LMLIIF(Modulated):
         relative_cell = self.limited(relative_cell)
         if relative_cell.shape[1] > 1:
             hidden, feat = x.tensor_split([self.hypernet.layers[0].out_features], dim=-1)
-            told = self.told(hidden, relative_cell).view(*x.shape[:-1], -1)
+            told = self.modulations(hidden, relative_cell).view(*x.shape[:-1], -1)
             x = torch.cat([told.to(x.dtype), feat], dim=-1)
         return super().colours(x, down, right, relative_cell)
 
