@@ -35,6 +35,11 @@ def make_data_sets(config: TrainConfig) -> tuple:
 def require_fit(engine, data_sets: tuple, config: TrainConfig) -> None:
     """Raise UserError where a wrapper gives what the model cannot be trained or validated with."""
     scale, model = engine.scale, config.model.name
+    if config.method.name == "diffusion" and any({*norm.sub, *norm.div} != {0.5} for _, norm in config.data_norm):
+        raise UserError(
+            "method 'diffusion' takes images in [-1, 1]: expected the data_norm {sub: [0.5], div: [0.5]} for inp and "
+            f"gt, got {config.data_norm.model_dump()}"
+        )
     for key, data_set in zip(("train_dataset", "val_dataset"), data_sets, strict=True):
         if data_set is None or (key == "val_dataset" and config.eval_type is not None):
             continue  # whole images are asked for as a test asks

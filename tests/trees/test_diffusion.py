@@ -3,11 +3,23 @@
 import numpy as np
 import pytest
 
+from helpers import made_images
 from helpers.models import ADAM, denoiser
 from helpers.plain_unet import unet
-from helpers.small_run import FRAMEWORKS, WITHOUT_JITTOR, load_tree, losses_of, model_spec
+from helpers.small_run import (
+    FRAMEWORKS,
+    WITHOUT_JITTOR,
+    load_tree,
+    losses_of,
+    model_spec,
+    records,
+    stopped_process,
+    train_config,
+    write_yaml,
+)
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
+from liif_core.config.schema import TrainConfig
 from liif_core.data import sampling
 from liif_core.diffusion import samplers, targets
 from liif_core.diffusion.samplers import Sampler
@@ -15,6 +27,7 @@ from liif_core.diffusion.schedules import Schedule
 from liif_core.engine import PLAIN, Update
 from liif_core.errors import UserError
 from liif_core.system import devices
+from liif_core.training import loop
 
 SCHEDULE = {"name": "linear", "steps": 100, "start": 1e-4, "end": 0.1}
 METHOD = {"name": "diffusion", "args": {"schedule": SCHEDULE, "sampler": {"name": "ddim", "steps": 3}}}
@@ -178,6 +191,15 @@ def test_what_diffusion_cannot_do_is_one_sentence(framework):
         conditional.train_step(batch(1) | {"inp": batch(1)["inp"][:, :, :6]})
 
 
+def test_images_that_are_not_brought_to_their_range_are_one_sentence(framework, image_folders):
+    engine = make(framework, denoiser("sr3-unet"))
+    config = train_config(image_folders, model=denoiser("sr3-unet"), method=METHOD)
+    loop.require_fit(engine, (None, None), TrainConfig.model_validate(config))
+    config["data_norm"]["gt"] = {"sub": [0.4], "div": [0.5]}
+    with pytest.raises(UserError, match=r"images in \[-1, 1\]: expected the data_norm .* got .*0.4"):
+        loop.require_fit(engine, (None, None), TrainConfig.model_validate(config))
+
+
 def test_a_method_is_given_a_model_of_its_kind(framework):
     engine_class = type(make(framework, denoiser("sr3-unet")))
     with pytest.raises(UserError, match="'sr3-unet' gives noise, not images: take the method 'diffusion'"):
@@ -186,3 +208,29 @@ def test_a_method_is_given_a_model_of_its_kind(framework):
         engine_class(model_spec(8), "cpu", METHOD)
     with pytest.raises(UserError, match="method 'regression' draws no samples, 'diffusion' does"):
         engine_class(model_spec(8)).sample(1, *SIZE, sampling.noise(0, 0))
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_bits(framework, image_folders, tmp_path):
+    """Images to checkpoint: the wrapper's noise, dropout, the average, validation by few steps."""
+    made_images.folder(tmp_path / "images", {"a.png": (37, 45), "b.png": (41, 33), "c.png": (52, 36)})
+    model = denoiser("sr3-unet", dropout=0.2, channel_mults=[1, 2], attn_res=[])
+    config = train_config(image_folders, model=model, method=METHOD, ema=0.9, accumulate=2, epoch_max=2)
+    wrapper = {"name": "sr-diffusion-downsampled", "args": {"scale": 4, "inp_size": 4}}
+    for part in ("train_dataset", "val_dataset"):
+        config[part]["dataset"]["args"]["root_path"] = str(tmp_path / "images")
+        config[part]["wrapper"] = wrapper
+    path = write_yaml(tmp_path / "config.yaml", config)
+    arguments = ["--config", path, "--name", "run", "--save-dir"]
+    whole = stopped_process(framework, 99, "SIGKILL", *arguments, tmp_path / "whole")
+    assert whole.returncode == 0 and "psnr=" in whole.stdout, whole.stderr
+    killed = stopped_process(framework, 5, "SIGKILL", *arguments, tmp_path / "killed")
+    assert killed.returncode == -9, killed.stderr
+    resumed = stopped_process(framework, 99, "SIGKILL", *arguments, tmp_path / "killed", "--resume")
+    assert resumed.returncode == 0 and "resumed at epoch 1, step 4" in resumed.stdout, resumed.stderr
+    runs = [tmp_path / name / "run" for name in ("whole", "killed")]
+    assert records(runs[0]) == records(runs[1])
+    one, other = (formats.load(run / "epoch-last.safetensors").state["model"] for run in runs)
+    for kind in ("parameters", "optimizer", "average"):
+        ours, theirs = getattr(one, kind), getattr(other, kind)
+        assert ours and all(np.array_equal(ours[key], theirs[key]) for key in ours), kind
