@@ -29,6 +29,7 @@ COMMANDS = {
     "models": ("liif_core.commands.models", "models", "list what a config may name, with all arguments"),
     "metrics": ("liif_core.commands.metrics", "main", "list what test and validation can measure"),
     "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),
+    "convert-config": ("liif_core.commands.convert_config", "main", "turn a JSON config of SR3-PyTorch into YAML"),
     "compare": ("liif_core.commands.compare", "main", "lay methods side by side, in a table and in details"),
     "report": ("liif_core.commands.report", "main", "lay runs and scores beside the published figures"),
     "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and how to fix it"),
@@ -38,7 +39,7 @@ WITH_FRAMEWORK = ("demo", "train", "test", "models")
 
 def overview() -> str:
     """All commands, one line each."""
-    lines = [f"  {name:<13}{summary}" for name, (_, _, summary) in COMMANDS.items()]
+    lines = [f"  {name:<16}{summary}" for name, (_, _, summary) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: liif COMMAND ...",

@@ -104,10 +104,10 @@ class DiffusionImages(Diffused):
 
     def __init__(self, dataset: Any, size: PositiveInt, augment: bool = False, seed: int = 0, training: bool = False):
         Wrapper.__init__(self, dataset, None, augment, None, seed, training)
-        self.size = size
+        self.size, self.scale = size, 1
 
     def check(self, index, *sizes):
-        height, width = sizes[0]
+        height, width = sizes[-1]
         if min(height, width) < self.size:
             raise UserError(
                 f"image '{self.name(index)}' is {height}x{width}, smaller than size {self.size}: lower size, or leave "
@@ -115,10 +115,23 @@ class DiffusionImages(Diffused):
             )
 
     def _cut(self, index, rng):
-        image = self.dataset[index]
+        image = self._image(index)
         self.check(index, image.shape[:2])
         found = rgb8.centred(image, self.size)
         return found, found
 
     def _condition(self, index, low, size):
         return None
+
+    def _image(self, index: int) -> np.ndarray:
+        return self.dataset[index]
+
+
+@WRAPPERS.register("diffusion-images-paired")
+class DiffusionImagesPaired(DiffusionImages):
+    """As `diffusion-images`, of the high resolutions of pairs, such as those of `prepared-folders`."""
+
+    images_per_item = 2
+
+    def _image(self, index):
+        return self.dataset[index][1]

@@ -32,6 +32,7 @@ def test_liifs_names_are_all_there_and_the_scales_between():
         ("celebAHQ", s) for s in ("32-256", "64-128")
     ]
     sets += [(name, scale) for name in ("set5", "set14", "b100", "urban100", "div2k") for scale in (1.5, 2.5, 3.5)]
+    sets += [("emoji", "16-128")]
     degraded = {
         f"test-degraded/test-{name}-{level}-{scale}.yaml"
         for name in ("set5", "set14", "b100")
@@ -211,15 +212,18 @@ def test_set_is_laid_over_the_config():
 def test_the_papers_runs_are_named_once():
     found = listed.read()
     paper = [experiment.name for experiment in found if experiment.group == "paper"]
-    assert len(paper) == 10 and len(found) == 29
+    assert len(paper) == 10 and len(found) == 37
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
         assert [e.name for e in listed.select(recipe, "paper")] == paper
         groups = [experiment.group for experiment in listed.select(recipe)]
-        of_group = [groups.count(group) for group in ("rivals", "photo", "decoders")]
-        assert of_group == ([0, 0, 2] if recipe == "div2k-100" else [5, 3, 4])
+        of_group = [groups.count(group) for group in ("rivals", "photo", "decoders", "diffusion")]
+        expected = {"div2k": [5, 3, 4, 0], "div2k-100": [0, 0, 2, 0], "bsds400": [5, 3, 4, 1]}
+        assert of_group == expected[recipe]
         assert len(groups) == 13 + sum(of_group)
     assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4
+    diffusion = [e.name for recipe in ("emoji", "bsds400", "faces") for e in listed.select(recipe, "diffusion")]
+    assert [e.name for e in found if e.group == "diffusion"] == sorted(diffusion, key=[e.name for e in found].index)
     assert [e.name for e in listed.select("bsds400-short")] == paper
     assert listed.select("bsds400", "study") == listed.select("bsds400", "paper")  # its former name
     assert [e.name for e in listed.select("bsds400-further")] == ["edsr-baseline-liif"]

@@ -119,19 +119,19 @@ ONE_FACTOR = {
 OTHERS = {"srgan-discriminator": 23_563_649, "vgg19-features": 20_024_384}
 # The denoisers of diffusion, by the names of SR3-PyTorch's configs, as its own code counts them.
 DENOISERS = {
-    "sr_sr3_16_128": Model({"name": "sr3-unet", "args": {}}, 97_807_491, None),
+    "sr_sr3_16_128": Model({"name": "sr3-unet", "args": {"scale": 8}}, 97_807_491, None),
     "sr_sr3_64_512": Model(
         {
             "name": "sr3-unet",
-            "args": {"channel_mults": [1, 2, 4, 8, 16], "attn_res": [], "res_blocks": 1}
+            "args": {"scale": 8, "channel_mults": [1, 2, 4, 8, 16], "attn_res": [], "res_blocks": 1}
             | {"norm_groups": 16, "dropout": 0, "image_size": 512},
         },
         155_334_339,
         None,
     ),
-    "sample_sr3_128": Model({"name": "sr3-unet", "args": {"scale": None}}, 97_805_763, None),
-    "sr_ddpm_16_128": Model({"name": "ddpm-unet", "args": {}}, 26_451_587, None),
-    "sample_ddpm_128": Model({"name": "ddpm-unet", "args": {"scale": None}}, 26_449_859, None),
+    "sample_sr3_128": Model({"name": "sr3-unet", "args": {}}, 97_805_763, None),
+    "sr_ddpm_16_128": Model({"name": "ddpm-unet", "args": {"scale": 8}}, 26_451_587, None),
+    "sample_ddpm_128": Model({"name": "ddpm-unet", "args": {}}, 26_449_859, None),
 }
 # Three levels, of which the second has attention; images of 16 pixels.
 NARROW_DENOISER = {"inner_channel": 8, "channel_mults": [1, 2, 2], "attn_res": [8], "res_blocks": 1}

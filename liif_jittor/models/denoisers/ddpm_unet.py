@@ -32,7 +32,7 @@ class DDPMUNet(UNet):
 
     def __init__(
         self,
-        scale: PositiveInt | None = 8,
+        scale: PositiveInt | None = None,
         inner_channel: PositiveInt = 64,
         channel_mults: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4, 4),
         attn_res: tuple[NonNegativeInt, ...] = (16,),

@@ -46,7 +46,7 @@ class SR3UNet(UNet):
 
     def __init__(
         self,
-        scale: PositiveInt | None = 8,
+        scale: PositiveInt | None = None,
         inner_channel: PositiveInt = 64,
         channel_mults: tuple[PositiveInt, ...] = (1, 2, 4, 8, 8),
         attn_res: tuple[NonNegativeInt, ...] = (16,),
