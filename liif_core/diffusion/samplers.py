@@ -26,8 +26,8 @@ from liif_core.errors import UserError
 
 
 class Sampler(Strict):
-    """ancestral: DDPM's and SR3's (algorithm 2); ddim: Song et al., ICLR 2021, arXiv 2010.02502, equation 12;
-    dpmpp-2m: DPM-Solver++(2M) of Lu et al., arXiv 2211.01095, algorithm 2.
+    """ancestral: DDPM's (algorithm 2), with the posterior's variance; ddim: Song et al., ICLR 2021, arXiv 2010.02502,
+    equation 12; dpmpp-2m: DPM-Solver++(2M) of Lu et al., arXiv 2211.01095, algorithm 2.
 
     steps: how often the network is asked, None for all times of the schedule. eta: how much new noise ddim adds, from
     0 (none) to 1 (as ancestral). spacing: levels equally far apart in time, or in the logarithm of the signal-to-noise

@@ -1,4 +1,4 @@
-"""The denoiser of SR3 (Saharia et al., arXiv 2104.07636, section 2.1), which is told sqrt(gamma)."""
+"""The denoiser of SR3 (Saharia et al., arXiv 2104.07636, section 2.4), which is told sqrt(gamma)."""
 
 from typing import Annotated
 
