@@ -8,6 +8,7 @@ import yaml
 from liif_core.system.places import PRETRAINED
 
 FOLDER = PRETRAINED.parent
+PHOTO = "edsr-baseline-liif_bsds400-photo"  # the file of `photo`, without its ending
 
 
 @dataclass(frozen=True)

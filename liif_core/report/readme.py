@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[[ExperimentsFolder, str], list[Table]]] = {
     "bicubic": lambda kept, language: [tables.bicubic_table(kept.scores, language)],
     "pretrained": lambda kept, language: [tables.pretrained_table(kept.scores, language)],
     "fractional": lambda kept, language: [tables.pretrained_table(kept.scores, language, whole=False)],
+    "degraded": lambda kept, language: [tables.degraded_table(kept.scores, language)],
     "scores": lambda kept, _: score_tables.all_tables(kept, listed.read()),
     "runs": lambda kept, _: [run_tables.run_table(kept)],
     "frameworks": lambda kept, _: list(filter(None, [run_tables.framework_table(kept)])),

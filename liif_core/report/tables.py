@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
+from liif_core.checkpoints import shipped
 from liif_core.report import reference
 from liif_core.report.experiments_folder import FRAMEWORKS, Score
 from liif_core.system.places import PRETRAINED
@@ -169,6 +170,47 @@ def pretrained_table(scores: list[Score], language: str, whole: bool = True) -> 
         notes[0] += words["stop"] + words["agree"].format(psnr=tiny(psnr_gap), ssim=tiny(ssim_gap))
     header = [words["set"], words["method"], *(f"x{scale}" for scale in scales)]
     return Table("pretrained", header, rows, labels=2, notes=notes)
+
+
+DEGRADED = {  # of the sets of configs/test-degraded/, in the words of the table
+    "": "none",
+    "-jpeg90": "JPEG 90",
+    "-jpeg60": "JPEG 60",
+    "-jpeg30": "JPEG 30",
+    "-noise5": "noise 5",
+    "-noise15": "noise 15",
+    "-blur1": "blur 1",
+    "-mixed": "mixed",
+}
+
+
+def degraded_table(scores: list[Score], language: str) -> Table:
+    """PSNR of bicubic, of the weights `clean` and of `photo` on degraded test sets: PyTorch's, and how far Jittor's
+    are from them."""
+    words, weights = WORDS[language], {"clean": PRETRAINED.stem, "photo": shipped.PHOTO}
+    by_model = {
+        (name, framework): _by_place([s for s in scores if s.model == model and s.framework == framework])
+        for name, model in (("bicubic", "bicubic"), *weights.items())
+        for framework in ("pillow", *FRAMEWORKS)
+    }
+    shown = [by_model["bicubic", "pillow"], *(by_model[name, "torch"] for name in weights)]
+    scales = sorted({scale for found in shown for _, scale in found})
+    rows: list[list[Cell | str]] = []
+    for test_set, title in BENCHMARKS.items():
+        kinds = [kind for kind in DEGRADED if any((test_set + kind, scale) in one for one in shown for scale in scales)]
+        for number, kind in enumerate(kinds):
+            found = [one.get((test_set + kind, scale)) for scale in scales for one in shown]
+            figures = [decibel(score.psnr if score else None) for score in found]
+            rows.append(["" if number else title, DEGRADED[kind], *figures])
+    header = [f"{name} x{scale}" for scale in scales for name in ("bicubic", *weights)]
+    pairs = [(by_model[name, "torch"], by_model[name, "jittor"]) for name in weights]
+    used = [score for found in (*shown, *(two for _, two in pairs)) for score in found.values()]
+    notes = [_notes(used, words, words["psnr"])]
+    gaps = [(a[place].psnr, b[place].psnr) for a, b in pairs for place in a.keys() & b.keys()]
+    if gaps:
+        furthest = largest([one - other for one, other in gaps if one is not None and other is not None])
+        notes.append(f"PyTorch's; Jittor's differ by at most {tiny(furthest)} dB.")
+    return Table("degraded", [words["set"], "degradation", *header], rows, labels=2, notes=notes)
 
 
 def _notes(scores: list[Score], words: dict[str, str], values: str) -> str:

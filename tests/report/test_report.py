@@ -17,6 +17,7 @@ import yaml
 
 from helpers import ROOT
 from helpers.small_run import train_config
+from liif_core.checkpoints import shipped
 from liif_core.commands import report
 from liif_core.errors import UserError
 from liif_core.experiments import batch_test, listed, scores, trained
@@ -527,6 +528,31 @@ def test_marked_tables_are_rewritten_and_nothing_else(kept):
     assert once.startswith("before\n") and "\nbetween\n" in once and "old" not in once
     assert readme.rewrite(once, "README.md", kept) == once
     assert "双三次插值" in readme.rewrite(text, "README.zh-CN.md", kept)
+
+
+def test_degraded_sets_are_below_the_clean_one_and_clean_beside_photo(tmp_path):
+    rows = [row("bicubic", "pillow", "b100", 4, 25.0), row("bicubic", "pillow", "b100-jpeg60", 4, 24.0)]
+    for number, name in enumerate((PRETRAINED.stem, shipped.PHOTO)):
+        for framework, more in (("torch", 0), ("jittor", 0.002)):
+            figures = {"b100": 27.0 - number / 2, "b100-jpeg60": 24.5 + number, "b100-mixed": 22.0 + number}
+            for dataset, psnr in figures.items():
+                rows.append(row(name, framework, dataset, 4, psnr + more, weights=SHA["torch"], checkpoint=name))
+    write_scores(tmp_path / "scores.csv", rows)
+    table = tables.degraded_table(experiments_folder.read_scores(tmp_path / "scores.csv"), "en")
+    assert table.header == ["set", "degradation", "bicubic x4", "clean x4", "photo x4"]
+    assert table.rows == [
+        ["B100", "none", "25.00", "27.00", "26.50"],
+        ["", "JPEG 60", "24.00", "24.50", "25.50"],
+        ["", "mixed", "—", "22.00", "23.00"],
+    ]
+    assert table.notes[-1] == "PyTorch's; Jittor's differ by at most 0.002 dB."
+    assert "protocol `benchmark-S`" in table.notes[0]
+
+
+def test_every_degraded_set_of_the_configs_is_a_row_of_the_table():
+    names = {path.stem for path in (ROOT / "configs" / "test-degraded").glob("*.yaml")}
+    kinds = {name.removeprefix("test-").partition("-")[2].rpartition("-")[0] for name in names}
+    assert {f"-{kind}" for kind in kinds} | {""} == set(tables.DEGRADED)
 
 
 def test_a_table_of_single_files_names_them(kept):
