@@ -177,3 +177,30 @@ def test_around_finds_the_queries_of_every_feature_pixel(h, n, window, corners):
     for pixel in range(len(found.relative)):
         queries, slots = np.nonzero(grid.row == found.first + pixel)[1], found.slot[grid.row == found.first + pixel]
         assert len(set(queries)) == len(set(slots)) == len(set(zip(queries, slots, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ((-1, 1), (7, (-1, 1), slice(0, 7))),
+        ((-1 + 6 / 11, -1 + 20 / 11), (11, (-1, 1), slice(3, 10))),
+        ((-0.53, 0.41), None),  # no whole number of pixels on either side
+    ],
+)
+def test_a_grid_over_a_window_is_part_of_one_over_the_image(window, expected):
+    (height, width), (down, right), (rows, columns) = grids.surrounding((7, 5), (window, (-1, 1)))
+    assert (width, right, columns) == (5, (-1, 1), slice(0, 5))
+    inside, whole = coords.pixel_centres(7, *window), coords.pixel_centres(height, *down)
+    np.testing.assert_allclose(whole[rows], inside, rtol=0, atol=1e-6)
+    side = (window[1] - window[0]) / 7
+    assert -1 <= whole[0] <= -1 + side and 1 - side <= whole[-1] <= 1
+    assert expected in (None, (height, down, rows))
+
+
+def test_bands_cover_their_rows_and_columns_once():
+    tiles = [tile for band in grids.bands(slice(3, 40), slice(10, 611), 900) for tile in band]
+    covered = np.zeros((50, 700), int)
+    for tile in tiles:
+        covered[tile.rows, tile.columns] += 1
+        assert tile.shape == covered[tile.rows, tile.columns].shape and tile.shape[0] * tile.shape[1] <= 900
+    assert covered[3:40, 10:611].all() and covered.sum() == 37 * 601

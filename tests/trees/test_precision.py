@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers import ROOT
+from helpers.models import MODELS
 from helpers.small_run import losses_of
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
@@ -64,12 +65,13 @@ def test_bf16_costs_less_than_a_hundredth_of_a_decibel(factor):
 
 
 @needs_bf16
+@pytest.mark.parametrize("spec", [METASR, *(MODELS[f"edsr-baseline-{name}"].spec for name in ("lte", "srno"))])
 @pytest.mark.parametrize("size", [(22, 34), (41, 63)], ids=["whole factors", "any factors"])
-def test_metasr_in_bf16(size):
+def test_other_decoders_in_bf16(size, spec):
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 11, 17)).astype(np.float32)
     images = []
     for precision in ("fp32", "bf16"):
-        engine = Engine(METASR, "cpu", precision=precision)
+        engine = Engine(spec, "cpu", precision=precision)
         engine.seed(0)
         images.append(np.concatenate(list(engine.predict_image(image, *size))))
     # 8 bits of mantissa in products whose sum is near 1: relative errors of 2^-9 that partly cancel.

@@ -142,7 +142,9 @@ class SRNO(nn.Module):
             found, relative, areas = coords.neighbours(coord[:, slice(*part)], size, 4)
             places = np.concatenate([*relative[:, 0], relative_cell[0, slice(*part)]], axis=-1)
             index, weight, position = on_device_of(feat, found[:, 0].T, areas[:, 0].T, places)
-            return self.lifted(table, index, weight) + F.linear(position.to(feat.dtype), weight_position)
+            with torch.autocast(feat.device.type, enabled=False):  # PyTorch: 16 bits would move the queries
+                placed = F.linear(position.to(feat.dtype), weight_position)
+            return self.lifted(table, index, weight) + placed
 
         starts = range(0, count, QUERIES[feat.device.type])
         parts = [(start, min(start + starts.step, count)) for start in starts]
@@ -191,7 +193,9 @@ class SRNO(nn.Module):
             return z
 
         for layer in (self.conv0, self.conv1):
-            total = torch.stack([layer.sums(answer(tile)) for tile in tiles]).sum(dim=0)
+            total = torch.zeros((), dtype=torch.float64, device=device)
+            for tile in tiles:
+                total = total + layer.sums(answer(tile))
             known.append((layer, *layer.folded(total / count)))
         return answer
 
@@ -211,7 +215,7 @@ class SRNO(nn.Module):
         on_relative, on_cell = self.on_position()
         places = grid.relative_down.T, grid.relative_right.T, self.clamped(grid.relative_cell)
         down, right, relative_cell = on_device_of(feat, *map(np.ascontiguousarray, places))
-        with torch.autocast(feat.device.type, enabled=False):  # PyTorch: 16 bits would move the queries
+        with torch.autocast(feat.device.type, enabled=False):  # PyTorch: as above
             return down @ on_relative[:, 0::2].T, right @ on_relative[:, 1::2].T + on_cell @ relative_cell
 
     def clamped(self, relative_cell: np.ndarray) -> np.ndarray:
