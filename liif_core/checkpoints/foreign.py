@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from liif_core.checkpoints import bare, liif, liif_pytorch, pth, thera
+from liif_core.checkpoints import bare, liif, liif_pytorch, pth, sr3, thera
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.checkpoints.unpickle import Refused
 from liif_core.config.schema import ModelConfig, TrainConfig
@@ -16,14 +16,14 @@ ASKED_FOR = (
 )
 
 
-def read(path: Path, config: ModelConfig | TrainConfig | None) -> Checkpoint:
-    """Read a checkpoint of the original LIIF, of LIIF-PyTorch (.pth.tar, the same container), of Thera, or bare
-    weights, whose model the config says.
+def read(path: Path, config: ModelConfig | TrainConfig | None, training: bool = False) -> Checkpoint:
+    """Read a checkpoint of the original LIIF, of LIIF-PyTorch (.pth.tar, the same container), of Thera, of SR3-PyTorch,
+    or bare weights; the config says the model of the latter two. training: as for `formats.load`.
 
     Raises UserError for a file that is damaged, another project's, or asks for more than data.
     """
     try:
-        return _translate(path, pth.read(path), config)
+        return _translate(path, pth.read(path), config, training)
     except Refused as refusal:
         raise UserError(f"{path} is refused: it contains {refusal}, which weights do not need") from None
     except (UserError, MemoryError):
@@ -32,7 +32,7 @@ def read(path: Path, config: ModelConfig | TrainConfig | None) -> Checkpoint:
         raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
-def _translate(path: Path, content: object, config: ModelConfig | TrainConfig | None) -> Checkpoint:
+def _translate(path: Path, content: object, config: ModelConfig | TrainConfig | None, training: bool) -> Checkpoint:
     parts = content if isinstance(content, dict) else {}
     model, state = parts.get("model"), parts.get("state_dict")
     why = ""
@@ -42,6 +42,8 @@ def _translate(path: Path, content: object, config: ModelConfig | TrainConfig | 
         found = liif.translate(parts | {"model": model | {"sd": weights}})
         found.notes += bare.said(taken)
         return found
+    if sr3.is_sr3(parts):
+        return sr3.translate(path, parts, config, training)
     if thera.is_thera(parts):
         return thera.translate(path, parts)
     if isinstance(state, dict) and state:

@@ -37,7 +37,10 @@ def load(path: str | Path, config: ModelConfig | TrainConfig | None = None, trai
     """
     path = locate(path)
     try:
-        found = _safetensors(path, config) if content.form(path) == content.SAFETENSORS else foreign.read(path, config)
+        if content.form(path) == content.SAFETENSORS:
+            found = _safetensors(path, config)
+        else:
+            found = foreign.read(path, config, training)
     except MemoryError:
         raise UserError(f"not enough memory to read {path}") from None
     try:

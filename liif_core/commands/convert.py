@@ -3,14 +3,14 @@
 IN is a checkpoint of a run (its optimizer state is left behind), LIIF's .pth, LIIF-PyTorch's .pth.tar, or bare weights
 with the --config that says of which model. The ending of OUT chooses: a .safetensors holds the model's spec and its
 normalisation, so that test.py and demo.py of both trees need nothing else; a .pth is what LIIF's test.py, demo.py and,
-as `resume`, train_liif.py read.
+as `resume`, train_liif.py read, and of diffusion what SR3-PyTorch reads.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from liif_core.checkpoints import formats, liif, native
+from liif_core.checkpoints import formats, liif, native, sr3
 from liif_core.checkpoints.liif import ADAM, save_pth
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.commands.entry import CONFIG_HELP
@@ -41,15 +41,18 @@ def main() -> int:
     weights = halved(weights) if arguments.half else weights
     bare = Checkpoint(found.model, {MODEL: NetworkState(weights)}, data_norm, method=found.method)
     check_writable(arguments.output)
+    diffuses = found.method["name"] == "diffusion"
     if arguments.output.suffix == ".safetensors":
         native.save(arguments.output, bare)
+    elif diffuses:
+        sr3.save(arguments.output, bare)
     else:
         save_pth(arguments.output, bare, found.optimizer or ADAM)
     count = sum(array.size for array in found.state[MODEL].parameters.values())
     print(f"{arguments.input} -> {arguments.output}: {found.model['name']}, {count:,} parameters")
     for note in found.notes:
         print(f"{arguments.input}: {note}")
-    if arguments.output.suffix == ".pth" and found.data_norm != liif.DATA_NORM:
+    if arguments.output.suffix == ".pth" and found.data_norm != liif.DATA_NORM and not diffuses:
         print(f"LIIF's demo.py assumes 0.5 / 0.5; these weights want, in a config, data_norm: {found.data_norm}")
     return 0
 
