@@ -151,19 +151,33 @@ def _scores(
 
 def comparisons(engine, val_set, count: int, normalisation: Normalisation) -> Iterator[tuple[str, np.ndarray]]:
     """The name and a comparison, uint8 (h, w, 3), of each of the first `count` items: bicubic, prediction and
-    original. What is NaN is left out."""
+    original; then, where a prediction is made of noise, how it came about. What is NaN is left out."""
     network = Network(engine, normalisation)
     for index in range(min(count, len(val_set))):
         low, high = val_set.pair(index)
         height, width = high.shape[:2]
+        noise, name = sampling.noise(0, index), f"{index}-{val_set.name(index)}"
+        bicubic, process = rgb8.resize(low, height, width), []
         try:
-            prediction = rgb8.to_uint8(network(low, height, width, sampling.noise(0, index)))
+            if engine.preupsampled:
+                process = [rgb8.to_uint8(image) for image in network.process(low, noise)]
+                prediction = process[-1]
+            else:
+                prediction = rgb8.to_uint8(network(low, height, width, noise))
         except NotFinite:
             continue
-        images = (rgb8.resize(low, height, width), prediction, high)
-        captions = ("bicubic", "prediction", "original")
-        columns = [(caption, _centre(image)) for caption, image in zip(captions, images, strict=True)]
-        yield f"{index}-{val_set.name(index)}", comparison.comparison(columns)
+        columns = [("bicubic", bicubic), ("prediction", prediction), ("original", high)]
+        yield name, comparison.comparison([(caption, _centre(image)) for caption, image in columns])
+        if process:
+            numbered = [(str(number), _centre(image)) for number, image in enumerate(process, start=1)]
+            yield f"{name}-process", comparison.comparison([("bicubic", _centre(bicubic)), *numbered])
+
+
+def drawn(engine, size: tuple[int, int], count: int, normalisation: Normalisation) -> np.ndarray:
+    """`count` images of `size` (h, w) that a network makes of noise alone, always of the same: a page, uint8."""
+    found = engine.sample(count, *size, sampling.noise(0, 0))
+    images = [rgb8.to_uint8(normalisation.rgb(image)) for image in found]
+    return comparison.comparison([(str(number), image) for number, image in enumerate(images, start=1)])
 
 
 def _centre(image: np.ndarray) -> np.ndarray:

@@ -177,6 +177,13 @@ class Network:
         bytes_of = image if white == 255 else np.rint(image * (255 / white)).astype(np.uint8)
         return rgb8.resize(bytes_of, self.engine.scale * image.shape[0], self.engine.scale * image.shape[1])
 
+    def process(self, image: np.ndarray, noise: np.random.Generator) -> list[np.ndarray]:
+        """What a preupsampled engine has on the way from noise to `image`, uint8 (H, W, 3), upscaled: float32 RGB
+        (scale H, scale W, 3) in [0, 1], the last of which is the result."""
+        inp, found = self.normalisation.inp(self._upscaled(image, 255)), []  # type: ignore[var-annotated]
+        self.engine.sample(1, *inp.shape[2:], noise, inp, found)
+        return [self.normalisation.rgb(images[0]) for images in found]
+
     def check_reach(self, size: tuple[float, float], height: int, width: int) -> None:
         """Raise UserError if an image, or a part of one, of `size` (H, W) shall become larger than the network makes
         it."""

@@ -32,6 +32,11 @@ def make_data_sets(config: TrainConfig) -> tuple:
     return train_set, sets.make(config.val_dataset.model_dump(), config.seed, False, config.eval_type)
 
 
+def makes_images(engine, config: TrainConfig) -> bool:
+    """Whether the network makes images of noise alone, which there is nothing to compare with."""
+    return config.method.name == "diffusion" and not engine.preupsampled
+
+
 def require_fit(engine, data_sets: tuple, config: TrainConfig) -> None:
     """Raise UserError where a wrapper gives what the model cannot be trained or validated with."""
     scale, model = engine.scale, config.model.name
@@ -39,6 +44,10 @@ def require_fit(engine, data_sets: tuple, config: TrainConfig) -> None:
         raise UserError(
             "method 'diffusion' takes images in [-1, 1]: expected the data_norm {sub: [0.5], div: [0.5]} for inp and "
             f"gt, got {config.data_norm.model_dump()}"
+        )
+    if makes_images(engine, config) and data_sets[1] is not None:
+        raise UserError(
+            f"val_dataset: model '{model}' with scale: null makes images of noise alone: take val_dataset away"
         )
     for key, data_set in zip(("train_dataset", "val_dataset"), data_sets, strict=True):
         if data_set is None or (key == "val_dataset" and config.eval_type is not None):
@@ -146,6 +155,11 @@ def finish_epoch(run: Run, make_loader, train_set, val_set, rate: float) -> None
         if METRICS[config.best].improves(values[config.best], progress.best):
             progress.best = values[config.best]
             names.append("epoch-best")
+    elif makes_images(run.engine, config) and config.epoch_val and epoch % config.epoch_val == 0 and config.val_images:
+        if run.ranks.rank == 0:
+            size = train_set.sample(0)["gt"].shape[:2]
+            page = evaluate.drawn(run.engine, size, config.val_images, run.normalisation)
+            run.log.image("samples", page, progress.step)
     record |= {"commit": provenance.commit(), "seconds": round(time.monotonic() - began, 3)}
     report(run, record, len(train_set))
     progress.epoch, progress.batch, progress.losses, progress.seconds = epoch + 1, 0, {}, 0.0

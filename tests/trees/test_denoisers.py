@@ -92,3 +92,27 @@ def test_what_a_denoiser_cannot_take_is_one_sentence(framework):
         engine.networks["model"].module(array(images(3)[:, :, :, :18].copy()), array(LEVELS["level"]))
     with pytest.raises(UserError, match="'inner_channel' is 8 and its 'norm_groups' 3: expected .* widths 8, 16, 16"):
         make(framework, denoiser("sr3-unet", norm_groups=3))
+
+
+def test_images_stay_channels_last_and_the_level_in_float32_with_bf16():
+    """Nothing is copied into another layout, and neighbouring levels are not rounded to one."""
+    if not devices.cpu_has_bf16():
+        pytest.skip("this processor has no bf16 arithmetic")
+    import torch
+
+    engine_class, _ = load_tree("torch")()
+    engine = engine_class(denoiser("sr3-unet"), "cpu", {"name": "diffusion"}, SGD, "bf16")
+    engine.seed(3)
+    network, layouts, embedded = engine.networks["model"].module, [], []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.GroupNorm):
+            layer.register_forward_hook(lambda _, given, __: layouts.append(given[0]))
+    network.noise_level_mlp.register_forward_hook(lambda _, __, found: embedded.append(found))
+    levels = torch.tensor([0.9990, 0.9991])
+    with torch.no_grad(), engine.backend.arithmetic():
+        found = network(engine.backend.images(images(6)), levels)
+    assert len(layouts) > 60 and all(x.is_contiguous(memory_format=torch.channels_last) for x in layouts)
+    assert found.dtype == torch.bfloat16 and embedded[0].dtype == torch.float32
+    assert (embedded[0][0] != embedded[0][1]).any()
+    expected = unet(engine.state()["model"].parameters, images(6), levels.numpy(), denoiser("sr3-unet")["args"])
+    assert 0 < np.abs(found.float().numpy() - expected).max() < 0.03 * np.abs(expected).max()  # 8 bits of mantissa

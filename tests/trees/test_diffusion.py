@@ -19,13 +19,17 @@ from helpers.small_run import (
 )
 from liif_core.checkpoints import formats, native
 from liif_core.checkpoints.native import Checkpoint
-from liif_core.config.schema import TrainConfig
+from liif_core.config.schema import DataNorm, TrainConfig
 from liif_core.data import sampling
 from liif_core.diffusion import samplers, targets
 from liif_core.diffusion.samplers import Sampler
 from liif_core.diffusion.schedules import Schedule
 from liif_core.engine import PLAIN, Update
 from liif_core.errors import UserError
+from liif_core.evaluation import evaluate
+from liif_core.images import comparison, rgb8
+from liif_core.images.normalisation import Normalisation
+from liif_core.inference.network import Network
 from liif_core.system import devices
 from liif_core.training import loop
 
@@ -33,6 +37,7 @@ SCHEDULE = {"name": "linear", "steps": 100, "start": 1e-4, "end": 0.1}
 METHOD = {"name": "diffusion", "args": {"schedule": SCHEDULE, "sampler": {"name": "ddim", "steps": 3}}}
 SGD = {"name": "sgd", "args": {"lr": 1.0}}
 SIZE = 12, 20
+HALF = DataNorm.model_validate({name: {"sub": [0.5], "div": [0.5]} for name in ("inp", "gt")})
 
 
 def make(framework: str, spec: dict, optimizer=SGD, update: Update = PLAIN, **sampler):
@@ -191,10 +196,44 @@ def test_what_diffusion_cannot_do_is_one_sentence(framework):
         conditional.train_step(batch(1) | {"inp": batch(1)["inp"][:, :, :6]})
 
 
+class Pairs:
+    """A validation set of one pair."""
+
+    def __len__(self):
+        return 1
+
+    def pair(self, index):
+        return made_images.make_image(3, 5), made_images.make_image(12, 20)
+
+    def name(self, index):
+        return "a"
+
+
+def test_validation_shows_how_an_image_came_about():
+    """The last of the process is the prediction, which is what a test of the same image measures."""
+    engine, normalisation = make("torch", denoiser("sr3-unet")), Normalisation(HALF)
+    network = Network(engine, normalisation)
+    process = network.process(Pairs().pair(0)[0], sampling.noise(0, 0))
+    np.testing.assert_array_equal(process[-1], network(Pairs().pair(0)[0], *SIZE, sampling.noise(0, 0)))
+    assert len(process) == 3 and np.abs(process[0] - process[-1]).max() > 0.1
+    pages = dict(evaluate.comparisons(engine, Pairs(), 2, normalisation))
+    assert list(pages) == ["0-a", "0-a-process"]
+    row = (comparison.CAPTION + 12, 4 * (20 + comparison.GAP) - comparison.GAP, 3)
+    assert pages["0-a-process"].shape == row
+    np.testing.assert_array_equal(pages["0-a-process"][-12:, -20:], rgb8.to_uint8(process[-1]))
+    np.testing.assert_array_equal(pages["0-a-process"][-12:, -20:], pages["0-a"][-12:, 28:48])
+    free = make("torch", denoiser("sr3-unet", scale=None))
+    sheet = evaluate.drawn(free, SIZE, 2, normalisation)
+    assert sheet.shape == (comparison.CAPTION + 12, 48, 3) and (sheet[-12:, :20] != sheet[-12:, 28:]).any()
+
+
 def test_images_that_are_not_brought_to_their_range_are_one_sentence(framework, image_folders):
     engine = make(framework, denoiser("sr3-unet"))
     config = train_config(image_folders, model=denoiser("sr3-unet"), method=METHOD)
     loop.require_fit(engine, (None, None), TrainConfig.model_validate(config))
+    with pytest.raises(UserError, match="val_dataset: .* of noise alone: take val_dataset away"):
+        free = make(framework, denoiser("sr3-unet", scale=None))
+        loop.require_fit(free, (None, "any"), TrainConfig.model_validate(config))
     config["data_norm"]["gt"] = {"sub": [0.4], "div": [0.5]}
     with pytest.raises(UserError, match=r"images in \[-1, 1\]: expected the data_norm .* got .*0.4"):
         loop.require_fit(engine, (None, None), TrainConfig.model_validate(config))
@@ -215,7 +254,7 @@ def test_a_killed_training_ends_with_the_same_bits(framework, image_folders, tmp
     """Images to checkpoint: the wrapper's noise, dropout, the average, validation by few steps."""
     made_images.folder(tmp_path / "images", {"a.png": (37, 45), "b.png": (41, 33), "c.png": (52, 36)})
     model = denoiser("sr3-unet", dropout=0.2, channel_mults=[1, 2], attn_res=[])
-    config = train_config(image_folders, model=model, method=METHOD, ema=0.9, accumulate=2, epoch_max=2)
+    config = train_config(image_folders, model=model, method=METHOD, ema=0.9, accumulate=2, epoch_max=2, val_images=1)
     wrapper = {"name": "sr-diffusion-downsampled", "args": {"scale": 4, "inp_size": 4}}
     for part in ("train_dataset", "val_dataset"):
         config[part]["dataset"]["args"]["root_path"] = str(tmp_path / "images")
