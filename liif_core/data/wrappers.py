@@ -11,10 +11,10 @@ the first two are pure functions of (seed, epoch, index).
 
 import abc
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from liif_core.data import sampling
 from liif_core.data.registries import WRAPPERS
@@ -147,6 +147,9 @@ class ImplicitDownsampled(Wrapper):
     scale_max defaults to scale_min. inp_size: side of the low-resolution crop; the crop is cut first
     and then downsampled. None downsamples the whole image (evaluation): the image is cut to
     round(floor(h / scale) * scale) first. augment and sample_q as in `sr-implicit-paired`.
+
+    gt_downsample_max: above 1, every second crop is that much larger, by a factor between 1 and this, and downsampled
+    before anything else, so that the ground truth is as sharp as a photograph made smaller (Becker et al., 2025).
     """
 
     FACTOR = "the factor of scale_min and scale_max"
@@ -161,10 +164,14 @@ class ImplicitDownsampled(Wrapper):
         sample_q: PositiveInt | None = None,
         seed: int = 0,
         training: bool = False,
+        gt_downsample_max: Annotated[float, Field(ge=1)] = 1,
     ):
         super().__init__(dataset, inp_size, augment, sample_q, seed, training)
         self.scale_min = scale_min
         self.scale_max = scale_min if scale_max is None else scale_max
+        self.gt_downsample_max = gt_downsample_max
+        if gt_downsample_max > 1 and inp_size is None:
+            raise UserError("gt_downsample_max is of crops: expected an inp_size, or gt_downsample_max 1")
         if not 1 <= self.scale_min <= self.scale_max:
             raise UserError(
                 f"scale_min {self.scale_min} and scale_max {self.scale_max}: accepted is 1 <= scale_min <= scale_max"
@@ -176,7 +183,7 @@ class ImplicitDownsampled(Wrapper):
             )
 
     def check(self, index, *sizes):
-        self._check_scale(index, sizes[0], self.scale_max)
+        self._check_scale(index, sizes[0], self.scale_max * self.gt_downsample_max)
         if self.inp_size is None and self.sample_q is not None:
             self._check_queries(index, fewest_pixels(sizes[0], self.scale_min, self.scale_max))
 
@@ -197,10 +204,14 @@ class ImplicitDownsampled(Wrapper):
             height, width = (math.floor(side / scale + 1e-9) for side in image.shape[:2])
             high = image[: round(height * scale), : round(width * scale)]
             return rgb8.resize(high, height, width), high
-        size = round(self.inp_size * scale)
+        size = final = round(self.inp_size * scale)
+        if self.gt_downsample_max > 1 and rng.random() < 0.5:
+            size = round(size * rng.uniform(1, self.gt_downsample_max))
+            self._check_room(index, image.shape[:2], size, "image")
         top = sampling.crop_start(rng, image.shape[0], size)
         left = sampling.crop_start(rng, image.shape[1], size)
         high = np.ascontiguousarray(image[top : top + size, left : left + size])
+        high = high if size == final else rgb8.resize(high, final, final)
         return rgb8.resize(high, self.inp_size, self.inp_size), high
 
 

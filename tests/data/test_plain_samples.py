@@ -49,6 +49,7 @@ CASES = [
     ("sr-implicit-downsampled", Singles(), {"inp_size": 9, "scale_min": 1, "sample_q": 81}),
     ("sr-implicit-downsampled", Singles(), {"inp_size": 8, "scale_min": 4, "sample_q": 200}),
     ("sr-implicit-downsampled", Singles(), {"inp_size": 7, "scale_min": 3.7}),
+    ("sr-implicit-downsampled", Singles(), {"inp_size": 8, "scale_max": 2, "gt_downsample_max": 2, "sample_q": 60}),
     ("sr-implicit-downsampled", Singles(), {"scale_min": 3.7}),
     ("sr-implicit-downsampled", Singles(), {"scale_min": 1.3, "scale_max": 6, "sample_q": 20}),
     ("sr-implicit-downsampled", Singles(scale=5), {"inp_size": 40, "scale_max": 4, "sample_q": 1600}),

@@ -306,6 +306,11 @@ def test_without_sample_q_all_pixels_come_in_order():
     ("arguments", "message"),
     [
         ({"inp_size": 48, "scale_min": 4}, "'p0' is 41x67, smaller than the 192x192 crop.*lower inp_size"),
+        (
+            {"inp_size": 8, "gt_downsample_max": 0.5},
+            "'gt_downsample_max' is 0.5: input should be greater than or equal",
+        ),
+        ({"gt_downsample_max": 2}, "gt_downsample_max is of crops: expected an inp_size"),
         ({"inp_size": 8, "sample_q": 65}, r"sample_q is 65, but the smallest crop \(inp_size 8, scale_min 1\).* 64"),
         ({"scale_min": 2, "sample_q": 2641}, "sample_q is 2641, but a crop of 'p0' has only 2640 pixels"),
         ({"scale_min": 50}, "41x67: too small for x50"),
@@ -456,6 +461,11 @@ def test_varied_arguments_are_checked(arguments):
     ("wrapper", "sizes", "message"),
     [
         ({"inp_size": 8, "scale_max": 4}, [(31, 90)], "'p0' is 31x90, smaller than the 32x32 crop"),
+        (
+            {"inp_size": 8, "scale_max": 4, "gt_downsample_max": 1.5},
+            [(47, 90)],
+            "'p0' is 47x90, smaller than the 48x48 crop",
+        ),
         ({"scale_min": 50}, [(49, 90)], "'p0' is 49x90: too small for x50"),
         ({"name": "sr-implicit-paired", "inp_size": 8}, [(7, 9), (14, 18)], "'p0' is 7x9, smaller than the 8x8 crop"),
         ({"name": "sr-implicit-paired"}, [(7, 9), (14, 27)], "do not differ by one integer factor"),

@@ -22,7 +22,8 @@ NARROW_ONE_FACTOR = {
     "srresnet": {"n_resblocks": 2, "n_feats": 8},
     "msrresnet": {"n_resblocks": 2, "n_feats": 8},
 }
-NARROW_DECODER = {"lte": {"hidden_dim": 24}, "sronet": {"width": 24, "blocks": 4}}
+NARROW_DECODER = {"lte": {"hidden_dim": 24}, "sronet": {"width": 24, "blocks": 4}, "thera": {"hidden_dim": 24}}
+NARROW_BLOCKS = [[16, 1], [24, 1]]  # of convnext
 SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
 FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
 HIDDEN, NARROW_HIDDEN = [256] * 4, [32, 32]
@@ -44,6 +45,9 @@ class Model:
         """The narrow one."""
         spec = copy.deepcopy(self.full)
         encoder = spec["args"].get("encoder_spec", spec)
+        if encoder["name"] == "convnext":
+            encoder["args"]["blocks"] = NARROW_BLOCKS
+            encoder = encoder["args"]["encoder_spec"]
         encoder["args"] |= (NARROW | NARROW_ONE_FACTOR)[encoder["name"]]
         for key in {"imnet_spec", "hypernet_spec"} & set(spec["args"]):
             if "hidden_list" in (spec["args"][key] or {"args": {}})["args"]:
@@ -83,8 +87,9 @@ def lmliif(encoder: str) -> dict:
     return {"name": "lmliif", "args": specs | {"mod_input": True}}
 
 
-def thera(encoder: str, hidden_dim: int) -> dict:
-    spec = {"name": encoder, "args": dict(FREE)}
+def thera(encoder: str, hidden_dim: int, plus: bool = False) -> dict:
+    spec: dict = {"name": encoder, "args": dict(FREE)}
+    spec = {"name": "convnext", "args": {"encoder_spec": spec}} if plus else spec
     return {"name": "thera", "args": {"encoder_spec": spec, "hidden_dim": hidden_dim}}
 
 
@@ -98,6 +103,7 @@ MODELS = {
     "edsr-baseline-srno": Model(srno("edsr-baseline"), 2_015_299, 8, exportable=False),
     "edsr-baseline-lmliif": Model(lmliif("edsr-baseline"), 1_386_067, 8, exportable=False),
     "edsr-baseline-thera-air": Model(thera("edsr-baseline", 32), 1_228_801, 8, exportable=False),
+    "edsr-baseline-thera-plus": Model(thera("edsr-baseline", 512, plus=True), 2_633_569, 10, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }

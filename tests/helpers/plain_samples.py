@@ -56,8 +56,11 @@ def downsampled(wrapper, rng, index):
         height, width = (math.floor(side / scale + 1e-9) for side in image.shape[:2])
         high = image[: round(height * scale), : round(width * scale)]
         return flipped(wrapper, rng, bicubic(high, height, width), high)
-    size = round(wrapper.inp_size * scale)
-    high = crop(image, start(rng, image.shape[0], size), start(rng, image.shape[1], size), size)
+    size = larger = round(wrapper.inp_size * scale)
+    if wrapper.gt_downsample_max > 1 and rng.random() < 0.5:
+        larger = round(size * rng.uniform(1, wrapper.gt_downsample_max))
+    high = crop(image, start(rng, image.shape[0], larger), start(rng, image.shape[1], larger), larger)
+    high = high if larger == size else bicubic(high, size, size)
     return flipped(wrapper, rng, bicubic(high, wrapper.inp_size, wrapper.inp_size), high)
 
 
