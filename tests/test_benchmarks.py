@@ -52,6 +52,7 @@ def test_train_step():
     assert float(rows[0]["median s"]) > 0 and float(rows[0]["GFLOP/s"]) > 0
 
 
+@pytest.mark.nightly
 def test_gemm():
     products, hidden = tables("gemm", *SMALL_IMAGE, "--rows", "64", "--square", "128", "--only", "Torch")
     sizes = ["64x256 by 256x256", "128x128 by 128x128"]
@@ -60,6 +61,7 @@ def test_gemm():
     assert max(float(row["fp32"]) for row in products) == float(hidden[0]["best product"])
 
 
+@pytest.mark.nightly
 def test_memory():
     (rows,) = tables("memory", *SMALL_IMAGE, "--only", "PyTorch", "--tile", "0")
     assert [row["variant"] for row in rows] == ["PyTorch, encoded at once"]

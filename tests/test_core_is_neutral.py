@@ -15,10 +15,11 @@ MODULES = sorted(
 )
 FOREIGN = ("torch", "torchvision", "jittor", "liif_torch", "liif_jittor")
 
-# A fork per module, after nothing but the interpreter has started, is as fresh as a process of its own and as fast
-# as one import; each child says which foreign modules it got.
+# A fork per module, after nothing but what modules of others need has been imported, is as fresh as a process of its
+# own and as fast as one import; each child says which foreign modules it got, the others' included.
 PROGRAM = f"""
 import importlib, os, sys
+import imageio, numpy, PIL.Image, pydantic, pyvips, safetensors.numpy, scipy, tqdm, yaml
 for name in {MODULES!r}:
     child = os.fork()
     if child == 0:

@@ -30,7 +30,7 @@ from helpers.small_run import (
     process,
     progress_of,
     records,
-    run,
+    start,
     stopped_process,
     test_config,
     train_config,
@@ -98,7 +98,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(framework, image_folders, trained
     assert stopped.stderr == f"stopped at step 15, saved in {folder}; go on with --resume\n"
     assert progress_of(folder / "epoch-last.safetensors")["step"] == 15
 
-    finished = process(framework, "train", *arguments, "--resume", inside=True)
+    words = ["train.py", *map(str, arguments), "--resume", "--gpu", "cpu"]
+    finished = start(framework, words, ROOT / f"liif_{framework}")
     assert finished.returncode == 0, finished.stderr
     assert "resumed at epoch 3, step 15" in finished.stdout
 
@@ -169,8 +170,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(framework, image_folders, tr
     size = len(before["epoch-last.safetensors"])
     code = FULL_DISK_RUN.format(root=str(ROOT), framework=framework, size=size // 2)
     arguments = ["--config", config, "--name", "run", "--save-dir", tmp_path, "--resume", "--gpu", "cpu"]
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = run(command)
+    result = start(framework, ["-c", code, *map(str, arguments)])
     assert result.returncode == 2
     assert result.stderr.startswith("error: cannot write") and "untouched" in result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr

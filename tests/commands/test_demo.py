@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from helpers import ROOT, made_images
-from helpers.small_run import load_tree, run
+from helpers.small_run import load_tree, run, start
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
@@ -258,7 +258,8 @@ def test_stopped_in_the_middle_it_leaves_nothing_half_done(framework, trained, i
     action = f"os.kill(os.getpid(), signal.{name})"
     code = STOPPED.format(root=str(ROOT), framework=framework, action=action)
     arguments = ["-i", image_folders / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--overwrite", "--gpu", "cpu"]
-    result = run([sys.executable, "-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")])
+    words = ["-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")]
+    result = start(framework, words)
     assert result.returncode == 130 and SIGNALS[name] in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "out.png").read_bytes() == before and listing(tmp_path) == ["out.png"]
@@ -286,7 +287,8 @@ entry.run(demo.demo, {framework!r}, load_tree)
 def test_a_full_disk_is_one_sentence(framework, trained, image_folders, tmp_path, function):
     code = FULL.format(root=str(ROOT), framework=framework, function=function)
     arguments = ["-i", image_folders / "input.png", "-s", 2, "-o", tmp_path / "out.png", "--compare", "--gpu", "cpu"]
-    result = run([sys.executable, "-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")])
+    words = ["-c", code, *map(str, arguments), "--model", str(trained / "epoch-last.safetensors")]
+    result = start(framework, words)
     assert result.returncode == 2, result.stderr
     assert re.match("error: .*cannot write", result.stderr) and len(result.stderr.splitlines()) == 1, result.stderr
     assert listing(tmp_path) == (["out.png"] if function == "demo.compared" else [])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from helpers import ROOT
+from helpers import ROOT, forked
 from liif_core.checkpoints import formats
 
 # Jittor that cannot run is a failure, not a reason to skip, unless this is asked for.
@@ -114,6 +114,17 @@ def run(command: list[str], folder: Path = ROOT, **variables: str) -> subprocess
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
 
 
+def start(framework: str, words: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run Python with these words to its end, where it does not matter that it imports its framework itself.
+
+    Jittor: threads and processes of its own make it unfit to be forked.
+    """
+    if framework == "jittor":
+        return run([sys.executable, *words], folder)
+    [ended] = forked.run(forked.Line(words, folder))
+    return ended
+
+
 def outcome(action: Callable[[], object], capsys) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command that is called in this process."""
     capsys.readouterr()
@@ -156,8 +167,7 @@ def stopped_process(framework, steps, signal_name, *arguments, imports="pass") -
     """imports: a statement that registers what the config names, after the device has been chosen."""
     names = {"root": str(ROOT), "framework": framework, "steps": steps, "signal": signal_name, "imports": imports}
     program = STOPPED_RUN.format(**names)
-    command = [sys.executable, "-c", program, *map(str, arguments), "--gpu", "cpu"]
-    return run(command)
+    return start(framework, ["-c", program, *map(str, arguments), "--gpu", "cpu"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from helpers import ROOT
+from helpers import ROOT, forked
 from helpers.small_run import records, run, train_config, write_yaml
 from liif_core.checkpoints import formats
 from liif_core.errors import UserError
@@ -22,6 +23,25 @@ pytestmark = pytest.mark.slow
 # of gradients near zero into steps of the learning rate, so losses part slowly; the claim is 1e-5 over 50 steps.
 TOLERANCE = 1e-5
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def together(count: int, *arguments) -> list[subprocess.CompletedProcess]:
+    """train.py in so many processes that know of each other, as torchrun starts them, which a test below does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"OMP_NUM_THREADS": "1"}
+    if count > 1:
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        common |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    words = ["liif_torch/train.py", *map(str, arguments), "--gpu", "cpu"]
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
+    return forked.run(*(forked.Line(words, environ=common | one) for one in own))
+
+
+def trained(count: int, *arguments) -> None:
+    for ended in together(count, *arguments):
+        assert ended.returncode == 0, ended.stderr
 
 
 def losses(folder) -> list[float]:
@@ -37,20 +57,7 @@ def several(image_folders, tmp_path_factory):
     config = write_yaml(place / "config.yaml", content)
     found = {}
     for count in (1, 2, 3):
-        arguments = [
-            "liif_torch/train.py",
-            "--config",
-            config,
-            "--name",
-            str(count),
-            "--save-dir",
-            place,
-            "--gpu",
-            "cpu",
-        ]
-        start = [*TORCHRUN, str(count)] if count > 1 else [sys.executable]
-        result = run([*start, *map(str, arguments)], OMP_NUM_THREADS="1")
-        assert result.returncode == 0, result.stderr
+        trained(count, "--config", config, "--name", count, "--save-dir", place)
         found[count] = place / str(count)
     return found
 
@@ -67,9 +74,7 @@ def test_two_processes_have_the_bits_of_one_that_takes_two_micro_batches(several
     labour: gradients of the same parts, added once.
     """
     config = write_yaml(tmp_path / "config.yaml", yaml_of(several[2]) | {"accumulate": 2})
-    arguments = ["liif_torch/train.py", "--config", config, "--name", "run", "--save-dir", tmp_path, "--gpu", "cpu"]
-    result = run([sys.executable, *map(str, arguments)], OMP_NUM_THREADS="1")
-    assert result.returncode == 0, result.stderr
+    trained(1, "--config", config, "--name", "run", "--save-dir", tmp_path)
     found, expected = (
         formats.load(place / "epoch-last.safetensors").state["model"] for place in (several[2], tmp_path / "run")
     )
@@ -95,11 +100,11 @@ def test_processes_validate_and_keep_what_one_does(several):
 
 def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, image_folders, tmp_path):
     config = write_yaml(tmp_path / "config.yaml", yaml_of(several[1]) | {"epoch_max": 400, "step_log": 2})
-    arguments = ["liif_torch/train.py", "--config", str(config), "--name", "run", "--save-dir", str(tmp_path)]
-    arguments += ["--gpu", "cpu", "--resume", "auto"]
+    arguments = ["--config", str(config), "--name", "run", "--save-dir", str(tmp_path), "--resume", "auto"]
+    command = [*TORCHRUN, "2", "liif_torch/train.py", *arguments, "--gpu", "cpu"]
     environ = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*TORCHRUN, "2", *arguments], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 8:
@@ -110,8 +115,7 @@ def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, image_f
     found = formats.load(tmp_path / "run" / "epoch-last.safetensors").progress
     assert f"stopped at step {found['step']}, saved in" in output
     assert found["step"] % 2 == 0 or found["batch"] == 0  # agreed on every step_log steps, and after a validation
-    result = run([sys.executable, *arguments, "--set", f"epoch_max={found['epoch'] + 1}"])
-    assert result.returncode == 0, result.stderr
+    trained(1, *arguments, "--set", f"epoch_max={found['epoch'] + 1}")
     whole = losses(tmp_path / "run")
     assert [record["step"] for record in records(tmp_path / "run") if "loss" in record] == list(
         range(1, len(whole) + 1)
@@ -122,9 +126,8 @@ def test_a_stop_is_agreed_on_and_gone_on_with_in_another_number(several, image_f
 def test_a_loss_that_is_nan_ends_all_of_them(several, tmp_path):
     changes = {"clip_grad": None, "optimizer": {"name": "sgd", "args": {"lr": 1e30}}, "step_save": 2, "step_log": 3}
     config = write_yaml(tmp_path / "config.yaml", yaml_of(several[1]) | changes)
-    arguments = ["liif_torch/train.py", "--config", config, "--name", "run", "--save-dir", tmp_path, "--gpu", "cpu"]
-    result = run([*TORCHRUN, "2", *map(str, arguments)], OMP_NUM_THREADS="1")
-    assert result.returncode != 0 and result.stderr.count("the loss of step 2 is nan") == 2
+    ended = together(2, "--config", config, "--name", "run", "--save-dir", tmp_path)
+    assert all(one.returncode == 2 and "the loss of step 2 is nan" in one.stderr for one in ended), ended
     kept = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"bad-step-2-rank-0.npz", "bad-step-2-rank-1.npz"} <= kept and "epoch-last.safetensors" not in kept
 
@@ -133,9 +136,7 @@ def test_a_damaged_checkpoint_falls_back_in_all_of_them(several, tmp_path):
     shutil.copytree(several[2], tmp_path / "run")
     damaged = tmp_path / "run" / "epoch-last.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
-    arguments = ["liif_torch/train.py", "--config", several[2] / "config.yaml", "--name", "run", "--save-dir", tmp_path]
-    result = run([*TORCHRUN, "2", *map(str, arguments), "--gpu", "cpu", "--resume"], OMP_NUM_THREADS="1")
-    assert result.returncode == 0, result.stderr
+    trained(2, "--config", several[2] / "config.yaml", "--name", "run", "--save-dir", tmp_path, "--resume")
     assert damaged.read_bytes() == (several[2] / "epoch-last.safetensors").read_bytes()
     assert (tmp_path / "run" / "damaged-epoch-last.safetensors").exists()
 
