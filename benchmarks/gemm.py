@@ -24,7 +24,7 @@ SHAPES = {  # (rows, width) by device: the decoder's tiles, and a large square
 }
 WORK = {"cpu": 5e9, "cuda": 4e12}  # floating point operations timed at once, at least
 EXPLAINED = (
-    "GFLOP/s: two operations for every multiply-add that is needed; LIIF's code does more than these. "
+    "GFLOP/s: two operations for every multiply-add that is needed; the authors' code does more than these. "
     "The ceiling of matrix products, in PyTorch's libraries, before or after:"
 )
 
