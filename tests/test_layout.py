@@ -37,6 +37,7 @@ TREE = (
     "train",
     "test",
     "demo",
+    "sample",
     "__init__",
     "datasets",
     "engine",

@@ -11,13 +11,15 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
+from liif_core.commands import sampler_options
 from liif_core.commands.entry import BORDER_HELP, CONFIG_HELP, ENSEMBLE_HELP, GPU_HELP, MODEL_HELP, PRECISION_HELP
 from liif_core.engine import PRECISIONS
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.geometry.tiling import BORDERS
-from liif_core.images import comparison, frames_write, rgb8, vips
+from liif_core.images import frames_write, rgb8, vips
 from liif_core.images.image import ImageData, fit
 from liif_core.inference import frames, plan, zoom
+from liif_core.inference.beside import compared, samples
 from liif_core.inference.network import Network, choose_device
 from liif_core.inference.network import load as load_network
 from liif_core.inference.task import Task, task_of
@@ -28,7 +30,6 @@ from liif_core.system.files import scratch
 from liif_core.system.places import PRETRAINED
 
 TILE_HELP = "encode in overlapping tiles of this side, in pixels, for less memory; 0: at once (default: auto, by size)"
-COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,6 +41,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", "--model-config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--metadata", choices=["keep", "strip"], default="keep", help="EXIF, XMP and the like")
     parser.add_argument("--compare", action="store_true", help="draw each result beside bicubic, in NAME_compare.png")
+    parser.add_argument(
+        "--samples", type=int, default=1, metavar="N", help="of a model that draws: N of them in NAME_samples.png"
+    )
     zooming = parser.add_argument_group("a video of the zoom into one image, bicubic beside LIIF (.gif or .mp4)")
     zooming.add_argument("--zoom", type=float, metavar="FACTOR", help="how far; --resolution is then that of one half")
     zooming.add_argument("--centre", metavar="D,R", help="where to: fractions down,right (default: 0.5,0.5)")
@@ -50,12 +54,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--border", choices=BORDERS, default="mirror", help=f"{BORDER_HELP} (default: mirror)")
     parser.add_argument("--self-ensemble", action="store_true", help=ENSEMBLE_HELP)
     parser.add_argument("--tile", "-t", default="auto", help=TILE_HELP)
+    sampler_options.add(parser)
     # What comes after `--` are images, whatever they begin with; argparse mixes that up with what comes before.
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
     arguments.images += map(as_path, words[end + 1 :])
     arguments.tile = tile_side(arguments.tile)  # not as its type: argparse would say another sentence
+    arguments.drawn = sampler_options.chosen(arguments)
+    if arguments.samples < 1 or (arguments.samples > 1 and arguments.zoom is not None):
+        raise UserError(f"--samples: expected 1 or more, and 1 with --zoom, got {arguments.samples}")
     return arguments
 
 
@@ -95,7 +103,19 @@ def demo(framework: str, load_tree: Callable) -> None:
     def load() -> Network:
         device = choose_device(framework, arguments.gpu).kind
         rest = arguments.precision, arguments.tile, load_tree, arguments.border, arguments.self_ensemble
-        network = load_network(arguments.model, framework, device, *rest, config=arguments.config)
+        network = load_network(
+            arguments.model,
+            framework,
+            device,
+            *rest,
+            config=arguments.config,
+            sampler=arguments.drawn,
+            seed=arguments.seed,
+        )
+        if arguments.samples > 1 and not network.engine.preupsampled:
+            raise UserError(
+                f"--samples {arguments.samples}: {arguments.model} draws nothing, its samples would be equal"
+            )
         if device == "cpu":
             memory.limit_memory()
         return network
@@ -184,6 +204,8 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
         vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             rgb8.write_image(task.compare, compared(image, result))
+    if arguments.samples > 1:
+        rgb8.write_image(plan.samples_path(task.output), samples(network, image, arguments.samples))
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
     return "; ".join([f"{task.source} {sizes} {task.output}", *network.notes(image.size, *task.size), *image.notes])
 
@@ -221,15 +243,3 @@ def upscale_frames(network: Network, task: Task, arguments: argparse.Namespace, 
     others = ", not all of this size" if len(set(task.sizes)) > 1 else ""
     count = f"{source.count} {'frames' if source.durations else 'pages'}{others}"
     return "; ".join([f"{task.source} {sizes} {task.output}", count, *notes])
-
-
-def compared(image: ImageData, result: np.ndarray) -> np.ndarray:
-    """Bicubic and LIIF beside each other, uint8 (h, w, 3), of large images the middle."""
-    size = result.shape[:2]
-    part = [((side - min(side, COMPARED)) // 2, (side + min(side, COMPARED)) // 2) for side in size]
-    (top, bottom), (left, right) = part
-    down, across = (before / after for before, after in zip(image.size, size, strict=True))
-    box = top * down, left * across, bottom * down, right * across
-    bicubic = rgb8.resize(image.rgb(), bottom - top, right - left, box)
-    liif = replace(image, pixels=np.array(result[top:bottom, left:right])).rgb()
-    return comparison.comparison([("bicubic", bicubic), ("LIIF", liif)])

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("liif_core.commands.demo", "demo", "upscale images by any factor"),
     "train": ("liif_core.commands.train", "train", "train a model from a config"),
     "test": ("liif_core.commands.test", "test", "measure PSNR and SSIM on test sets"),
+    "sample": ("liif_core.commands.sample", "sample", "draw images of noise alone, with a model of diffusion"),
     "batch-train": ("liif_core.experiments.batch_train", "main", "train the paper's experiments, one after the other"),
     "batch-test": ("liif_core.experiments.batch_test", "main", "test all models on all test sets"),
     "batch-demo": ("liif_core.experiments.batch_demo", "main", "upscale one image with all models"),
@@ -34,7 +35,7 @@ COMMANDS = {
     "report": ("liif_core.commands.report", "main", "lay runs and scores beside the published figures"),
     "doctor": ("liif_core.commands.doctor", "main", "say what this machine lacks, and how to fix it"),
 }
-WITH_FRAMEWORK = ("demo", "train", "test", "models")
+WITH_FRAMEWORK = ("demo", "train", "test", "sample", "models")
 
 
 def overview() -> str:

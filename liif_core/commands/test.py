@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from liif_core.checkpoints import formats
+from liif_core.commands import sampler_options
 from liif_core.commands.entry import (
     BORDER_HELP,
     CONFIG_HELP,
@@ -36,20 +37,27 @@ from liif_core.system.places import PRETRAINED
 
 
 def measure(
-    predict: Callable, test_set, config: TestConfig, images: Path | None = None
+    predict: Callable, test_set, config: TestConfig, images: Path | None = None, as_sr3: bool = False, seed: int = 0
 ) -> tuple[list[evaluate.Row], dict[str, float]]:
     """Score every image and print its row, the mean and the result; rows and means. images: the folder to write the
-    predictions into."""
+    predictions into; as_sr3: all that SR3-PyTorch keeps of an image, by its names. seed: of what is drawn."""
 
-    def keep(name: str, prediction: np.ndarray) -> None:
-        if images is not None:
-            rgb8.write_image(images / f"{name}.png", rgb8.to_uint8(prediction))
+    def keep(index: int, prediction: np.ndarray) -> None:
+        if images is None:
+            return
+        if not as_sr3:
+            return rgb8.write_image(images / f"{test_set.name(index)}.png", rgb8.to_uint8(prediction))
+        low, high = test_set.pair(index)
+        condition = rgb8.resize(low, *high.shape[:2])
+        kept = {"hr": high, "sr": rgb8.to_uint8(prediction), "lr": low, "inf": condition}
+        for kind, image in kept.items():
+            rgb8.write_image(images / f"0_{index + 1}_{kind}.png", image)
 
     rows, of_set = [], evaluate.collectors(config.metrics)
     started = time.monotonic()
     names = config.metrics
     print(f"{'image':24} {'size':>11} " + " ".join(f"{name:>8}" for name in names))
-    scores = evaluate.test(predict, test_set, config, of_set, keep)
+    scores = evaluate.test(predict, test_set, config, of_set, keep, seed)
     for row in tqdm(scores, total=len(test_set), leave=False, disable=None):
         rows.append(row)
         tqdm.write(f"{row.name:24} {f'{row.height}x{row.width}':>11} {_columns(row.values, names)}")
@@ -79,12 +87,21 @@ def test(framework: str, load_tree: Callable) -> None:
         "--images", type=Path, metavar="FOLDER", help="write predictions to <config's name>/*.png there"
     )
     parser.add_argument(
+        "--sr3-names", action="store_true", help="--images as SR3-PyTorch keeps them: 0_1_hr, _sr, _lr, _inf ..."
+    )
+    parser.add_argument(
         "--metrics", nargs="+", metavar="NAME", help="instead of the config's: `liif metrics` lists them"
     )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET_HELP)
+    sampler_options.add(parser)
     arguments = parser.parse_args()
+    sampler = sampler_options.chosen(arguments)
+    if arguments.sr3_names and not arguments.images:
+        raise UserError("--sr3-names says how images are kept: give --images FOLDER too")
     if str(arguments.model) == "bicubic" and (arguments.self_ensemble or arguments.border != "zeros"):
         raise UserError("--border and --self-ensemble: expected a network, got bicubic")
+    if str(arguments.model) == "bicubic" and sampler:
+        raise UserError("--sampler, --steps and --eta: expected a network, got bicubic")
     if arguments.metrics:
         arguments.set.append(f"metrics=[{', '.join(arguments.metrics)}]")
     tests = [(name, configs.load(name, "test", arguments.set)) for name in arguments.config]
@@ -111,17 +128,19 @@ def test(framework: str, load_tree: Callable) -> None:
         origin["weights"] = provenance.sha256(formats.locate(arguments.model))
         kind = network.choose_device(framework, arguments.gpu).kind
         rest = arguments.precision, None, load_tree, arguments.border, arguments.self_ensemble
-        loaded = network.load(arguments.model, framework, kind, *rest, config=arguments.model_config)
+        loaded = network.load(arguments.model, framework, kind, *rest, config=arguments.model_config, sampler=sampler)
         origin |= {"model_config": arguments.model_config} if arguments.model_config else {}
         origin["precision"], device = loaded.engine.precision, loaded.device
         origin |= {"border": loaded.border} if loaded.border != "zeros" else {}
         origin |= {"self_ensemble": True} if loaded.self_ensemble else {}
+        origin |= {"sampler": sampler} if sampler else {}
+        origin |= {"seed": arguments.seed} if arguments.seed else {}
     for (name, config), test_set in zip(tests, test_sets, strict=True):
         predict = loaded or network.bicubic
         if loaded and "data_norm" in config.model_fields_set:
             predict = dataclasses.replace(loaded, normalisation=Normalisation(config.data_norm))
         print(f"{arguments.model} on {name}, protocol {config.eval_type or 'RGB, no border'}, {device}")
-        rows, means = measure(predict, test_set, config, folders.get(name))
+        rows, means = measure(predict, test_set, config, folders.get(name), arguments.sr3_names, arguments.seed)
         if outputs:
             changed = {"set": arguments.set} if arguments.set else {}
             report = {"config": name} | changed | origin | evaluate.summary(name, test_set, config, rows, means)

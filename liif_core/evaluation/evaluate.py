@@ -37,10 +37,11 @@ def test(
     test_set,
     config: TestConfig,
     of_set: dict[str, Any] | None = None,
-    keep: Callable[[str, np.ndarray], object] = lambda name, prediction: None,
+    keep: Callable[[int, np.ndarray], object] = lambda index, prediction: None,
+    seed: int = 0,
 ) -> Iterator[Row]:
     """Yield one Row per image. of_set: what `collectors` gave, which is shown every image. keep: called with every
-    image's name and prediction.
+    image's index and prediction. seed: of what `predict` draws.
 
     predict(uint8 low, h, w, noise) -> float32 (h, w, 3) in [0, 1]; noise is the generator of what it draws.
     """
@@ -49,11 +50,15 @@ def test(
         low, high = test_set.pair(index)
         height, width = high.shape[:2]
         try:
-            prediction, target = predict(low, height, width, sampling.noise(0, index)), rgb8.to_float(high)
+            prediction, target = predict(low, height, width, sampling.noise(seed, index)), rgb8.to_float(high)
         except NotFinite as error:
             raise NotFinite(f"{test_set.name(index)}: {error}") from None
-        keep(test_set.name(index), prediction)
-        values = {metric.name: metric.function(prediction, target, config.eval_type) for metric in per_image}
+        keep(index, prediction)
+        small = rgb8.to_float(low)
+        values = {
+            metric.name: metric.function(prediction, small if metric.of_low else target, config.eval_type)
+            for metric in per_image
+        }
         for collector in (of_set or {}).values():
             collector.add(prediction, target, config.eval_type)
         yield Row(test_set.name(index), height, width, values)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from liif_core.config.registry import nearest_known
 from liif_core.errors import UserError
-from liif_core.evaluation import niqe, perceptual, psnr_ssim
+from liif_core.evaluation import niqe, perceptual, psnr_ssim, sr3
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Metric:
     """function: see above; prediction and target are float32 (h, w, 3) in [0, 1], or (Q, 3) where `of_queries`.
 
     unit, low, high: of its values. of_queries: whether it is defined on colours without neighbours, which is what
-    validation has without a protocol. require: raises UserError where a package or a file that it needs is absent.
+    validation has without a protocol. of_low: whether it is shown the low resolution in the target's place. require:
+    raises UserError where a package or a file that it needs is absent.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Metric:
     low: float = -math.inf
     high: float = math.inf
     of_queries: bool = False
+    of_low: bool = False
     require: Callable[[], object] = lambda: None
 
     def improves(self, value: float, best: float | None) -> bool:
@@ -47,6 +49,9 @@ METRICS = {
         Metric("psnr-y", psnr_ssim.psnr_y, "higher", "image", "dB", low=0, of_queries=True),
         Metric("psnr-rgb", psnr_ssim.psnr_rgb, "higher", "image", "dB", low=0, of_queries=True),
         Metric("ssim-rgb", psnr_ssim.ssim_rgb, "higher", "image", low=-1, high=1),
+        Metric("psnr-8bit", sr3.psnr_8bit, "higher", "image", "dB", low=0),
+        Metric("ssim-8bit", sr3.ssim_8bit, "higher", "image", low=-1, high=1),
+        Metric("consistency", sr3.consistency, "lower", "image", "1e-5", low=0, of_low=True),
         Metric("niqe", niqe.niqe, "lower", "image", low=0, require=niqe.parameters),
         Metric("lpips", perceptual.lpips, "lower", "image", low=0, require=perceptual.require_lpips),
         Metric("dists", perceptual.dists, "lower", "image", low=0, require=perceptual.require_dists),
@@ -72,6 +77,9 @@ def of_validation(names: list[str], best: str, eval_type: str | None) -> list[Me
     of_sets = [metric.name for metric in found if metric.per == "set"]
     if of_sets:
         raise UserError(f"metric '{of_sets[0]}' is of a whole set: test.py measures it, validation does not")
+    of_low = [metric.name for metric in found if metric.of_low]
+    if of_low:
+        raise UserError(f"metric '{of_low[0]}' is of the low resolution: test.py measures it, validation does not")
     whole = [metric.name for metric in found if not metric.of_queries]
     if eval_type is None and whole:
         raise UserError(f"metric '{whole[0]}' is of whole images: validation takes them with an eval_type")

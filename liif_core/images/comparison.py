@@ -45,6 +45,17 @@ def comparison(
     return canvas
 
 
+def sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Images uint8 (h, w, 3) of one size in rows of `columns`, with nothing between them; what is left is white."""
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // columns)
+    canvas = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        y, x = number // columns * height, number % columns * width
+        canvas[y : y + height, x : x + width] = image
+    return canvas
+
+
 def line(text: str, width: int) -> np.ndarray:
     """A line of text, uint8 (CAPTION, width, 3), black on white; what is too long is cut."""
     canvas = Image.new("RGB", (width, CAPTION), "white")

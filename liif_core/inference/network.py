@@ -13,6 +13,7 @@ import numpy as np
 from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.data import sampling
+from liif_core.diffusion import samplers
 from liif_core.errors import UserError, one_line
 from liif_core.geometry import coords, tiling
 from liif_core.images import resample, rgb8
@@ -42,18 +43,25 @@ def load(
     self_ensemble: bool = False,
     config: str | Path | None = None,
     say: Callable[[str], object] = print,
+    sampler: dict[str, Any] | None = None,
+    seed: int = 0,
 ) -> "Network":
     """The network of a checkpoint on a device: the one way of commands, web page, scripts and the Python API.
 
     A command, whose process is its own, calls `choose_device` before. device, precision: as in liif_core.engine.Engine.
     load_tree: the framework's, imported if it is not given. border, self_ensemble: as of Network.
     config: of bare weights, says of which model they are. say: called with what is to be said of how the file was
-    read.
+    read. sampler: arguments of liif_core.diffusion.samplers.Sampler that take the place of the method's. seed: as of
+    Network.
 
     Raises UserError for a file that is no checkpoint, a model that gives no images, and a device or precision that is
     not there.
     """
     found = formats.load_for(path, config)
+    if sampler and found.method["name"] != "diffusion":
+        given = ", ".join(f"{key} {value}" for key, value in sampler.items())
+        raise UserError(f"{path}: its method '{found.method['name']}' draws nothing, so it has no sampler ({given})")
+    found.method = samplers.overridden(found.method, **(sampler or {}))
     devices.prepare_import(framework, device)
     if load_tree is None:
         load_tree = importlib.import_module(f"liif_{framework}").load_tree
@@ -65,7 +73,7 @@ def load(
         say(one_line(f"{path}: {note}"))
     norm = Normalisation(DataNorm.model_validate(found.data_norm or {}))
     device = f"{framework} on {engine.device_kind}, {engine.precision}{', self-ensemble' if self_ensemble else ''}"
-    return Network(engine, norm, tile, device, border, self_ensemble)
+    return Network(engine, norm, tile, device, border, self_ensemble, seed)
 
 
 ROUNDING = 1e-6  # by which a factor may be larger that was made from sizes
@@ -78,6 +86,7 @@ class Network:
     tile: as in its predict_image. device: where it runs, in words. border: what the encoder sees beyond the image, one
     of liif_core.geometry.tiling.BORDERS. self_ensemble: whether a result is the mean of those of the image's eight
     flips and rotations (EDSR's "+", Lim et al., CVPRW 2017, arXiv 1707.02921, section 3.4; Timofte et al., CVPR 2016).
+    seed: of what is drawn where nobody hands over a generator.
     """
 
     engine: Any
@@ -86,6 +95,7 @@ class Network:
     device: str = ""
     border: str = "zeros"
     self_ensemble: bool = False
+    seed: int = 0
 
     @property
     def passes(self) -> int:
@@ -109,7 +119,7 @@ class Network:
 
         A model of one factor upscales by it, and the result is downsampled. Raises UserError for a larger one.
         """
-        noise = noise or sampling.noise(0, 0)
+        noise = noise or sampling.noise(self.seed, 0)
         top, left, bottom, right = box or (0, 0, *image.shape[:2])
         self.check_reach((bottom - top, right - left), height, width)
         if not self.self_ensemble:

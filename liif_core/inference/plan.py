@@ -23,6 +23,11 @@ def compare_path(output: Path) -> Path:
     return output.with_name(output.stem + COMPARE)
 
 
+def samples_path(output: Path) -> Path:
+    """NAME_samples.png for NAME.EXT."""
+    return output.with_name(f"{output.stem}_samples.png")
+
+
 def add_size_arguments(parser: argparse.ArgumentParser) -> None:
     """--scale, --resolution, --width and --height, of which one is given."""
     size = parser.add_mutually_exclusive_group()
@@ -227,7 +232,9 @@ def _real(path: Path) -> Path:
 
 def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
     """All files that will become of an image."""
-    return [output, compare_path(output)] if arguments.compare else [output]
+    several = vars(arguments).get("samples", 1) > 1  # other commands draw no more than one
+    compared = [compare_path(output)] if arguments.compare else []
+    return [output, *compared, *([samples_path(output)] if several else [])]
 
 
 def _output(file: Path, below: Path, arguments: argparse.Namespace, into: Path | None) -> Path:

@@ -11,7 +11,7 @@ from helpers.made_images import make_image
 from liif_core.config import load, schema
 from liif_core.data import sets
 from liif_core.errors import NotFinite, UserError
-from liif_core.evaluation import evaluate, metrics, niqe, perceptual, psnr_ssim
+from liif_core.evaluation import evaluate, metrics, niqe, perceptual, psnr_ssim, sr3
 from liif_core.images import rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
@@ -25,6 +25,22 @@ def pair(seed=0, size=SIZE, noise=9.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     prediction = np.clip(target / 255 + rng.normal(0, noise / 255, target.shape), 0, 1)
     return prediction.astype(np.float32), rgb8.to_float(target)
+
+
+def test_sr3s_numbers_are_of_8_bits_and_of_the_low_resolution():
+    """As SR3-PyTorch counts PSNR and SSIM; consistency is 0 for what is downsampled to the low resolution."""
+    prediction, target = pair()
+    rounded = np.round(prediction * 255) / 255
+    error = np.mean((np.round(prediction * 255.0) - np.round(target * 255.0)) ** 2)
+    assert sr3.psnr_8bit(prediction, target, "benchmark-4") == pytest.approx(20 * math.log10(255 / math.sqrt(error)))
+    assert sr3.psnr_8bit(prediction, target) != psnr_ssim.psnr_rgb(prediction, target)
+    expected = psnr_ssim.ssim_rgb(rounded.astype(np.float32), target)
+    assert sr3.ssim_8bit(prediction, target, "div2k-2") == pytest.approx(expected, abs=1e-7)
+    flat, low = np.full((24, 40, 3), 0.25, np.float32), np.full((3, 5, 3), 0.25, np.float32)
+    assert sr3.consistency(flat, low) == pytest.approx(0, abs=1e-6)
+    assert sr3.consistency(flat, low + np.float32(0.01)) == pytest.approx(10, rel=1e-4)  # 0.01 squared, in 1e-5
+    with pytest.raises(UserError, match="metric 'consistency' is of the low resolution: test.py measures it"):
+        metrics.of_validation(["psnr", "consistency"], "psnr", "benchmark-4")
 
 
 def direct_psnr(prediction, target, cut, luma) -> float:

@@ -138,9 +138,9 @@ class Sinusoids(jt.Module):
 class UNet(jt.Module):
     """Levels of residual blocks, down and up again, with a skip connection for each; `embedding` is a subclass's.
 
-    out_dim, scale, receptive_radius: as of an encoder. told: the part of a batch that says how much noise there is.
-    conditional: whether it sees an image beside the noisy one. orthogonal: how its weights start
-    (liif_core.training.initial).
+    out_dim, scale, receptive_radius: as of an encoder. image_size: side of those that it is trained on. told: the part
+    of a batch that says how much noise there is. conditional: whether it sees an image beside the noisy one.
+    orthogonal: how its weights start (liif_core.training.initial).
     """
 
     told = "level"
@@ -166,6 +166,7 @@ class UNet(jt.Module):
                 f"even number, of which norm_groups divides the widths {', '.join(map(str, widths))}"
             )
         self.out_dim, self.scale, self.receptive_radius, self.conditional = 3, scale or 1, None, scale is not None
+        self.image_size = image_size
         self.multiple = 2 ** (len(widths) - 1)
         self.add_embedding(inner_channel)
 

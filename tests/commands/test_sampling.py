@@ -1,0 +1,151 @@
+"""What commands draw with a model of diffusion: test.py, demo.py and sample.py with a sampler, and what they refuse."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from helpers import made_images
+from helpers.models import denoiser
+from helpers.small_run import load_tree, outcome, write_yaml
+from liif_core.checkpoints import native
+from liif_core.checkpoints.native import Checkpoint
+from liif_core.commands import demo, entry, sample, test
+from liif_core.data import sampling
+from liif_core.engine import MODEL, NetworkState
+from liif_core.evaluation import sr3
+from liif_core.images import comparison, rgb8
+from liif_core.inference import network
+
+SCHEDULE = {"name": "linear", "steps": 30, "start": 1e-3, "end": 0.2}
+METHOD = {"name": "diffusion", "args": {"schedule": SCHEDULE, "sampler": {"name": "ddim", "steps": 2}}}
+HALF = {part: {"sub": [0.5], "div": [0.5]} for part in ("inp", "gt")}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A network that upscales x4 and one without a condition, small ones with initial weights."""
+    engine_class, _ = load_tree("torch")()
+    place = tmp_path_factory.mktemp("models")
+    for name, spec in {"up": denoiser("sr3-unet"), "free": denoiser("ddpm-unet", scale=None)}.items():
+        engine = engine_class(spec, "cpu", METHOD)
+        engine.seed(1)
+        state = {MODEL: NetworkState(engine.state()[MODEL].parameters)}
+        native.save(place / f"{name}.safetensors", Checkpoint(spec, state, HALF, method=METHOD))
+    return place
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Type one of the three commands in an empty folder; returns exit status, stdout and stderr."""
+    commands = {"test": test.test, "demo": demo.demo, "sample": sample.sample}
+    environ, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
+
+    def typed(name, *words, framework="torch"):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, words), "--gpu", "cpu"])
+        return outcome(lambda: entry.run(commands[name], framework, load_tree(framework)), capsys)
+
+    yield typed
+    os.environ.clear()
+    os.environ.update(environ)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def config(tmp_path):
+    made_images.folder(tmp_path / "hr", {"a.png": (12, 20), "b.png": (16, 12)})
+    dataset = {"name": "image-folder", "args": {"root_path": str(tmp_path / "hr")}}
+    wrapper = {"name": "sr-diffusion-downsampled", "args": {"scale": 4}}
+    return write_yaml(
+        tmp_path / "test-set.yaml",
+        {
+            "test_dataset": {"dataset": dataset, "wrapper": wrapper, "batch_size": 1},
+            "metrics": ["psnr-8bit", "consistency"],
+        },
+    )
+
+
+def test_a_test_draws_with_the_sampler_and_the_seed_that_are_named(models, call, config, tmp_path):
+    def tested(*words):
+        status, out, err = call("test", "--config", config, "--model", models / "up.safetensors", "--json", "j", *words)
+        assert status == 0, err
+        return json.loads((tmp_path / "j" / "test-set.json").read_text())
+
+    plain, other = tested(), tested("--seed", 1)
+    assert plain["consistency"] != other["consistency"] and other["seed"] == 1
+    one = tested("--sampler", "ddim", "--steps", 3, "--eta", 0.5, "--images", "im", "--sr3-names")
+    assert one["sampler"] == {"name": "ddim", "steps": 3, "eta": 0.5}
+    loaded = network.load(models / "up.safetensors", "torch", "cpu", sampler=one["sampler"])
+    high = rgb8.read_image(tmp_path / "hr" / "a.png")
+    low = rgb8.resize(high, 3, 5)
+    expected = loaded(low, 12, 20, sampling.noise(0, 0))
+    assert one["rows"][0]["consistency"] == sr3.consistency(expected, rgb8.to_float(low))
+    kept = {"hr": high, "lr": low, "inf": rgb8.resize(low, 12, 20), "sr": rgb8.to_uint8(expected)}
+    for kind, image in kept.items():
+        np.testing.assert_array_equal(rgb8.read_image(tmp_path / "im" / "test-set" / f"0_1_{kind}.png"), image)
+    assert len(list((tmp_path / "im" / "test-set").iterdir())) == 8
+
+
+def test_a_demo_shows_several_samples_of_one_image(models, call, tmp_path):
+    low = made_images.write(tmp_path / "a.png", 3, 5)
+    words = ["a.png", "--scale", 4, "--model", models / "up.safetensors", "-o", "out.png", "--seed", 2]
+    status, _, err = call("demo", *words, "--samples", 3)
+    assert status == 0, err
+    sheet, result = (rgb8.read_image(tmp_path / name) for name in ("out_samples.png", "out.png"))
+    images = [sheet[comparison.CAPTION :, k * (20 + comparison.GAP) :][:, :20] for k in range(4)]
+    np.testing.assert_array_equal(images[0], rgb8.resize(low, 12, 20))
+    np.testing.assert_array_equal(images[1], result)
+    assert (images[2] != images[1]).any() and (images[3] != images[2]).any()
+
+
+def test_samples_are_the_same_in_both_frameworks_and_however_many(models, call, tmp_path, framework):
+    words = ["--model", models / "free.safetensors", "--size", "16,24", "--seed", 3, "--images", "all"]
+    status, out, err = call("sample", *words, "--count", 3, "-o", "sheet.png", framework=framework)
+    assert status == 0, err
+    assert "3 images of 16x24 -> sheet.png" in out
+    sheet = rgb8.read_image(tmp_path / "sheet.png")
+    assert sheet.shape == (32, 48, 3) and (sheet[16:, 24:] == 255).all()
+    loaded = network.load(models / "free.safetensors", "torch", "cpu")
+    expected = loaded.normalisation.rgb(loaded.engine.sample(3, 16, 24, sampling.noise(3, 0)))
+    for number, place in enumerate([sheet[:16, :24], sheet[:16, 24:], sheet[16:, :24]]):
+        found = rgb8.read_image(tmp_path / "all" / f"{number:05d}.png")
+        np.testing.assert_array_equal(found, place)
+        assert np.abs(found.astype(int) - rgb8.to_uint8(expected[number])).max() <= (framework != "torch")
+    assert not (tmp_path / "all" / "00003.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "words", "message"),
+    [
+        ("sample", "free", ["--steps", 0], "--steps: expected 1 or more, got 0"),
+        ("sample", "free", ["--steps", 31], "sampler: 'steps' is 31: expected 1 to 30, which the schedule has"),
+        ("sample", "free", ["--eta", 2], "--eta: expected 0 to 1, got 2"),
+        ("sample", "free", ["--sampler", "ancestral", "--eta", 1], "--eta is of ddim, not of ancestral"),
+        ("sample", "free", ["--seed", -1], "--seed: expected 0 or more, got -1"),
+        ("sample", "free", ["--count", 0], "--count: expected 1 or more images, got 0"),
+        ("sample", "free", ["--size", "16x9"], "--size: expected a side, or height and width, in pixels"),
+        ("sample", "up", [], "this model upscales an image, and none was given"),
+        ("sample", None, [], "method 'regression' draws no samples"),
+        ("test", None, ["--steps", 3], "its method 'regression' draws nothing, so it has no sampler (steps 3)"),
+        ("test", "bicubic", ["--sampler", "ddim"], "--sampler, --steps and --eta: expected a network, got bicubic"),
+        ("test", "up", ["--sr3-names"], "--sr3-names says how images are kept: give --images FOLDER too"),
+        ("test", "free", [], "this model makes images of noise alone and upscales none"),
+        ("demo", "free", ["--scale", 1], "this model makes images of noise alone and upscales none"),
+        ("demo", None, ["--scale", 2, "--samples", 2], "draws nothing, its samples would be equal"),
+        ("demo", "up", ["--scale", 2, "--samples", 0], "--samples: expected 1 or more, and 1 with --zoom, got 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(models, call, config, tmp_path, name, model, words, message):
+    own = {None: [], "bicubic": ["--model", "bicubic"]}.get(model, ["--model", models / f"{model}.safetensors"])
+    own = own or (["--model", "pretrained/edsr-baseline-liif_bsds400-further.safetensors"] if name == "sample" else [])
+    made_images.write(tmp_path / "a.png", 3, 5)
+    first = {
+        "test": ["--config", config, "--set", "test_dataset.wrapper.args.scale=1"],
+        "demo": ["a.png"],
+        "sample": [],
+    }
+    status, _, err = call(name, *first[name], *own, *words)
+    assert status == 2 and message in err and len(err.splitlines()) == 1
