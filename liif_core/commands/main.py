@@ -27,7 +27,7 @@ COMMANDS = {
     "check-data": ("liif_core.commands.check_data", "main", "say whether images are what a config expects"),
     "download": ("liif_core.commands.download", "main", "fetch the public data sets into load/"),
     "prepare": ("liif_core.commands.prepare", "main", "make low and high resolutions of images, for diffusion"),
-    "models": ("liif_core.commands.models", "models", "list what a config may name, with all arguments"),
+    "models": ("liif_core.commands.models", "models", "list weights by name, and what a config may name"),
     "metrics": ("liif_core.commands.metrics", "main", "list what test and validation can measure"),
     "convert": ("liif_core.commands.convert", "main", "turn a checkpoint into bare weights"),
     "convert-config": ("liif_core.commands.convert_config", "main", "turn a JSON config of SR3-PyTorch into YAML"),
