@@ -37,6 +37,8 @@ def all_specs() -> dict[str, dict]:
     """The models of the experiments, and those that no config names: other encoders and factors."""
     specs = {}
     for experiment in listed.read():
+        if experiment.group == "diffusion":  # draws images, and is compared elsewhere
+            continue
         recipe = "celebAHQ" if experiment.group == "faces" else "div2k"
         specs[experiment.name] = load.load(experiment.config_in(recipe), "train").model.model_dump()
     specs |= {name: model.full for name, model in MODELS.items() if name not in specs}
