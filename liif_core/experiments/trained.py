@@ -17,6 +17,7 @@ from liif_core.system.files import is_file, is_folder
 from liif_core.system.places import WORK
 
 BICUBIC = "bicubic"
+DENOISERS = ("sr3-unet", "ddpm-unet")  # whose `scale` is absent where there is nothing to upscale
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,28 @@ class Model:
         return provenance.sha256(self.path) if self.path else None
 
     @functools.cached_property
-    def scale(self) -> int | None:
-        """The factor of a model that has no other, as far as its checkpoint says it."""
+    def spec(self) -> dict:
+        """Its model's, as far as its checkpoint says it; empty for bicubic."""
         try:
-            spec = formats.load(self.path).model if self.path else {"args": {}}
+            return formats.load(self.path).model if self.path else {"args": {}}
         except UserError:  # test.py says what is wrong
-            return None
+            return {"args": {}}
+
+    @property
+    def scale(self) -> int | None:
+        """The factor of a model that has no other."""
+        spec = self.spec
         encoder = spec["args"].get("encoder_spec")
         if encoder is None:
             return spec["args"].get("scale")
         return None if spec["args"].get("imnet_spec") else (encoder.get("args") or {}).get("scale")
 
     def at_its_scale(self, tests: list[str]) -> list[str]:
-        """Of a model of one factor the tests at that factor; of others all."""
+        """Of a model of one factor the tests at that factor; of one that makes images of noise alone none; of others
+        all."""
         if self.scale is None:
-            return tests
-        scales = {test: protocol.scale_of(configs.load(test, "test").eval_type) for test in tests}
-        return [test for test in tests if scales[test] in (None, self.scale)]
+            return [] if self.spec.get("name") in DENOISERS else tests
+        return [test for test in tests if _scale_of(test) in (None, self.scale)]
 
     @property
     def checkpoint(self) -> str:
@@ -70,6 +76,12 @@ class Model:
         if choice == "own":
             return [self.trained_in] if self.trained_in else list(packages.FRAMEWORKS)
         return list(packages.FRAMEWORKS) if choice == "both" else [choice]
+
+
+def _scale_of(test: str) -> float | None:
+    """The factor of a test: its protocol's, or its wrapper's."""
+    config = configs.load(test, "test")
+    return protocol.scale_of(config.eval_type) or config.test_dataset.wrapper.args.get("scale")
 
 
 def runs(folder: Path) -> list[Model]:

@@ -14,6 +14,7 @@ from liif_core.checkpoints import formats, native
 from liif_core.config.schema import DataNorm
 from liif_core.data import sampling
 from liif_core.diffusion import samplers
+from liif_core.engine import MODEL
 from liif_core.errors import UserError, one_line
 from liif_core.geometry import coords, tiling
 from liif_core.images import resample, rgb8
@@ -176,7 +177,11 @@ class Network:
             return
         growth: Any = 1 if self.engine.preupsampled else scale
         own = growth * inp.shape[2], growth * inp.shape[3]
-        bands = map(self.normalisation.rgb, self.engine.predict_image(inp, *own, self.tile, noise=noise))
+        if self.engine.preupsampled:
+            inp = self._padded(inp)
+        found = self.engine.predict_image(inp, *(growth * side for side in inp.shape[2:]), self.tile, noise=noise)
+        # Of a padded image the result is one band.
+        bands = (self.normalisation.rgb(band[: own[0], : own[1]]) for band in found)
         starts, stops = (
             [(edges[end] + 1) / 2 * side for side, edges in zip(own, window, strict=True)] for end in (0, 1)
         )
@@ -187,12 +192,20 @@ class Network:
         bytes_of = image if white == 255 else np.rint(image * (255 / white)).astype(np.uint8)
         return rgb8.resize(bytes_of, self.engine.scale * image.shape[0], self.engine.scale * image.shape[1])
 
+    def _padded(self, inp: np.ndarray) -> np.ndarray:
+        """(1, 3, H, W) mirrored below and on the right, up to the multiples of sides that a preupsampled engine
+        takes."""
+        multiple = self.engine.networks[MODEL].predictor.multiple
+        below, right = (-side % multiple for side in inp.shape[2:])
+        return np.pad(inp, ((0, 0), (0, 0), (0, below), (0, right)), mode="symmetric")
+
     def process(self, image: np.ndarray, noise: np.random.Generator) -> list[np.ndarray]:
         """What a preupsampled engine has on the way from noise to `image`, uint8 (H, W, 3), upscaled: float32 RGB
         (scale H, scale W, 3) in [0, 1], the last of which is the result."""
         inp, found = self.normalisation.inp(self._upscaled(image, 255)), []  # type: ignore[var-annotated]
-        self.engine.sample(1, *inp.shape[2:], noise, inp, found)
-        return [self.normalisation.rgb(images[0]) for images in found]
+        padded = self._padded(inp)
+        self.engine.sample(1, *padded.shape[2:], noise, padded, found)
+        return [self.normalisation.rgb(images[0, : inp.shape[2], : inp.shape[3]]) for images in found]
 
     def check_reach(self, size: tuple[float, float], height: int, width: int) -> None:
         """Raise UserError if an image, or a part of one, of `size` (H, W) shall become larger than the network makes

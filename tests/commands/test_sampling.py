@@ -16,6 +16,7 @@ from liif_core.commands import demo, entry, sample, test
 from liif_core.data import sampling
 from liif_core.engine import MODEL, NetworkState
 from liif_core.evaluation import sr3
+from liif_core.experiments import trained
 from liif_core.images import comparison, rgb8
 from liif_core.inference import network
 
@@ -99,6 +100,14 @@ def test_a_demo_shows_several_samples_of_one_image(models, call, tmp_path):
     np.testing.assert_array_equal(images[0], rgb8.resize(low, 12, 20))
     np.testing.assert_array_equal(images[1], result)
     assert (images[2] != images[1]).any() and (images[3] != images[2]).any()
+
+
+def test_the_batch_runner_tests_a_network_at_its_factor_and_none_without_a_condition(models, tmp_path, config):
+    """A test without a protocol is at the factor of its wrapper."""
+    tests = [str(config), "test/test-set5-4.yaml", "test/test-set5-2.yaml", "test/test-emoji-16-128.yaml"]
+    up, free = (trained.single(str(models / f"{name}.safetensors"), tmp_path) for name in ("up", "free"))
+    assert up.at_its_scale(tests) == tests[:2] and free.at_its_scale(tests) == []
+    assert trained.bicubic(tmp_path).at_its_scale(tests) == tests
 
 
 def test_samples_are_the_same_in_both_frameworks_and_however_many(models, call, tmp_path, framework):

@@ -3,6 +3,8 @@
 Tolerance: coordinates in a larger image are rounded otherwise, as in test_tiling.py.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -135,13 +137,14 @@ def test_a_model_of_one_factor_says_which_it_has():
 
 @pytest.mark.parametrize("white", [255, 65535])
 def test_a_preupsampled_engine_gets_pillows_bicubic_in_8_bits_and_no_border(white):
-    """As the conditions of SR3's training are made, and at their size."""
+    """As the conditions of SR3's training are made, and mirrored where its sides are no multiples."""
 
     class Engine:
         receptive_radius, scale, preupsampled = None, 4, True
+        networks = {"model": SimpleNamespace(predictor=SimpleNamespace(multiple=16))}
 
         def predict_image(self, inp, height, width, tile, window=coords.WHOLE, noise=None):
-            assert inp.shape == (1, 3, height, width)
+            assert inp.shape == (1, 3, height, width) and not (height % 16 or width % 16)
             yield inp[0].transpose(1, 2, 0)
 
     network = Network(Engine(), Normalisation(DataNorm()), border="mirror")
