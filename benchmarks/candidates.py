@@ -140,9 +140,13 @@ def multiply_adds(
     if not decoder or spec["name"] == "metasr":
         return None
     neighbours = 4 if spec["args"].get("local_ensemble", True) else 1
-    once = {"lte": ["coef.weight", "freq.weight"], "sronet": []}.get(spec["name"], list(decoder)[:1])
+    waves, hypernet = ["coef.weight", "freq.weight"], [name for name in decoder if name.startswith("hypernet.")]
+    of_model = {"lte": waves, "sronet": [], "lmliif": hypernet, "lmlte": waves + hypernet, "thera": hypernet}
+    once = of_model.get(spec["name"], list(decoder)[:1])
     rest = {name: n for name, n in decoder.items() if name not in (*once, "phase.weight")}
     per_query = neighbours * sum(rest.values())
+    if spec["name"] == "thera":  # sines and cosines of a row, times those of a column and W
+        per_query = 6 * shapes["components"][1]
     if spec["name"] == "sronet":  # all neighbours at once; q is never made
         per_query = sum(n * 2 // 3 if "qkv" in name else n for name, n in rest.items() if "ln." not in name)
     return pixels * ((0 if encoded else encoder) + sum(count[name] for name in once)) + queries * per_query

@@ -26,7 +26,7 @@ process.begin()
 
 import numpy as np
 
-from helpers.models import NARROW, NARROW_ONE_FACTOR
+from helpers.models import NARROW, NARROW_BLOCKS, NARROW_ONE_FACTOR
 from liif_core.commands import demo, test, train
 from liif_core.config import load as configs
 from liif_core.config import schema
@@ -97,6 +97,8 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
             changes += [f"{wrapper}.size_min={LOW}", f"{wrapper}.size_max={LOW * factor}"]
         if "gt_resize" in given:
             changes += [f"{wrapper}.gt_resize={LOW * factor}"]
+        if "gt_downsample_max" in given:
+            changes += [f"{wrapper}.gt_downsample_max=1"]
         if "sample_q" in given:
             changes += [f"{wrapper}.sample_q={LOW * LOW // 2}"]
     if "discriminator" in config.method.args:
@@ -105,8 +107,13 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
     encoder = config.model.args.get("encoder_spec", config.model.model_dump())["name"]
     if tiny:
         below = "model.args.encoder_spec.args" if "encoder_spec" in config.model.args else "model.args"
+        if encoder == "convnext":
+            changes += [f"{below}.blocks={NARROW_BLOCKS}"]
+            below += ".encoder_spec.args"
+            encoder = config.model.args["encoder_spec"]["args"]["encoder_spec"]["name"]
         changes += [f"{below}.{key}={value}" for key, value in (NARROW | NARROW_ONE_FACTOR)[encoder].items()]
-        changes += ["model.args.imnet_spec.args.hidden_list=[16]"] if "imnet_spec" in config.model.args else []
+        imnet = config.model.args.get("imnet_spec") or {"args": {}}
+        changes += ["model.args.imnet_spec.args.hidden_list=[16]"] if "hidden_list" in imnet["args"] else []
     return changes
 
 

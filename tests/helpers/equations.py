@@ -134,6 +134,33 @@ def decode_lmliif(
     return weighed(colours, areas)
 
 
+def decode_lmlte(
+    model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """As `decode`, for an LMLTE, whose features (B, C + 3, H, W) have the image behind them; the hypernetwork runs for
+    every query and neighbour."""
+    feat, image = feat.to(dtype).split([feat.shape[1] - 3, 3], dim=1)
+    coef, freq = (
+        F.conv2d(feat, layer.weight.to(dtype), layer.bias.to(dtype), padding=1) for layer in (model.coef, model.freq)
+    )
+    relative_cell = cell * torch.tensor(feat.shape[2:], dtype=coord.dtype)
+    if model.scale_max is not None:
+        relative_cell = relative_cell.clamp(min=2 / model.scale_max)
+    wide, narrow = (F.linear(relative_cell.to(dtype), part.weight.to(dtype)) for part in (model.phase, model.imphase))
+    colours, areas = [], []
+    for moved, relative in corners(coord, feat.shape[2:]):
+        psi = at_nearest(freq, moved).unflatten(-1, (-1, 2)).sum(dim=-1) + wide.unsqueeze(1)
+        waves = torch.cat([torch.cos(torch.pi * psi), torch.sin(torch.pi * psi)], dim=-1)
+        told = perceptron(model.hypernet, at_nearest(coef, moved) * waves)
+        width = model.imnet.hidden_dim
+        modulation, amplitudes, pairs = told.split([model.imnet.mod_dim, width, width], dim=-1)
+        theta = (pairs.unflatten(-1, (-1, 2)) * relative.to(dtype).unsqueeze(-2)).sum(dim=-1) + narrow.unsqueeze(1)
+        waves = torch.cat([torch.cos(torch.pi * theta), torch.sin(torch.pi * theta)], dim=-1)
+        colours.append(modulated(model.imnet, amplitudes * waves, modulation))
+        areas.append((relative[..., 0] * relative[..., 1]).abs() + NO_EMPTY_AREA)
+    return weighed(colours, areas) + at_bilinear(image, coord)
+
+
 def decode_thera(
     model: nn.Module, feat: Tensor, coord: Tensor, cell: Tensor, dtype: torch.dtype = torch.float32
 ) -> Tensor:
@@ -234,6 +261,7 @@ ORACLES = {
     "LTE": decode_lte,
     "SRNO": decode_srno,
     "LMLIIF": decode_lmliif,
+    "LMLTE": decode_lmlte,
     "Thera": decode_thera,
 }
 

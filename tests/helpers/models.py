@@ -22,7 +22,12 @@ NARROW_ONE_FACTOR = {
     "srresnet": {"n_resblocks": 2, "n_feats": 8},
     "msrresnet": {"n_resblocks": 2, "n_feats": 8},
 }
-NARROW_DECODER = {"lte": {"hidden_dim": 24}, "sronet": {"width": 24, "blocks": 4}, "thera": {"hidden_dim": 24}}
+NARROW_DECODER = {
+    "lte": {"hidden_dim": 24},
+    "sronet": {"width": 24, "blocks": 4},
+    "thera": {"hidden_dim": 24},
+    "lmlte": {"hidden_dim": 24},
+}
 NARROW_BLOCKS = [[16, 1], [24, 1]]  # of convnext
 SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
 FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
@@ -87,6 +92,13 @@ def lmliif(encoder: str) -> dict:
     return {"name": "lmliif", "args": specs | {"mod_input": True}}
 
 
+def lmlte(encoder: str) -> dict:
+    imnet = {"name": "lmmlp", "args": {"out_dim": 3, "hidden_dim": 16, "hidden_depth": 8}}
+    hypernet = {"name": "mlp", "args": {"out_dim": 288, "hidden_list": [288]}}
+    specs = {"encoder_spec": {"name": encoder, "args": dict(FREE)}, "imnet_spec": imnet, "hypernet_spec": hypernet}
+    return {"name": "lmlte", "args": specs | {"hidden_dim": 128}}
+
+
 def thera(encoder: str, hidden_dim: int, plus: bool = False) -> dict:
     spec: dict = {"name": encoder, "args": dict(FREE)}
     spec = {"name": "convnext", "args": {"encoder_spec": spec}} if plus else spec
@@ -102,6 +114,7 @@ MODELS = {
     "edsr-baseline-lte": Model(lte("edsr-baseline"), 1_714_243, 8, exportable=False),
     "edsr-baseline-srno": Model(srno("edsr-baseline"), 2_015_299, 8, exportable=False),
     "edsr-baseline-lmliif": Model(lmliif("edsr-baseline"), 1_386_067, 8, exportable=False),
+    "edsr-baseline-lmlte": Model(lmlte("edsr-baseline"), 1_490_883, 8, exportable=False),
     "edsr-baseline-thera-air": Model(thera("edsr-baseline", 32), 1_228_801, 8, exportable=False),
     "edsr-baseline-thera-plus": Model(thera("edsr-baseline", 512, plus=True), 2_633_569, 10, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),

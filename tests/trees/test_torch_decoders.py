@@ -24,7 +24,13 @@ from liif_torch.models.decoders.features import encode, features_of
 
 TOLERANCE = 1e-5
 SIZE = (11, 7)
-NAMES = ["edsr-baseline-lte", "edsr-baseline-srno", "edsr-baseline-lmliif", "edsr-baseline-thera-air"]
+NAMES = [
+    "edsr-baseline-lte",
+    "edsr-baseline-srno",
+    "edsr-baseline-lmliif",
+    "edsr-baseline-thera-air",
+    "edsr-baseline-lmlte",
+]
 
 
 def make_model(name: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
@@ -176,9 +182,12 @@ def test_lmliif_without_its_parts_equals_the_equations(mod_input):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("mod_input", [True, False])
-def test_lmliif_takes_a_cell_for_every_query(mod_input):
-    spec = MODELS["edsr-baseline-lmliif"].spec
+@pytest.mark.parametrize(
+    ("name", "mod_input"),
+    [("edsr-baseline-lmliif", True), ("edsr-baseline-lmliif", False), ("edsr-baseline-lmlte", True)],
+)
+def test_lmf_takes_a_cell_for_every_query(name, mod_input):
+    spec = MODELS[name].spec
     model = models.make(spec | {"args": spec["args"] | {"mod_input": mod_input}})
     rng = np.random.default_rng(4)
     coord, cell = rng.uniform(-1, 1, (1, 9, 2)).astype(np.float32), rng.uniform(0.1, 2, (1, 9, 2)).astype(np.float32)
