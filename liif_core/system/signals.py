@@ -54,10 +54,11 @@ PR_SET_PDEATHSIG = 1  # Linux's name for "a signal when the parent dies", from s
 
 
 def shield_children() -> None:
-    """See to it that children forked from now on leave Ctrl-C and the end of the terminal to this process.
+    """See to it that children forked from now on leave Ctrl-C, Ctrl-Z and the end of the terminal to this process.
 
     Such a signal goes to the whole group. This process may want to save first, with the children that load its data;
-    and Jittor ends at once when one of its compilers is killed. SIGTERM ends them, whatever this process does at it.
+    and Jittor, while it is imported, ends at once when one of its compilers is killed or stopped. Who waits for a
+    process that is stopped comes to rest by itself. SIGTERM ends them, whatever this process does at it.
     """
     global _shielding
     if not _shielding and hasattr(os, "register_at_fork"):  # Windows has no forks
@@ -69,7 +70,7 @@ _shielding = False
 
 
 def _shield() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -36,8 +36,9 @@ for line in sys.stdin:
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
 else:
     sys.exit()
-for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-    signal.signal(number, handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGTSTP):
+    signal.signal(number, signal.SIG_DFL)
 for number, path in enumerate((os.devnull, *life["outputs"])):
     os.dup2(os.open(path, os.O_RDWR), number)
 os.environ.update(life["environ"])

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -378,6 +379,34 @@ except KeyboardInterrupt:
 def test_jittor_does_not_end_the_program_with_a_child_or_at_ctrl_c():
     result = run([sys.executable, "-c", SIGNALS])
     assert result.stdout.splitlines()[-2:] == ["-9", "interrupted"], result.stderr
+
+
+STOPPED = """
+import os, signal, sys, time
+from liif_core.system import devices
+devices.prepare("jittor", "cpu")
+import jittor  # its handlers are there, as while a command imports it and compilers are its children
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+print("up", flush=True)
+sys.stdin.readline()
+os.kill(child, signal.SIGTERM)
+print("goes on")
+"""
+
+
+@pytest.mark.jittor
+def test_jittor_goes_on_after_ctrl_z():
+    """The terminal sends it to the whole group, and `fg` continues it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=ROOT, preexec_fn=os.setpgrp, **pipes)
+    assert process.stdout.readline() == "up\n"
+    os.killpg(process.pid, signal.SIGTSTP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.communicate("\n", timeout=60)[0] == "goes on\n" and process.returncode == 0
 
 
 def test_what_pillow_says_of_damaged_exif_is_not_passed_on(tmp_path, recwarn):
