@@ -233,9 +233,10 @@ def _what_differs(path: Path, other: Path) -> str:
     except Exception as error:
         return str(error)
     names = []
-    for kind in ("parameters", "optimizer", "average"):
-        a, b = (getattr(file.state["model"], kind) for file in (one, two))
-        names += [f"{kind} {name}" for name in a if name in b and a[name].tobytes() != b[name].tobytes()]
+    for network, kind in itertools.product(one.state, ("parameters", "buffers", "optimizer", "average")):
+        a, b = (getattr(file.state[network], kind) for file in (one, two))
+        of = "" if network == "model" else f"{network} "
+        names += [f"{of}{kind} {name}" for name in a if name in b and a[name].tobytes() != b[name].tobytes()]
     if one.progress != two.progress:
         names.append(f"progress: {one.progress} instead of {two.progress}")
     return ", ".join(names) or "the file's form"

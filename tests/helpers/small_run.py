@@ -54,6 +54,20 @@ def model_spec(n_feats: int) -> dict:
     return {"name": "liif", "args": {"encoder_spec": encoder, "imnet_spec": imnet}}
 
 
+JUDGE = {"name": "srgan-discriminator", "args": {"size": 32, "n_feats": 4}}
+SRGAN = {"name": "adversarial", "args": {"discriminator": JUDGE, "adversarial_weight": 0.01, "content_weight": 1}}
+GENERATOR = {"name": "srresnet", "args": {"scale": 4, "n_resblocks": 1, "n_feats": 8}}
+
+
+def gan_config(image_folders: Path, **changes) -> dict:
+    """An SRGAN's run of a second, with all that has a state. Images: 32 pixels and more along each side."""
+    config = train_config(image_folders, model=GENERATOR, method=SRGAN, ema=0.9, accumulate=2) | changes
+    for part in ("train_dataset", "val_dataset"):
+        args = {"scale": 4, "inp_size": 8, "augment": True}
+        config[part]["wrapper"] = {"name": "sr-patches-downsampled", "args": args}
+    return config
+
+
 def test_config(image_folders: Path, **changes) -> dict:
     roots = {"root_path_1": str(image_folders / "LR"), "root_path_2": str(image_folders / "HR")}
     dataset = {"name": "paired-image-folders", "args": roots}

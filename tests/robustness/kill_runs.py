@@ -86,12 +86,17 @@ class Trial:
             print(f"    FAULT: {fault}", flush=True)
 
 
-def make_trial(framework: str, place: Path, seed: int, large: bool, undisturbed: Path | None = None) -> Trial:
+def make_trial(
+    framework: str, place: Path, seed: int, large: bool, undisturbed: Path | None = None, gan: bool = False
+) -> Trial:
     """The images, the config and the run that nothing disturbs, unless its folder is given."""
-    sizes = {f"{k}.png": (75 + 7 * k, 140 - 8 * k) for k in range(8)} if large else SMALL
+    sizes = {f"{k}.png": (75 + 7 * k, 140 - 8 * k) for k in range(8)} if large or gan else SMALL
     place.mkdir(parents=True, exist_ok=True)
     image_folders = made_images.folder(place / "images" / "train", sizes).parent
-    content = large_config(image_folders) if large else small_run.train_config(image_folders, step_log=1)
+    if gan:
+        content = small_run.gan_config(image_folders, step_log=1, epoch_max=8 if large else 3)
+    else:
+        content = large_config(image_folders) if large else small_run.train_config(image_folders, step_log=1)
     config = small_run.write_yaml(place / "config.yaml", content)
     run = Run(framework, config, *((undisturbed.parent, undisturbed.name) if undisturbed else (place, "undisturbed")))
     trial = Trial(framework, place, config, content["step_save"], random.Random(f"{framework} {seed}"), run)
@@ -183,6 +188,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("killed_runs"), help="where all runs stay (killed_runs/)")
     parser.add_argument("--only", nargs="+", choices=SCENES, default=SCENES, help="some of what is done otherwise")
     parser.add_argument("--every", type=int, default=1, help="of the changes of files, end before every so manyth (1)")
+    parser.add_argument("--gan", action="store_true", help="an SRGAN, whose two networks take turns")
     parser.add_argument("--small", action="store_true", help="a run of a second, for the tests")
     arguments = parser.parse_args()
     if arguments.folder.exists() and any(arguments.folder.iterdir()):
@@ -190,7 +196,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the trainings would ignore it, too
     place = arguments.folder.resolve()
     large = arguments.framework != "numpy" and not arguments.small
-    trial = make_trial(arguments.framework, place, arguments.seed, large)
+    trial = make_trial(arguments.framework, place, arguments.seed, large, gan=arguments.gan)
     trial.every = arguments.every
     if "kills" in arguments.only:
         kills(trial, arguments.kills)

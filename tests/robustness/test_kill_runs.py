@@ -31,6 +31,15 @@ def test_a_killed_training_ends_with_the_same_bytes(framework, trained, tmp_path
     assert not [fault for row in trial.rows for fault in row["faults"]], f"seed {seed}: {trial.rows}"
 
 
+@pytest.mark.nightly
+def test_a_gan_that_is_killed_five_times_ends_with_the_same_bytes(framework, tmp_path):
+    seed = any_seed()
+    trial = kill_runs.make_trial(framework, tmp_path, seed, large=False, gan=True)
+    kill_runs.kills(trial, 5)
+    assert [row["scene"] for row in trial.rows].count("kill") == 5
+    assert not [fault for row in trial.rows for fault in row["faults"]], f"seed {seed}: {trial.rows}"
+
+
 def test_the_loop_survives_all_that_can_happen(tmp_path):
     """Kills, damaged checkpoints, full disks, signals, second processes and ends at some changes of files."""
     command = [sys.executable, "tests/robustness/kill_runs.py", "--framework", "numpy", "--folder", str(tmp_path)]
