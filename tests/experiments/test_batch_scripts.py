@@ -96,7 +96,7 @@ def test_a_dry_run_touches_nothing(plan, call, tmp_path):
     status, output = call(
         "batch_train", "--recipe", "div2k", "--save-dir", tmp_path / "save", "--dry-run", "--gpu", "cpu"
     )
-    assert status == 0 and output.count("--gpu cpu\n") == 18
+    assert status == 0 and output.count("--gpu cpu\n") == len(summary(output)) > 17
     assert set(summary(output).values()) == {"train"}  # would train
     assert not calls(plan) and not (tmp_path / "save").exists()
 
@@ -105,7 +105,7 @@ def test_a_dry_run_touches_nothing(plan, call, tmp_path):
     ("arguments", "message"),
     [
         (["--recipe", "div2"], "--recipe 'div2': did you mean 'div2k'"),
-        (["--recipe", "div2k", "--only", "x"], "--only 'x': recipe div2k: known: edsr-baseline-liif,"),
+        (["--recipe", "div2k", "--only", "x"], "--only 'x': recipe div2k: known: "),
         (
             ["--recipe", "div2k", "--gpu", "0,0"],
             "--gpu: expected GPU numbers with commas between, each once, or cpu, got '0,0'",
