@@ -80,24 +80,22 @@ class LIIF(nn.Module):
     def decode_image(
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Var]:
-        """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
+        """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom.
+
+        A model without f is one of its encoder's factor, and its image the encoder's.
+        """
         grid = grids.Grid((height, width), features.size, self.corners, window)
-        if self.imnet is not None:
-            constant, on_down, on_right, down, right = self.position_on_grid(grid)
+        constant, on_down, on_right, down, right = self.position_on_grid(grid)
         for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
-            if self.imnet is None:
-                first = rows_of(features.rows(top, bottom))  # ((bottom - top) * W, 3)
-            else:
-                first = self.first_layer_of_rows(features, top, bottom, constant)  # ((bottom - top) * W, D)
+            first = self.first_layer_of_rows(features, top, bottom, constant)  # ((bottom - top) * W, D)
             for rows in bands:
                 band = []
                 for columns in grid.across:
                     index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
                     x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
-                    if self.imnet is not None:
-                        x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
-                        x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
-                        x = self.imnet.after_first(x.reshape(-1, x.shape[-1])).reshape(*index.shape, -1)
+                    x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
+                    x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
+                    x = self.imnet.after_first(x.reshape(-1, x.shape[-1])).reshape(*index.shape, -1)
                     band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
                 yield jt.concat(band, dim=1)
 
