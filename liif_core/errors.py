@@ -1,6 +1,7 @@
 """Exceptions that end a command with one sentence; everything else is a bug and keeps its traceback."""
 
 import errno
+import os
 import re
 
 
@@ -22,6 +23,7 @@ class NotFinite(UserError):
 
 # What the machine refuses. A file that is not there, for one, is left out: that may be a bug.
 REFUSALS = "EACCES EPERM ENAMETOOLONG ELOOP EROFS ENOSPC EDQUOT EMFILE ENFILE EIO ESTALE EBUSY".split()
+FEW_FILES = 32  # so many may be open while a framework compiles, which says at length that it cannot, but not why
 
 
 def sentence(error: BaseException) -> str | None:
@@ -34,7 +36,19 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         if errno.errorcode.get(error.errno or 0) in REFUSALS:
             return one_line(f"cannot use {error.filename}: {error.strerror}")
+    if isinstance(error, (OSError, RuntimeError)) and (left := left_to_open()) < FEW_FILES:  # which is its cause then
+        return f"only {left} more files can be opened: raise their number (ulimit -n), or lower num_workers"
     return None
+
+
+def left_to_open() -> int:
+    """How many files this process can still open; many where the system does not tell."""
+    try:
+        import resource
+
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0] % (1 << 62) - len(os.listdir("/proc/self/fd"))
+    except (ImportError, OSError):
+        return 1 << 20
 
 
 class Unsavable(UserError):

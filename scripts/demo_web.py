@@ -57,7 +57,7 @@ STYLE = """
   background: rgba(0, 0, 0, .6); color: white; font-size: 13px; pointer-events: none }
 #view::before { content: "bicubic"; left: 14px }
 #view.models::before { content: "beside" }
-#view::after { content: "LIIF"; right: 14px }
+#view::after { content: "network"; right: 14px }
 #result .empty { min-height: 0; height: 96px }
 footer { display: none !important }
 """
@@ -191,7 +191,7 @@ class Page:
                     raise _shown(error) from None
                 except Stopped:
                     return
-            note = f"{_sides((view.height, view.width))} pixels of the upscaled image, LIIF in {framework}"
+            note = f"{_sides((view.height, view.width))} pixels of the upscaled image, {model} in {framework}"
             note += f", {beside} left and {model} right" if other else ""
             seen = gr.update(value=pair, elem_classes=["models"] if other else [])
             yield seen, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
@@ -215,7 +215,7 @@ class Page:
             job = self.renderers[framework].whole(self.models[model], visit.source, size, path)
             visit.stop = self.upscaling[request.session_hash] = self.renderers[framework].stop
             while not job.done():
-                progress(job.progress, desc=f"LIIF in {framework}")
+                progress(job.progress, desc=f"{model} in {framework}")
                 time.sleep(0.2)
             notes = job.result()
         except UserError as error:

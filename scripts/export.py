@@ -177,12 +177,13 @@ def export(path: str | Path, folder: Path, form: str, config: str | None = None)
     model = engine.networks["model"].module
     import torch
 
+    files = [folder / f"{name}{ENDINGS[form]}" for name in ("encoder", "decoder")]
+    for file in files:
+        check_writable(file)
     model.to(memory_format=torch.contiguous_format)  # torch.export.save takes channels last for a part of a tensor
     properties = metadata(found, path, model.encoder)
     # Both before either is written: an old decoder beside a new encoder would go unnoticed.
-    contents = {name: WRITE[form](part, properties) for name, part in parts_of(model).items()}
-    files = [folder / f"{name}{ENDINGS[form]}" for name in contents]
-    for file, content in zip(files, contents.values(), strict=True):
+    for file, content in zip(files, [WRITE[form](part, properties) for part in parts_of(model).values()], strict=True):
         write_atomically(file, content)
     return engine, files
 
@@ -232,7 +233,6 @@ def main() -> int:
     for name in ("encoder", "decoder"):
         file = arguments.output / f"{name}{ENDINGS[arguments.format]}"
         check_new(file, formats.locate(arguments.model), arguments.overwrite)
-        check_writable(file)
     engine, files = export(arguments.model, arguments.output, arguments.format, arguments.config)
     for path in files:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

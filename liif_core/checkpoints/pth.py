@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from liif_core.checkpoints.unpickle import BFLOAT16, STORAGES, Refused, Storage, unpickle, widened
+from liif_core.errors import UserError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # what the older form begins with
 COMPRESSED = 16  # times: a file that claims to hold more was made to fill the memory; PyTorch does not compress
@@ -31,7 +32,7 @@ def _read_archive(path: Path) -> Any:
         names = archive.namelist()
         prefix = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), None)
         if prefix is None:
-            raise Refused("no data.pkl in the archive")
+            raise UserError(f"{path} is damaged: there is no data.pkl in the archive")
         if sum(entry.file_size for entry in archive.infolist()) > COMPRESSED * (room + (1 << 20)):
             raise Refused("more than its size allows")
         with contextlib.suppress(KeyError):
@@ -43,7 +44,7 @@ def _read_archive(path: Path) -> Any:
                 numbers = np.frombuffer(archive.read(f"{prefix}data/{key}"), STORAGES[storage_class])
                 storages[key] = Storage(widened(numbers) if storage_class == BFLOAT16 else numbers)
             if len(storages[key].numbers) < count:
-                raise Refused(f"storage {key} is cut short")
+                raise UserError(f"{path} is damaged: storage {key} is cut short")
             return Storage(storages[key].numbers[:count])
 
         return unpickle(io.BytesIO(archive.read(f"{prefix}data.pkl")), read_storage, room)
@@ -62,11 +63,11 @@ def _read_pickles(path: Path) -> Any:
         if key not in storages:
             room -= count * STORAGES[storage_class].itemsize
             if room < 0:
-                raise Refused(f"storage {key} is cut short")
+                raise UserError(f"{path} is damaged: storage {key} is cut short")
             kind = np.dtype(np.float32) if storage_class == BFLOAT16 else STORAGES[storage_class]
             storages[key] = storage_class, Storage(np.zeros(count, kind))
         if len(storages[key][1].numbers) < count:
-            raise Refused(f"storage {key} is cut short")
+            raise UserError(f"{path} is damaged: storage {key} is cut short")
         return storages[key][1]
 
     # Not the file itself, which would make room for as many bytes as it is asked for before it counts them.
@@ -84,7 +85,7 @@ def _read_pickles(path: Path) -> Any:
         for key, numbers in zip(keys, _numbers(file, [storages[str(key)] for key in keys]), strict=True):
             storages.pop(str(key))[1].numbers[:] = numbers
         if storages:
-            raise Refused(f"storage {next(iter(storages))} is missing")
+            raise UserError(f"{path} is damaged: storage {next(iter(storages))} is missing")
     return content
 
 

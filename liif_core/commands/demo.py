@@ -203,7 +203,7 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
         upscale(network, image, result, progress.bar.update)
         vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
-            rgb8.write_image(task.compare, compared(image, result))
+            rgb8.write_image(task.compare, compared(image, result, network.caption))
     if arguments.samples > 1:
         rgb8.write_image(plan.samples_path(task.output), samples(network, image, arguments.samples))
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
@@ -232,7 +232,7 @@ def upscale_frames(network: Network, task: Task, arguments: argparse.Namespace, 
         done = frames.upscaled(network, images(), task.output.parent, progress.bar.update)
         for number, (image, result) in enumerate(done):
             if arguments.compare and number == source.count // 2:
-                middle.append(compared(image, result))
+                middle.append(compared(image, result, network.caption))
             yield image, result
 
     notes += frames_write.write(task.output, results(), source, arguments.metadata)

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 from liif_core.errors import Stopped, UserError, sentence
 from liif_core.system import packages
 from liif_core.system.distributed import read as read_ranks
-from liif_core.system.files import left_to_open
 from liif_core.system.signals import kept_handlers
 from liif_core.system.streams import lasting_streams
 
@@ -25,7 +24,6 @@ PRECISION_HELP = "arithmetic of convolutions and products: 16 bits are faster wh
 BORDER_HELP = "what the encoder sees beyond the image: its reflection, its edge again and again, or zeros as in LIIF"
 ENSEMBLE_HELP = "average the results of the eight flips and rotations: a little better, eight times slower"
 CONFIG_HELP = "of bare weights: the training config, or a YAML file with model and data_norm, that says what they are"
-FEW_FILES = 32  # so many may be open while a framework compiles, which says at length that it cannot, but not why
 SET_HELP = "change the config, like --set epoch_max=2 train_dataset.batch_size=4; values are YAML"
 
 
@@ -38,7 +36,7 @@ def run(command: Callable, framework: str, load_tree: Callable) -> None:
             print(str(stop) or "interrupted", file=sys.stderr)
             leave(130, framework)
         except Exception as error:
-            if said := sentence(error) or _without_files(error):
+            if said := sentence(error):
                 print(f"error: {said}", file=sys.stderr)
                 leave(2, framework)
             if not is_one_of_several(framework):
@@ -63,14 +61,6 @@ def _loaded(framework: str, load_tree: Callable) -> Any:
         # Jittor compiles in processes.
         needs = "it needs a /dev/shm that can be written to, and open files (ulimit -n)"
         raise UserError(f"{framework} cannot be started ({error.strerror or error}): {needs}") from None
-
-
-def _without_files(error: Exception) -> str | None:
-    """What to say of an error if there are hardly files left to open, which is its cause then; None otherwise."""
-    left = left_to_open()
-    if left >= FEW_FILES or not isinstance(error, (OSError, RuntimeError)):
-        return None
-    return f"only {left} more files can be opened: raise their number (ulimit -n), or lower num_workers"
 
 
 def is_one_of_several(framework: str) -> bool:

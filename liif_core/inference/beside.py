@@ -12,16 +12,16 @@ from liif_core.inference.network import Network
 COMPARED = 1024  # pixels: the largest side of the part that --compare shows
 
 
-def compared(image: ImageData, result: np.ndarray) -> np.ndarray:
-    """Bicubic and LIIF beside each other, uint8 (h, w, 3), of large images the middle."""
+def compared(image: ImageData, result: np.ndarray, caption: str) -> np.ndarray:
+    """Bicubic and a network's result beside each other, uint8 (h, w, 3), of large images the middle."""
     size = result.shape[:2]
     part = [((side - min(side, COMPARED)) // 2, (side + min(side, COMPARED)) // 2) for side in size]
     (top, bottom), (left, right) = part
     down, across = (before / after for before, after in zip(image.size, size, strict=True))
     box = top * down, left * across, bottom * down, right * across
     bicubic = rgb8.resize(image.rgb(), bottom - top, right - left, box)
-    liif = replace(image, pixels=np.array(result[top:bottom, left:right])).rgb()
-    return comparison.comparison([("bicubic", bicubic), ("LIIF", liif)])
+    own = replace(image, pixels=np.array(result[top:bottom, left:right])).rgb()
+    return comparison.comparison([("bicubic", bicubic), (caption, own)])
 
 
 def samples(network: Network, image: ImageData, count: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from liif_core.images import resample, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices, signals
 from liif_core.system.distributed import ALONE, Ranks
+from liif_core.system.text import title
 
 SYMMETRIES: list[sampling.Flips] = [(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)]
 STRIP = 1 << 24  # pixels of a result that are held at once to be averaged: 192 MiB
@@ -74,7 +75,15 @@ def load(
         say(one_line(f"{path}: {note}"))
     norm = Normalisation(DataNorm.model_validate(found.data_norm or {}))
     device = f"{framework} on {engine.device_kind}, {engine.precision}{', self-ensemble' if self_ensemble else ''}"
-    return Network(engine, norm, tile, device, border, self_ensemble, seed)
+    return Network(engine, norm, tile, device, border, self_ensemble, seed, caption(found.model))
+
+
+def caption(model: dict) -> str:
+    """What a model is called beside another: the name of its decoder, or, without a function that decodes, its
+    encoder's."""
+    arguments = model.get("args") or {}
+    encoder = arguments.get("encoder_spec") or model
+    return title(encoder["name"] if model["name"] == "liif" and not arguments.get("imnet_spec") else model["name"])
 
 
 ROUNDING = 1e-6  # by which a factor may be larger that was made from sizes
@@ -88,6 +97,7 @@ class Network:
     of liif_core.geometry.tiling.BORDERS. self_ensemble: whether a result is the mean of those of the image's eight
     flips and rotations (EDSR's "+", Lim et al., CVPRW 2017, arXiv 1707.02921, section 3.4; Timofte et al., CVPR 2016).
     seed: of what is drawn where nobody hands over a generator.
+    caption: what is written under its images.
     """
 
     engine: Any
@@ -97,6 +107,7 @@ class Network:
     border: str = "zeros"
     self_ensemble: bool = False
     seed: int = 0
+    caption: str = "LIIF"
 
     @property
     def passes(self) -> int:

@@ -1,4 +1,4 @@
-"""A video that zooms into an image, bicubic beside LIIF, as GIF or MP4.
+"""A video that zooms into an image, bicubic beside a network, as GIF or MP4.
 
 Every frame is a part of the image at the size of the frame, at whatever factor that is.
 """
@@ -135,7 +135,7 @@ def frame(network: Network, image: np.ndarray, box: Box, size: tuple[int, int]) 
         shown = math.ceil(box[2] - box[0]), math.ceil(box[3] - box[1])
         part = with_memory_that_is_there(network, shown, lambda: network.part(image, box, height, width))
         upscaled = rgb8.to_uint8(part)
-    return comparison([(f"bicubic x{factor:.1f}", bicubic), (f"LIIF x{factor:.1f}", upscaled)])
+    return comparison([(f"bicubic x{factor:.1f}", bicubic), (f"{network.caption} x{factor:.1f}", upscaled)])
 
 
 def _shown(frames: Iterator[np.ndarray], rest: int) -> Iterator[np.ndarray]:

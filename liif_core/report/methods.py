@@ -17,9 +17,10 @@ from liif_core.experiments.compared import METRICS, Task, TestSet
 from liif_core.images import rgb8
 from liif_core.report import reference
 from liif_core.report.experiments_folder import FRAMEWORKS
-from liif_core.report.score_tables import set_title, title
+from liif_core.report.score_tables import set_title
 from liif_core.report.tables import NOTHING, Cell, Table, code, decibel, short
 from liif_core.system.files import check_writable, write_atomically
+from liif_core.system.text import title
 
 Pair = tuple[float | None, float | None]  # PSNR in dB and SSIM
 Y, RGB, UNSTATED = "Y", "RGB", "not stated"

@@ -17,6 +17,7 @@ from liif_core.report.experiments_folder import FRAMEWORKS, ExperimentsFolder, R
 from liif_core.report.tables import Cell, Table, code, short
 from liif_core.system import devices, provenance
 from liif_core.system.places import WORK
+from liif_core.system.text import title
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59616b; --paper: #fefefe; --line: #d8dce1; --shade: #f3f5f7;
@@ -141,7 +142,7 @@ def _missing(source: ExperimentsFolder, experiments: list[Experiment]) -> str:
     for name in known:
         absent = [FRAMEWORKS[framework] for framework in FRAMEWORKS if (name, framework) not in have]
         if absent:
-            missing.append(score_tables.title(name) + (f" ({absent[0]})" if len(absent) < len(FRAMEWORKS) else ""))
+            missing.append(title(name) + (f" ({absent[0]})" if len(absent) < len(FRAMEWORKS) else ""))
     return f'<p class="note">Not run: {escape(", ".join(missing))}.</p>' if missing else ""
 
 
@@ -165,7 +166,7 @@ def _experiment(name: str, found: tuple[list[Run], str | None]) -> str:
     absent = [FRAMEWORKS[f] for f in FRAMEWORKS if f not in {run.framework for run in those}]
     sentences += [f"Not run in {framework}." for framework in absent]
     figure = _figure(plots.svg(plots.experiment_figure(those, curve)), " ".join(sentences))
-    return f"<h4>{escape(score_tables.title(name))}</h4>{figure}"
+    return f"<h4>{escape(title(name))}</h4>{figure}"
 
 
 def _figure(drawing: str, caption: str) -> str:

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from liif_core.report import reference
 from liif_core.report.experiments_folder import FRAMEWORKS, Run
-from liif_core.report.score_tables import title
+from liif_core.system.text import title
 
 # Okabe and Ito's blue and vermilion: told apart by every kind of colour vision, and by lightness.
 COLOURS = {"torch": "#0072b2", "jittor": "#d55e00"}

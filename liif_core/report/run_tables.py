@@ -1,8 +1,8 @@
 """The tables of the runs of an experiments folder: how each was trained, and how far the two frameworks agree."""
 
 from liif_core.report.experiments_folder import FRAMEWORKS, ExperimentsFolder, Score
-from liif_core.report.score_tables import title
 from liif_core.report.tables import NOTHING, Cell, Table, code, decibel, largest, short, signed, tiny
+from liif_core.system.text import title
 
 
 def run_table(source: ExperimentsFolder) -> Table:

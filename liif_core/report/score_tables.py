@@ -17,6 +17,7 @@ from liif_core.report.tables import (
     protocols,
     signed,
 )
+from liif_core.system.text import title
 
 METHODS = ("bicubic", "edsr-baseline", "edsr-baseline-metasr", "edsr-baseline-liif", "rdn", "rdn-metasr", "rdn-liif")
 ABLATION = tuple(f"edsr-baseline-liif{change}" for change in ("", "-c", "-u", "-e", "-d"))
@@ -64,13 +65,6 @@ TOPICS = (
         ("celebahq-64-128", "celebahq-32-256"),
     ),
 )
-
-
-def title(experiment: str) -> str:
-    """edsr-baseline-liif-c as people write it: EDSR-baseline-LIIF-c."""
-    for word in ("EDSR", "RDN", "LIIF", "MetaSR", "RCAN", "SRCNN", "MSRResNet", "SRResNet", "SRGAN", "LTE", "SRNO"):
-        experiment = experiment.replace(word.lower(), word)
-    return experiment
 
 
 def set_title(test_set: str) -> str:

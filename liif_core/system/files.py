@@ -117,16 +117,6 @@ def check_readable(path: Path, kind: str = "image") -> None:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def left_to_open() -> int:
-    """How many files this process can still open; many where the system does not tell."""
-    try:
-        import resource
-
-        return resource.getrlimit(resource.RLIMIT_NOFILE)[0] % (1 << 62) - len(os.listdir("/proc/self/fd"))
-    except (ImportError, OSError):
-        return 1 << 20
-
-
 @contextlib.contextmanager
 def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
     """The name of a file beside `path` to write to; then it is flushed to the disk and renamed into place.

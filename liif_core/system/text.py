@@ -1,6 +1,17 @@
-"""Durations and tables as text."""
+"""Durations, tables and names as text."""
 
 from collections.abc import Sequence
+
+# A name that contains another comes before it.
+NAMES = {"lmliif": "LM-LIIF", "sronet": "SRNO", "thera": "Thera", "metasr": "MetaSR", "msrresnet": "MSRResNet"}
+NAMES |= {"srresnet": "SRResNet"} | {name: name.upper() for name in "edsr rdn rcan liif lte srno srcnn srgan".split()}
+
+
+def title(name: str) -> str:
+    """The name of an experiment or a model as people write it: edsr-baseline-liif-c is EDSR-baseline-LIIF-c."""
+    for word, written in NAMES.items():
+        name = name.replace(word, written)
+    return name
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

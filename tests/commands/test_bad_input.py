@@ -19,10 +19,10 @@ from PIL import Image
 
 from helpers import made_images
 from helpers.small_run import contents, model_spec, test_config, train_config, write_yaml
+from liif_core import errors
 from liif_core.checkpoints import formats, native
 from liif_core.commands import entry, train
 from liif_core.system import devices
-from liif_core.system.files import left_to_open
 from liif_core.system.places import PRETRAINED
 
 # Bad configs and data
@@ -499,7 +499,7 @@ def test_what_the_machine_lacks_is_one_sentence(kind, monkeypatch, capsys):
     def fail(*_):
         raise error()
 
-    monkeypatch.setattr(entry, "left_to_open", lambda: left)
+    monkeypatch.setattr(errors, "left_to_open", lambda: left)
     command, load = (fail, None) if "files" in kind else (lambda framework, load_tree: load_tree(), fail)
     with pytest.raises(SystemExit) as leaving:
         entry.run(command, "jittor", load)
@@ -508,6 +508,6 @@ def test_what_the_machine_lacks_is_one_sentence(kind, monkeypatch, capsys):
 
 
 def test_files_left_to_open_are_counted():
-    before = left_to_open()
+    before = errors.left_to_open()
     with open(os.devnull), open(os.devnull):
-        assert left_to_open() == before - 2
+        assert errors.left_to_open() == before - 2

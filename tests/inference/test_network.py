@@ -12,6 +12,7 @@ from PIL import Image
 from helpers import made_images
 from helpers.models import MODELS, ONE_FACTOR, narrow_encoder
 from helpers.small_run import load_tree
+from liif_core.checkpoints import native
 from liif_core.config.schema import DataNorm
 from liif_core.errors import UserError
 from liif_core.geometry import coords, tiling
@@ -163,3 +164,19 @@ def test_bands_are_resized_as_the_whole(step):
         bands = iter([image[start : start + step] for start in range(0, 61, step)])
         found = np.concatenate(list(resample.in_bands(bands, (61, 47), box, size)))
         assert np.abs(found - resample.resize(image, *size, box)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("edsr-baseline-liif", "LIIF"),
+        ("edsr-baseline-metasr", "MetaSR"),
+        ("srcnn-x3", "SRCNN"),
+        ("edsr-baseline-x2", "EDSR-baseline"),
+    ],
+)
+def test_images_are_captioned_by_the_name_of_the_model(tmp_path, name, expected):
+    spec = (MODELS | ONE_FACTOR)[name].spec
+    engine = load_tree("torch")()[0](spec)
+    native.save(tmp_path / "a.safetensors", native.Checkpoint(spec, engine.state()))
+    assert networks.load(tmp_path / "a.safetensors", "torch", "cpu").caption == expected

@@ -2,6 +2,7 @@
 
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_a_frame_is_bicubic_and_the_network_under_captions(network):
 
 
 def test_downsampling_is_the_same_in_both_halves():
-    bicubic, upscaled = halves(zoom.frame(None, IMAGE, (0, 0, 30.1, 45), SMALL.size))
+    bicubic, upscaled = halves(zoom.frame(SimpleNamespace(caption="LIIF"), IMAGE, (0, 0, 30.1, 45), SMALL.size))
     np.testing.assert_array_equal(bicubic, upscaled)
 
 

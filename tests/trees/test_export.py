@@ -400,7 +400,8 @@ def test_bad_input_to_the_command_is_one_sentence(tmp_path, monkeypatch):
     model = VARIANTS["edsr-baseline-metasr"]["args"]["encoder_spec"]
     native.save(tmp_path / "encoder.safetensors", Checkpoint(model, {"model": NetworkState({})}))
     with pytest.raises(UserError, match="gives features, not images"):
-        call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path)
+        call(monkeypatch, "--model", tmp_path / "encoder.safetensors", "--output", tmp_path / "new")
     save_small(tmp_path / "lte.safetensors", MODELS["edsr-baseline-lte"].spec)
     with pytest.raises(UserError, match="model 'lte': .* knows those of liif and metasr"):
-        call(monkeypatch, "--model", tmp_path / "lte.safetensors", "--output", tmp_path)
+        call(monkeypatch, "--model", tmp_path / "lte.safetensors", "--output", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
