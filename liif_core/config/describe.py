@@ -12,6 +12,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from liif_core.config.registry import Registry
+from liif_core.system.text import title
 
 # Arguments that no config gives: the code that builds the thing passes them.
 PASSED = {
@@ -139,3 +140,11 @@ def _value(value: Any) -> str:
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
+
+
+def caption(model: dict) -> str:
+    """What a model is called beside another: the name of its decoder, or, without a function that decodes, its
+    encoder's."""
+    arguments = model.get("args") or {}
+    encoder = arguments.get("encoder_spec") or model
+    return title(encoder["name"] if model["name"] == "liif" and not arguments.get("imnet_spec") else model["name"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from liif_core.checkpoints import formats, native
+from liif_core.config.describe import caption
 from liif_core.config.schema import DataNorm
 from liif_core.data import sampling
 from liif_core.diffusion import samplers
@@ -21,7 +22,6 @@ from liif_core.images import resample, rgb8
 from liif_core.images.normalisation import Normalisation
 from liif_core.system import devices, signals
 from liif_core.system.distributed import ALONE, Ranks
-from liif_core.system.text import title
 
 SYMMETRIES: list[sampling.Flips] = [(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)]
 STRIP = 1 << 24  # pixels of a result that are held at once to be averaged: 192 MiB
@@ -76,14 +76,6 @@ def load(
     norm = Normalisation(DataNorm.model_validate(found.data_norm or {}))
     device = f"{framework} on {engine.device_kind}, {engine.precision}{', self-ensemble' if self_ensemble else ''}"
     return Network(engine, norm, tile, device, border, self_ensemble, seed, caption(found.model))
-
-
-def caption(model: dict) -> str:
-    """What a model is called beside another: the name of its decoder, or, without a function that decodes, its
-    encoder's."""
-    arguments = model.get("args") or {}
-    encoder = arguments.get("encoder_spec") or model
-    return title(encoder["name"] if model["name"] == "liif" and not arguments.get("imnet_spec") else model["name"])
 
 
 ROUNDING = 1e-6  # by which a factor may be larger that was made from sizes
