@@ -27,7 +27,7 @@ process.begin()
 import numpy as np
 
 from helpers.models import NARROW, NARROW_BLOCKS, NARROW_ONE_FACTOR
-from liif_core.commands import demo, test, train
+from liif_core.commands import demo, sample, test, train
 from liif_core.config import load as configs
 from liif_core.config import schema
 from liif_core.errors import Stopped, UserError
@@ -38,6 +38,7 @@ from liif_core.system.arguments import Parser
 from liif_core.system.places import SHIPPED
 
 LOW = 12  # pixels: the side of the low resolution
+SIDE = 64  # pixels: of images for diffusion, whose models halve them up to five times
 TEST = {
     "test_dataset": {
         "dataset": {"name": "paired-image-folders", "args": {}},
@@ -74,6 +75,8 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
         "start_from=null",
         "precision=fp32",
     ]
+    if config.method.name == "diffusion":
+        return changes + of_diffusion(config, where, steps, tiny)
     for part, spec, repeat in (
         ("train_dataset", config.train_dataset, steps),
         ("val_dataset", config.val_dataset, 1),
@@ -117,6 +120,22 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
     return changes
 
 
+def of_diffusion(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -> list[str]:
+    """The same for a method whose images have a side that its model can halve; what was prepared is made of them."""
+    scale, changes = config.model.args.get("scale"), ["method.args.sampler.steps=2"]
+    args = {"scale": scale, "inp_size": SIDE // scale} if scale else {"size": SIDE}
+    name = "sr-diffusion-downsampled" if scale else "diffusion-images"
+    for part, spec, repeat in (("train_dataset", config.train_dataset, steps), ("val_dataset", config.val_dataset, 1)):
+        if spec is not None:
+            data, wrapper = f"{part}.dataset", f"{part}.wrapper"
+            changes += [f"{part}.batch_size=2", f"{data}.name=image-folder", f"{wrapper}.name={name}"]
+            changes += [f"{data}.args.root_path={where / '8'}", f"{data}.args.repeat={repeat}"]
+            changes += [f"{data}.args.{key}=null" for key in ("first_k", "split_file", "split_key")]
+            changes += [f"{wrapper}.args.{key}={value}" for key, value in args.items()]
+    narrow = {"inner_channel": 8, "norm_groups": 4, "res_blocks": 1} if tiny else {}
+    return changes + [f"model.args.{key}={value}" for key, value in narrow.items()]
+
+
 def fixed_scale(config: schema.TrainConfig) -> int:
     """How much larger the high resolution of paired folders is: read off their names, X2 or 32 and 256."""
     low, high = (config.train_dataset.dataset.args[key].rpartition("/")[2] for key in ("root_path_1", "root_path_2"))
@@ -151,7 +170,12 @@ def try_one(path: Path, framework: str, where: Path, arguments: argparse.Namespa
     saving = ["--save-dir", where, "--name", f"{name}_{framework}"]
     call(train.train, framework, "--config", path, *saving, "--set", *changes, *gpu)
     model = where / f"{name}_{framework}" / "epoch-last.safetensors"
-    scale = trained.single(str(model), where).scale or 2
+    found = trained.single(str(model), where)
+    if not found.at_its_scale([str(where / "test.yaml")]) and found.scale is None:  # nothing to upscale
+        sheet = where / f"{name}_{framework}.png"
+        call(sample.sample, framework, "--model", model, "--count", 2, "--size", SIDE, "-o", sheet, *gpu)
+        return model.unlink()
+    scale = found.scale or 2
     own = [f"test_dataset.dataset.args.root_path_2={where / str(scale)}", f"eval_type=benchmark-{scale}"]
     call(test.test, framework, "--config", where / "test.yaml", "--model", model, "--set", *own, *gpu)
     output = where / f"{name}_{framework}.png"

@@ -28,6 +28,7 @@ def require_finite(state: State, source: str | Path, training: bool) -> None:
 
 
 LARGEST = 255  # a number in a spec that no tensor need be as large as: rgb_range
+OF_IMAGES = ("image_size", "attn_res")  # sides of what a model is trained on, which no tensor has
 
 
 def require_plausible(model: Any, state: State, source: str | Path) -> None:
@@ -37,6 +38,8 @@ def require_plausible(model: Any, state: State, source: str | Path) -> None:
     most = max(LARGEST, len(shapes), *(side for shape in shapes for side in shape))
 
     for name, value in _leaves(model, "model"):
+        if name in OF_IMAGES:
+            continue
         try:
             number = float(value)  # of a text as well, which a config's whole numbers may be
         except (TypeError, ValueError):

@@ -53,6 +53,11 @@ def written(tmp_path):
     return write
 
 
+def test_a_network_may_be_narrower_than_its_images(written):
+    _, config, path = written(image_size=512, attn_res=[256])
+    assert formats.load_for(path, config).model["args"]["image_size"] == 512
+
+
 @pytest.mark.parametrize("name", ["sr3-unet", "ddpm-unet"])
 def test_a_generator_gives_the_network_of_its_config(written, name):
     engine, config, path = written(name)
