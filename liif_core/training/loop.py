@@ -10,7 +10,7 @@ from tqdm import tqdm
 from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
-from liif_core.data.diffusion import take_noise
+from liif_core.data.diffusion import Diffused, take_noise
 from liif_core.data.sampling import step_seed
 from liif_core.engine import MODEL
 from liif_core.errors import Stopped, UserError
@@ -48,6 +48,12 @@ def require_fit(engine, data_sets: tuple, config: TrainConfig) -> None:
     if makes_images(engine, config) and data_sets[1] is not None:
         raise UserError(
             f"val_dataset: model '{model}' with scale: null makes images of noise alone: take val_dataset away"
+        )
+    if isinstance(data_sets[0], Diffused) != (config.method.name == "diffusion") and data_sets[0] is not None:
+        fitting = "sr-diffusion-... or diffusion-..." if config.method.name == "diffusion" else "sr-patches-..."
+        raise UserError(
+            f"train_dataset: wrapper '{config.train_dataset.wrapper.name}' does not go with the method "
+            f"'{config.method.name}': take one of {fitting}"
         )
     for key, data_set in zip(("train_dataset", "val_dataset"), data_sets, strict=True):
         if data_set is None or (key == "val_dataset" and config.eval_type is not None):

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import lmdb
 import numpy as np
@@ -11,6 +12,7 @@ from torchvision.transforms import functional
 
 from helpers import made_images
 from liif_core.commands import check_data, prepare
+from liif_core.config.schema import TrainConfig
 from liif_core.data import check, sampling, sets
 from liif_core.data.batching import Batches, checked
 from liif_core.data.diffusion import take_noise
@@ -19,6 +21,7 @@ from liif_core.diffusion import targets
 from liif_core.diffusion.schedules import Schedule
 from liif_core.errors import UserError
 from liif_core.images import rgb8
+from liif_core.training import loop
 from liif_torch.datasets import make_loader
 
 SIDES = {"low": 6, "high": 24}
@@ -399,3 +402,23 @@ def test_the_check_of_data_reads_every_image(prepared, tmp_path, capsys):
     assert "0000e.png as an image" in capsys.readouterr().out
     assert run_main(check_data.main, config, "--quick") == 0
     assert "(4 images)" in capsys.readouterr().out
+
+
+def test_wrappers_of_diffusion_go_with_its_method_alone(prepared, tmp_path):
+    """The method says what a sample has to hold, and others know nothing of noise."""
+    data = {
+        "dataset": {"name": "prepared-folders", "args": {"root_path": str(prepared["prepared-folders"]), **SIDES}},
+        "wrapper": {"name": "sr-diffusion-paired", "args": {"scale": 4}},
+        "batch_size": 1,
+    }
+    content = {"model": {"name": "srresnet"}, "optimizer": {"name": "adam"}, "epoch_max": 1, "train_dataset": data}
+    engine = SimpleNamespace(scale=4, preupsampled=True)
+    config = TrainConfig.model_validate(content)
+    with pytest.raises(UserError, match="'sr-diffusion-paired' does not go with the method 'regression'.*sr-patches"):
+        loop.require_fit(engine, loop.make_data_sets(config), config)
+    half = {part: {"sub": [0.5], "div": [0.5]} for part in ("inp", "gt")}
+    patches = data | {"wrapper": {"name": "sr-patches-paired", "args": {"scale": 4}}}
+    content |= {"method": {"name": "diffusion"}, "data_norm": half, "train_dataset": patches}
+    config = TrainConfig.model_validate(content)
+    with pytest.raises(UserError, match="'sr-patches-paired' does not go with the method 'diffusion'.*sr-diffusion"):
+        loop.require_fit(engine, loop.make_data_sets(config), config)
