@@ -68,6 +68,7 @@ def test_memory():
     assert float(rows[0]["base MiB"]) > float(rows[0]["peak above base"]) > 0
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not (ROOT / "load/benchmark/B100").exists(), reason="no images in load/benchmark/B100")
 def test_evaluate():
     seconds, scores = tables("evaluate", "--sets", "b100", "--scales", "8", "--first-k", "1", "--only", "PyTorch")

@@ -24,6 +24,7 @@ def test_loading():
     assert all(float(cell) > 0 for row in rows for cell in row[1:])
 
 
+@pytest.mark.nightly
 def test_memory_of_loading():
     """Seven images of 8.3 MB more than in the run without: all the page cache's, nothing the processes' own."""
     anonymous, page_cache, _, _ = (float(row[3]) for row in table("loading_memory", "--images", "8", "--workers", "1"))

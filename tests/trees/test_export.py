@@ -18,7 +18,7 @@ import torch
 
 from helpers import ROOT, made_images
 from helpers.models import MODELS, SMALL
-from helpers.small_run import load_script, run
+from helpers.small_run import load_script, run, start
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.engine import NetworkState
@@ -107,7 +107,9 @@ def test_the_smallest_image_and_a_single_query(pretrained, form):
 
 
 @pytest.mark.usefixtures("shallow_rdn")
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=pytest.mark.nightly if name == "rdn-x3" else ()) for name in VARIANTS]
+)
 def test_every_model_in_onnxruntime(tmp_path, monkeypatch, variant):
     path = save_small(tmp_path / "a.safetensors", VARIANTS[variant])
     engine, _ = export.export(path, tmp_path, "onnx")
@@ -249,9 +251,9 @@ def test_the_example_gives_the_demos_image(tmp_path, pretrained):
     assert result.returncode == 0, result.stderr
     assert "13x19 -> 48x70" in result.stdout
     found = rgb8.read_image(tmp_path / "high.png")
-    demo = [sys.executable, str(ROOT / "liif_torch" / "demo.py"), "-i", str(tmp_path / "low.png"), "-s", "3.7"]
+    demo = ["liif_torch/demo.py", "-i", str(tmp_path / "low.png"), "-s", "3.7"]
     demo += ["--border", "zeros"]
-    result = run([*demo, "-o", str(tmp_path / "demo.png"), "--gpu", "cpu"])
+    result = start("torch", [*demo, "-o", str(tmp_path / "demo.png"), "--gpu", "cpu"])
     assert result.returncode == 0, result.stderr
     expected = rgb8.read_image(tmp_path / "demo.png")
     assert found.shape == expected.shape == (48, 70, 3)
