@@ -452,7 +452,7 @@ def test_the_pages_commands_name_the_folder_where_it_is_and_every_recipe(made):
     kept = dataclasses.replace(made, folder=ROOT / "results" / "div2k")
     assert "--save-dir save/div2k\n" in Page(page.render([kept], EXPERIMENTS)).text
     assert f"python scripts/report.py save/div2k {shlex.quote(str(made.folder))}\n" in text
-    assert "RECIPE is bsds400, bsds400-further, bsds400-short, celebAHQ, div2k or div2k-100." in text
+    assert "RECIPE is bsds400, bsds400-further, bsds400-short, celebAHQ, div2k, div2k-100, emoji or faces." in text
 
 
 def test_colours_of_the_plots_follow_the_page(made):
