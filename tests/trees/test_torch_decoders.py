@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from helpers import equations, made_images
-from helpers.models import MODELS
+from helpers.models import ADAM, MODELS
 from liif_core.config.schema import DataNorm
+from liif_core.engine import NetworkState
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
 from liif_core.images.normalisation import Normalisation
@@ -233,3 +234,27 @@ def test_thera_cools_by_the_height_of_a_pixel():
     found = model.cooled(torch.tensor([2.0, 2 / 3])).detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-30)
     assert abs(model.k.item() - 0.0596) < 1e-4 and 40 < model.components.norm(dim=0).max() < np.pi * 16
+
+
+def test_the_total_variation_of_theras_field_joins_the_loss():
+    """And of no other model: LIIF has no field."""
+    losses = {}
+    batch = {"inp": image(2).numpy()} | {
+        "coord": np.random.default_rng(1).uniform(-1, 1, (2, 9, 2)).astype(np.float32),
+        "cell": np.full((2, 2), 0.1, np.float32),
+        "gt": np.zeros((2, 9, 3), np.float32),
+    }
+    model = make_model("edsr-baseline-thera-air")
+    with torch.no_grad():
+        _, jacobian = model.query_field(features_of(model, image(2)), batch["coord"], batch["cell"])
+    state = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    for weight in (0, 0.01):
+        method = {"name": "regression", "args": {"total_variation": weight}}
+        engine = Engine(MODELS["edsr-baseline-thera-air"].spec, "cpu", method, ADAM)
+        engine.load_state({"model": NetworkState(state)})
+        engine.train_step(batch)
+        losses[weight] = engine.read_losses()[0]["loss"]
+    assert losses[0.01] - losses[0] == pytest.approx(0.01 * jacobian.abs().mean().item(), rel=1e-3)
+    method = {"name": "regression", "args": {"total_variation": 1e-4}}
+    with pytest.raises(UserError, match="expected the model thera, or total_variation 0"):
+        Engine(MODELS["edsr-baseline-liif"].spec, "cpu", method, ADAM)
