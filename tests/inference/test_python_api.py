@@ -383,6 +383,8 @@ def test_jittor_does_not_end_the_program_with_a_child_or_at_ctrl_c():
 
 STOPPED = """
 import os, signal, sys, time
+os.setpgrp()
+signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 from liif_core.system import devices
 devices.prepare("jittor", "cpu")
 import jittor  # its handlers are there, as while a command imports it and compilers are its children
@@ -401,7 +403,7 @@ def test_jittor_goes_on_after_ctrl_z():
     """The terminal sends it to the whole group, and `fg` continues it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=ROOT, preexec_fn=os.setpgrp, **pipes)
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=ROOT, **pipes)
     assert process.stdout.readline() == "up\n"
     os.killpg(process.pid, signal.SIGTSTP)
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
