@@ -112,8 +112,9 @@ def require_samples(method: Any, spec: dict) -> None:
 
 
 def encoder_of(model: Any) -> Any:
-    """What makes a model's features; a model of one factor is its own encoder: its features are the image."""
-    return getattr(model, "encoder", model)
+    """What makes a model's features; what decodes nothing is its own encoder, such as a model of one factor, whose
+    features are the image."""
+    return model.encoder if hasattr(model, "decode_image") else model
 
 
 def receptive_radius(model: Any) -> int | None:
