@@ -399,6 +399,7 @@ print("goes on")
 
 
 @pytest.mark.jittor
+@pytest.mark.timeout(300)
 def test_jittor_goes_on_after_ctrl_z():
     """The terminal sends it to the whole group, and `fg` continues it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
