@@ -19,7 +19,7 @@ def table(name: str, *arguments: str) -> list[list[str]]:
 
 def test_loading():
     rows = table("loading", "--images", "1", "--runs", "1")
-    assert [row[0] for row in rows] == ["ours, `in_memory`", "ours, `bin`"]
+    assert [row[0] for row in rows] == ["ours, `in_memory`", "ours, `bin`", "ours, `bin`, degraded"]
     assert rows[0][2] == rows[0][4] == "1.00"
     assert all(float(cell) > 0 for row in rows for cell in row[1:])
 
