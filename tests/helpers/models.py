@@ -136,6 +136,7 @@ ONE_FACTOR = {
 # 9 * 256 * (256 + 512) + 9 * 512 * 512; 2 * (64 + 2 * (128 + 256 + 512)); 512 * 36 * 1024 + 1024; 1025. VGG-19 by
 # torchvision, without what comes after its last convolution.
 OTHERS = {"srgan-discriminator": 23_563_649, "vgg19-features": 20_024_384}
+DDPM = {"channel_mults": [1, 1, 2, 2, 4, 4]}
 # The denoisers of diffusion, by the names of SR3-PyTorch's configs, as its own code counts them.
 DENOISERS = {
     "sr_sr3_16_128": Model({"name": "sr3-unet", "args": {"scale": 8}}, 97_807_491, None),
@@ -149,8 +150,8 @@ DENOISERS = {
         None,
     ),
     "sample_sr3_128": Model({"name": "sr3-unet", "args": {}}, 97_805_763, None),
-    "sr_ddpm_16_128": Model({"name": "ddpm-unet", "args": {"scale": 8}}, 26_451_587, None),
-    "sample_ddpm_128": Model({"name": "ddpm-unet", "args": {}}, 26_449_859, None),
+    "sr_ddpm_16_128": Model({"name": "ddpm-unet", "args": {"scale": 8, **DDPM}}, 26_451_587, None),
+    "sample_ddpm_128": Model({"name": "ddpm-unet", "args": DDPM}, 26_449_859, None),
 }
 # Three levels, of which the second has attention; images of 16 pixels.
 NARROW_DENOISER = {"inner_channel": 8, "channel_mults": [1, 2, 2], "attn_res": [8], "res_blocks": 1}

@@ -1,8 +1,5 @@
 """The denoiser of DDPM (Ho et al., NeurIPS 2020, arXiv 2006.11239, appendix B), which is told the time."""
 
-from typing import Annotated
-
-from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from liif_torch.models.denoisers.unet import ResnetBlock, UNet, mlp
@@ -28,30 +25,8 @@ class DDPMUNet(UNet):
     The arguments are those of sr3-unet.
     """
 
+    block = TimeBlock
     told = "step"
-
-    def __init__(
-        self,
-        scale: PositiveInt | None = None,
-        inner_channel: PositiveInt = 64,
-        channel_mults: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4, 4),
-        attn_res: tuple[NonNegativeInt, ...] = (16,),
-        res_blocks: PositiveInt = 2,
-        norm_groups: PositiveInt = 32,
-        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
-        image_size: PositiveInt = 128,
-    ):
-        super().__init__(
-            TimeBlock,
-            scale,
-            inner_channel,
-            channel_mults,
-            attn_res,
-            res_blocks,
-            norm_groups,
-            dropout,
-            image_size,
-        )
 
     def add_embedding(self, channels: int) -> None:
         """See unet.UNet."""

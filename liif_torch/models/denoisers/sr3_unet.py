@@ -1,8 +1,5 @@
 """The denoiser of SR3 (Saharia et al., arXiv 2104.07636, section 2.4), which is told sqrt(gamma)."""
 
-from typing import Annotated
-
-from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from liif_torch.models.denoisers.unet import ResnetBlock, UNet, mlp
@@ -43,28 +40,7 @@ class SR3UNet(UNet):
     each norm. dropout: of the second convolution of a block.
     """
 
-    def __init__(
-        self,
-        scale: PositiveInt | None = None,
-        inner_channel: PositiveInt = 64,
-        channel_mults: tuple[PositiveInt, ...] = (1, 2, 4, 8, 8),
-        attn_res: tuple[NonNegativeInt, ...] = (16,),
-        res_blocks: PositiveInt = 2,
-        norm_groups: PositiveInt = 32,
-        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
-        image_size: PositiveInt = 128,
-    ):
-        super().__init__(
-            LevelBlock,
-            scale,
-            inner_channel,
-            channel_mults,
-            attn_res,
-            res_blocks,
-            norm_groups,
-            dropout,
-            image_size,
-        )
+    block = LevelBlock
 
     def add_embedding(self, channels: int) -> None:
         """See unet.UNet."""

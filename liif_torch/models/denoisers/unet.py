@@ -5,9 +5,11 @@ Letters: B batch, C channels, h w sides of the images, which it keeps.
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from liif_core.errors import UserError
@@ -132,27 +134,28 @@ class Sinusoids(nn.Module):
 
 
 class UNet(nn.Module):
-    """Levels of residual blocks, down and up again, with a skip connection for each; `embedding` is a subclass's.
+    """Levels of residual blocks, down and up again, with a skip connection for each; `block` and `embedding` are a
+    subclass's.
 
     out_dim, scale, receptive_radius: as of an encoder. image_size: side of those that it is trained on. told: the part
     of a batch that says how much noise there is. conditional: whether it sees an image beside the noisy one.
     orthogonal: how its weights start (liif_core.training.initial).
     """
 
+    block: type[ResnetBlock]
     told = "level"
     orthogonal = True
 
     def __init__(
         self,
-        block: type[ResnetBlock],
-        scale: int | None,
-        inner_channel: int,
-        channel_mults: tuple[int, ...],
-        attn_res: tuple[int, ...],
-        res_blocks: int,
-        norm_groups: int,
-        dropout: float,
-        image_size: int,
+        scale: PositiveInt | None = None,
+        inner_channel: PositiveInt = 64,
+        channel_mults: tuple[PositiveInt, ...] = (1, 2, 4, 8, 8),
+        attn_res: tuple[NonNegativeInt, ...] = (16,),
+        res_blocks: PositiveInt = 2,
+        norm_groups: PositiveInt = 32,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+        image_size: PositiveInt = 128,
     ):
         super().__init__()
         widths = [inner_channel * mult for mult in channel_mults]
@@ -167,7 +170,7 @@ class UNet(nn.Module):
         self.add_embedding(inner_channel)
 
         def attended_block(before: int, channels: int, attended: bool) -> AttendedBlock:
-            inner = block(before, channels, inner_channel, norm_groups, dropout)
+            inner = self.block(before, channels, inner_channel, norm_groups, dropout)
             return AttendedBlock(inner, channels, norm_groups, attended)
 
         attended = [image_size // 2**level in attn_res for level in range(len(widths))]
