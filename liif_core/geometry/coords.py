@@ -101,6 +101,11 @@ def relative_cell(cell: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return (cell * np.asarray(size, dtype=np.float32)).reshape(len(cell), -1, 2)
 
 
+def limited(relative_cell: np.ndarray, scale_max: float | None) -> np.ndarray:
+    """Such cells, float32, no smaller than those of the factor `scale_max`; None leaves them as they are."""
+    return relative_cell if scale_max is None else np.maximum(relative_cell, np.float32(2 / scale_max))
+
+
 def locate(
     coord: np.ndarray, cell: np.ndarray | None, size: Sequence[int], corners: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

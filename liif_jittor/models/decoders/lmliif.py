@@ -54,7 +54,6 @@ class LMLIIF(Modulated):
 
     def table(self, feat: Var, relative_cell: Var) -> Var:
         """See Ensemble. Where every query has a cell of its own, what the hypernetwork knows without it."""
-        relative_cell = self.limited(relative_cell)
         layer, side = self.hypernet.layers[0], 3 if self.feat_unfold else 1
         kernel = layer.weight[:, : self.n_unfolded].reshape(-1, self.encoder.out_dim, side, side)
         hidden = nn.conv2d(feat if side == 3 else feat[:, :, 1:-1], kernel, layer.bias, padding=(0, side // 2))
@@ -76,7 +75,6 @@ class LMLIIF(Modulated):
 
     def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Ensemble."""
-        relative_cell = self.limited(relative_cell)
         if relative_cell.shape[1] > 1:
             known = self.hypernet.layers[0].out_features
             told = self.modulations(x[..., :known], relative_cell).reshape(*x.shape[:-1], -1)

@@ -71,7 +71,7 @@ class LMLTE(Modulated):
         batch, _, height, width = feat.shape
         x = x.reshape(batch, (height - 2) * width, -1)
         if relative_cell.shape[1] == 1:
-            x = self.modulations(x, self.limited(relative_cell))
+            x = self.modulations(x, relative_cell)
         return x.reshape(batch, height - 2, width, -1).permute(0, 3, 1, 2)
 
     def modulations(self, x: Var, relative_cell: Var) -> Var:
@@ -84,7 +84,6 @@ class LMLTE(Modulated):
 
     def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Ensemble."""
-        relative_cell = self.limited(relative_cell)
         if relative_cell.shape[1] > 1:
             x = self.modulations(x, relative_cell).reshape(*x.shape[:-1], -1)
         return super().colours(x, down, right, relative_cell)

@@ -61,8 +61,6 @@ class LTE(Ensemble):
         """See Ensemble."""
         half = self.phase.out_features
         coef, freq_down, freq_right = x[..., : 2 * half], x[..., 2 * half : 3 * half], x[..., 3 * half :]
-        if self.scale_max is not None:
-            relative_cell = jt.maximum(relative_cell, 2 / self.scale_max)
         theta = freq_down * down.unsqueeze(-1) + freq_right * right.unsqueeze(-1) + self.phase(relative_cell) * math.pi
         waves = coef * jt.concat([theta.cos(), theta.sin()], dim=-1)
         return self.imnet(waves.reshape(-1, 2 * half)).reshape(*waves.shape[:-1], -1)

@@ -30,11 +30,6 @@ class Modulated(Ensemble):
     """An Ensemble whose `table` is first the modulations of `imnet`, an LMMLP, and then a code."""
 
     imnet: Any
-    scale_max: float | None
-
-    def limited(self, relative_cell: Var) -> Var:
-        """Cells in feature pixels times two, no smaller than at scale_max."""
-        return relative_cell if self.scale_max is None else jt.maximum(relative_cell, 2 / self.scale_max)
 
     def code_width(self, imnet_spec: dict) -> int:
         """Of a code as wide as the layers of the MLP described, which must be an lmmlp."""
@@ -69,12 +64,12 @@ class Modulated(Ensemble):
         tile = grids.TILE[features.device]
         for top, bottom, bands in grid.blocks(BAND * tile):
             feat = features.rows(top - 1, bottom + 1)
-            (relative_cell,) = on_device_of(feat, grid.relative_cell[None, None])
+            (relative_cell,) = on_device_of(feat, coords.limited(grid.relative_cell, self.scale_max)[None, None])
             table = self.table(feat[:, : self.encoder.out_dim], relative_cell)  # (1, D, bottom - top, W)
             table.sync()  # Jittor: evaluated here, or every band would evaluate it again
             for rows in bands:
                 down = grids.around(grid.centres[0][rows], grid.row[:, rows], features.size[0])
-                values = self.rendered(table, down, across, top, self.limited(relative_cell)[0], CHUNK * tile)
+                values = self.rendered(table, down, across, top, relative_cell[0], CHUNK * tile)
                 n_down, n_right = down.relative.shape[1], across.relative.shape[1]
                 row = (grid.row[:, rows] - down.first) * (len(across.relative) * n_down) + down.slot
                 column = (grid.column - across.first) * (n_down * n_right) + across.slot

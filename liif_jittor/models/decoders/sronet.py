@@ -133,7 +133,7 @@ class SRNO(nn.Module):
         """`query_rgb` of one image, without it: (1, Q, 3)."""
         size, count, device = feat.shape[2:], coord.shape[1], "cuda" if jt.flags.use_cuda else "cpu"
         table = rows_of(feat[:, : self.encoder.out_dim])
-        relative_cell = np.broadcast_to(self.clamped(coords.relative_cell(cell, size)), coord.shape)
+        relative_cell = np.broadcast_to(coords.limited(coords.relative_cell(cell, size), self.scale_max), coord.shape)
         on_relative, on_cell = self.on_position()
         weight_position = jt.concat([on_relative, on_cell], dim=1)
 
@@ -214,16 +214,12 @@ class SRNO(nn.Module):
     def position_on_grid(self, grid: grids.Grid, feat: Var) -> tuple[Var, Var]:
         """What the places of queries add on a grid: by output row (h, D), and by column (w, D) with the cell."""
         on_relative, on_cell = self.on_position()
-        places = grid.relative_down.T, grid.relative_right.T, self.clamped(grid.relative_cell)
+        places = grid.relative_down.T, grid.relative_right.T, coords.limited(grid.relative_cell, self.scale_max)
         down, right, relative_cell = on_device_of(feat, *map(np.ascontiguousarray, places))
         on_down = product(down, on_relative[:, 0::2])
         on_right = product(right, on_relative[:, 1::2]) + nn.matmul_transpose(relative_cell.unsqueeze(0), on_cell)
         jt.sync([on_down, on_right])  # Jittor: as above
         return on_down, on_right
-
-    def clamped(self, relative_cell: np.ndarray) -> np.ndarray:
-        """Cells in feature pixels times two, no smaller than at scale_max."""
-        return relative_cell if self.scale_max is None else np.maximum(relative_cell, np.float32(2 / self.scale_max))
 
     def colours(self, z: Var) -> Var:
         """M: (N, D) -> (N, 3)"""

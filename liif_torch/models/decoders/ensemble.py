@@ -20,10 +20,12 @@ from liif_torch.models.decoders.skip import bilinear, bilinear_on_grid
 
 class Ensemble(nn.Module):
     """A decoder of two functions: `table` of the features alone, once per feature pixel, and `colours` of what that
-    gives and a query's place. corners: S. needs_image: the image is added, bilinearly."""
+    gives and a query's place. corners: S. needs_image: the image is added, bilinearly. scale_max: cells stay those of
+    this factor beyond it; None takes any as it is."""
 
     corners = 4
     needs_image = False
+    scale_max: float | None = None
 
     def __init__(self, name: str, encoder_spec: dict):
         super().__init__()
@@ -49,7 +51,9 @@ class Ensemble(nn.Module):
         """Decode any queries: feat (B, C or, with the image, C + 3, H, W), coord (B, Q, 2), cell (B, 2) or (B, Q, 2)
         -> (B, Q, 3)."""
         index, relative, weight = on_device_of(feat, *coords.neighbours(coord, feat.shape[2:], self.corners))
-        (relative_cell,) = on_device_of(feat, coords.relative_cell(cell, feat.shape[2:]))
+        (relative_cell,) = on_device_of(
+            feat, coords.limited(coords.relative_cell(cell, feat.shape[2:]), self.scale_max)
+        )
         table = rows_of(self.table(F.pad(feat[:, : self.encoder.out_dim], (0, 0, 1, 1)), relative_cell))
         x = table.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, B, Q, D)
         rgb = self.colours(x, relative[..., 0], relative[..., 1], relative_cell)
@@ -61,10 +65,11 @@ class Ensemble(nn.Module):
     ) -> Iterator[Tensor]:
         """Decode a regular grid over the window: bands (rows, width, 3) from top to bottom."""
         grid = grids.Grid((height, width), features.size, self.corners, window)
+        cell = coords.limited(grid.relative_cell, self.scale_max)[None, None]
         for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
             feat = features.rows(top - 1, bottom + 1)
             down, right, relative_cell = on_device_of(
-                feat, grid.relative_down[..., None], grid.relative_right[:, None], grid.relative_cell[None, None]
+                feat, grid.relative_down[..., None], grid.relative_right[:, None], cell
             )
             table = rows_of(self.table(feat[:, : self.encoder.out_dim], relative_cell))  # ((bottom - top) * W, D)
             for rows in bands:

@@ -55,7 +55,6 @@ class LMLIIF(Modulated):
 
     def table(self, feat: Tensor, relative_cell: Tensor) -> Tensor:
         """See Ensemble. Where every query has a cell of its own, what the hypernetwork knows without it."""
-        relative_cell = self.limited(relative_cell)
         layer, side = self.hypernet.layers[0], 3 if self.feat_unfold else 1
         kernel = layer.weight[:, : self.n_unfolded].reshape(-1, self.encoder.out_dim, side, side)
         hidden = F.conv2d(feat if side == 3 else feat[:, :, 1:-1], kernel, layer.bias, padding=(0, side // 2))
@@ -75,7 +74,6 @@ class LMLIIF(Modulated):
 
     def colours(self, x: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
         """See Ensemble."""
-        relative_cell = self.limited(relative_cell)
         if relative_cell.shape[1] > 1:
             hidden, feat = x.tensor_split([self.hypernet.layers[0].out_features], dim=-1)
             told = self.modulations(hidden, relative_cell).view(*x.shape[:-1], -1)

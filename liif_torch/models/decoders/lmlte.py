@@ -73,7 +73,7 @@ class LMLTE(Modulated):
         batch, _, height, width = feat.shape
         x = x.view(batch, (height - 2) * width, -1)
         if relative_cell.shape[1] == 1:
-            x = self.modulations(x, self.limited(relative_cell))
+            x = self.modulations(x, relative_cell)
         return x.reshape(batch, height - 2, width, -1).permute(0, 3, 1, 2)
 
     def modulations(self, x: Tensor, relative_cell: Tensor) -> Tensor:
@@ -87,7 +87,6 @@ class LMLTE(Modulated):
 
     def colours(self, x: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
         """See Ensemble."""
-        relative_cell = self.limited(relative_cell)
         if relative_cell.shape[1] > 1:
             x = self.modulations(x, relative_cell).view(*x.shape[:-1], -1)
         return super().colours(x, down, right, relative_cell)

@@ -64,8 +64,6 @@ class LTE(Ensemble):
         """See Ensemble."""
         half = self.phase.out_features
         coef, freq_down, freq_right = x.split([2 * half, half, half], dim=-1)
-        if self.scale_max is not None:
-            relative_cell = relative_cell.clamp(min=2 / self.scale_max)
         with torch.autocast(x.device.type, enabled=False):  # PyTorch: as above
             phase = self.phase(relative_cell.to(x.dtype)) * math.pi
             theta = torch.addcmul(torch.addcmul(phase, freq_down, down.unsqueeze(-1)), freq_right, right.unsqueeze(-1))

@@ -134,7 +134,7 @@ class SRNO(nn.Module):
         """`query_rgb` of one image, without it: (1, Q, 3)."""
         size, count = feat.shape[2:], coord.shape[1]
         table = rows_of(feat[:, : self.encoder.out_dim])
-        relative_cell = np.broadcast_to(self.clamped(coords.relative_cell(cell, size)), coord.shape)
+        relative_cell = np.broadcast_to(coords.limited(coords.relative_cell(cell, size), self.scale_max), coord.shape)
         on_relative, on_cell = self.on_position()
         weight_position = torch.cat([on_relative, on_cell], dim=1)
 
@@ -213,14 +213,10 @@ class SRNO(nn.Module):
     def position_on_grid(self, grid: grids.Grid, feat: Tensor) -> tuple[Tensor, Tensor]:
         """What the places of queries add on a grid: by output row (h, D), and by column (w, D) with the cell."""
         on_relative, on_cell = self.on_position()
-        places = grid.relative_down.T, grid.relative_right.T, self.clamped(grid.relative_cell)
+        places = grid.relative_down.T, grid.relative_right.T, coords.limited(grid.relative_cell, self.scale_max)
         down, right, relative_cell = on_device_of(feat, *map(np.ascontiguousarray, places))
         with torch.autocast(feat.device.type, enabled=False):  # PyTorch: as above
             return down @ on_relative[:, 0::2].T, right @ on_relative[:, 1::2].T + on_cell @ relative_cell
-
-    def clamped(self, relative_cell: np.ndarray) -> np.ndarray:
-        """Cells in feature pixels times two, no smaller than at scale_max."""
-        return relative_cell if self.scale_max is None else np.maximum(relative_cell, np.float32(2 / self.scale_max))
 
     def colours(self, z: Tensor) -> Tensor:
         """M: (N, D) -> (N, 3)"""
