@@ -2,22 +2,17 @@
 what is in them, and their content for scripts/convert_checkpoint.py to write.
 """
 
-import importlib.util
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from liif_core.checkpoints import pth
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.checkpoints.pth import float32, named_moments
 from liif_core.checkpoints.unpickle import plain
 from liif_core.config.yaml_text import numbers
 from liif_core.engine import MODEL, NetworkState
-from liif_core.errors import UserError
-from liif_core.system import packages
-from liif_core.system.files import write_atomically
-from liif_core.system.packages import pip_install
 
 # The mean shift of EDSR and RCAN: parameters that the original LIIF registers and never uses (models/edsr.py,
 # models/rcan.py: its calls in forward are comments). LIIF's load_state_dict asks for them.
@@ -76,10 +71,7 @@ OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}  # by LIIF's names
 
 def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
     """Write LIIF's form. Its train_liif.py begins at epoch 1, with an optimizer that has taken no step."""
-    if importlib.util.find_spec("torch") is None:
-        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
-    import torch
-
+    torch = pth.writer()
     model = model_content(bare.model, bare.state[MODEL].parameters)
     model["sd"] = {name: torch.tensor(array) for name, array in model["sd"].items()}
     if optimizer["name"] not in OPTIMIZERS:
@@ -92,6 +84,4 @@ def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
         "epoch": 0,
         "data_norm": bare.data_norm,  # the original LIIF has it in its configs; with it, the way back loses nothing
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    pth.write(path, content)

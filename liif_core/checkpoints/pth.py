@@ -1,17 +1,21 @@
 """The two forms of PyTorch's files: a zip archive since 1.6, and pickles one after the other before."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
 
 from liif_core.checkpoints.unpickle import BFLOAT16, STORAGES, Refused, Storage, unpickle, widened
 from liif_core.errors import UserError
+from liif_core.system import packages
+from liif_core.system.files import write_atomically
 
 MAGIC = 0x1950A86A20F9469CFC6C  # what the older form begins with
 COMPRESSED = 16  # times: a file that claims to hold more was made to fill the memory; PyTorch does not compress
@@ -22,6 +26,22 @@ def read(path: Path) -> Any:
     errors for what is damaged."""
     with open(path, "rb") as file:
         return _read_archive(path) if file.read(4) == b"PK\3\4" else _read_pickles(path)
+
+
+def writer() -> ModuleType:
+    """PyTorch, which writes such files. Raises UserError where it is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(f"a .pth is written with PyTorch: run `{packages.pip_install(*packages.PACKAGES['torch'])}`")
+    import torch
+
+    return torch
+
+
+def write(path: Path, content: object) -> None:
+    """Write what `writer` made, whole or not at all."""
+    buffer = io.BytesIO()
+    writer().save(content, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def _read_archive(path: Path) -> Any:

@@ -5,8 +5,6 @@ schedule. `..._opt.pth` beside it has the iteration, the epoch and Adam's moment
 are: the groups of the norms and the factor do not show in shapes.
 """
 
-import importlib.util
-import io
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +16,7 @@ from liif_core.config.schema import ModelConfig, TrainConfig
 from liif_core.diffusion.schedules import Schedule, buffers
 from liif_core.engine import MODEL, NetworkState
 from liif_core.errors import UserError
-from liif_core.system import packages
-from liif_core.system.files import is_file, write_atomically
-from liif_core.system.packages import pip_install
+from liif_core.system.files import is_file
 
 NETWORK = "denoise_fn."
 FREQUENCIES = "time_mlp.0.inv_freq"  # a buffer of DDPM's network, which follows from its width
@@ -94,16 +90,11 @@ def _go_on(path: Path, found: Checkpoint, names: list[str]) -> None:
 
 def save(path: Path, bare: Checkpoint) -> None:
     """Write such a state dict: the weights, and the buffers of the method's schedule."""
-    if importlib.util.find_spec("torch") is None:
-        raise UserError(f"a .pth is written with PyTorch: run `{pip_install(*packages.PACKAGES['torch'])}`")
-    import torch
-
+    torch = pth.writer()
     weights = {f"{NETWORK}{name}": array for name, array in bare.state[MODEL].parameters.items()}
     if bare.model["name"] == "ddpm-unet":
         width = bare.state[MODEL].parameters["downs.0.weight"].shape[0]
         inverse = np.exp(np.arange(0, width, 2, dtype=np.float32) * np.float32(-np.log(10000) / width))
         weights[f"{NETWORK}{FREQUENCIES}"] = inverse
     arrays = buffers(Schedule.model_validate(bare.method.get("args", {}).get("schedule") or {})) | weights
-    buffer = io.BytesIO()
-    torch.save({name: torch.tensor(array) for name, array in arrays.items()}, buffer)
-    write_atomically(path, buffer.getvalue())
+    pth.write(path, {name: torch.tensor(array) for name, array in arrays.items()})
