@@ -2,7 +2,7 @@
 2104.07636).
 
 Letters: T steps of the schedule, t from 0 (the image) to T (noise). An image x_0 in [-1, 1] becomes
-x_t = sqrt(gamma_t) x_0 + sqrt(1 - gamma_t) eps with eps standard normal (SR3, equation 3; DDPM, equation 4).
+x_t = sqrt(gamma_t) x_0 + sqrt(1 - gamma_t) eps with eps standard normal (SR3, section 2.1; DDPM, equation 4).
 """
 
 import functools

@@ -54,7 +54,7 @@ class Diffusion:
         return {"loss": self.model.updater.step(self._loss(micro_batch) for micro_batch in micro_batches)}
 
     def _loss(self, micro_batch: dict) -> Var:
-        """Of noisy images sqrt(gamma) gt + sqrt(1 - gamma) noise (SR3, equations 5 and 6)."""
+        """Of noisy images sqrt(gamma) gt + sqrt(1 - gamma) noise (SR3, section 2.2)."""
         targets.require(micro_batch, self.told, self.conditional)
         noise, level = self.backend.images(micro_batch["noise"]), micro_batch["level"]
         alpha, sigma = (

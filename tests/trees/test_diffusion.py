@@ -61,7 +61,7 @@ def batch(seed: int, kind: str = "sr3") -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("name", "kind"), [("sr3-unet", "sr3"), ("ddpm-unet", "ddpm")])
 def test_the_loss_is_that_of_the_noise(framework, name, kind):
-    """SR3, equations 5 and 6: |noise - f(condition, sqrt(gamma) x_0 + sqrt(1 - gamma) noise, sqrt(gamma))|."""
+    """SR3, section 2.2: |noise - f(condition, sqrt(gamma) x_0 + sqrt(1 - gamma) noise, sqrt(gamma))|."""
     engine, samples = make(framework, denoiser(name)), batch(1, kind)
     parameters = engine.state()["model"].parameters
     level = samples["level"].astype(np.float64)[:, None, None, None]
