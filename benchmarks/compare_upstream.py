@@ -31,6 +31,7 @@ from liif_core.system.places import PRETRAINED
 REGRESSION = {"name": "regression", "args": {}}
 STANDSTILL = {"name": "sgd", "args": {"lr": 0}}  # a step that computes gradients and changes nothing
 SCALES = (2, 3.7, 6)
+QUERIES = 24 * 24  # of a training step: LMF's code asks for one per pixel at least
 
 
 def all_specs() -> dict[str, dict]:
@@ -83,9 +84,9 @@ def compare_training_step(theirs, name: str, engines: dict) -> None:
     rng = np.random.default_rng(1)
     batch = {
         "inp": rng.uniform(-1, 1, (2, 3, 24, 24)).astype(np.float32),
-        "coord": rng.uniform(-1, 1, (2, 200, 2)).astype(np.float32),
+        "coord": rng.uniform(-1, 1, (2, QUERIES, 2)).astype(np.float32),
         "cell": rng.uniform(0.021, 0.08, (2, 2)).astype(np.float32),
-        "gt": rng.uniform(-1, 1, (2, 200, 3)).astype(np.float32),
+        "gt": rng.uniform(-1, 1, (2, QUERIES, 3)).astype(np.float32),
     }
     inp, coord, cell, gt = (torch.from_numpy(array) for array in batch.values())
     loss = torch.nn.functional.l1_loss(originals.answer(theirs, name, inp, coord, cell), gt)

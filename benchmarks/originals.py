@@ -22,7 +22,13 @@ from liif_core.system.places import expand
 
 DECODERS = ("liif", "lte", "lmliif", "lmlte", "sronet")
 UNUSED = ("timm", "cv2")  # imported at the top of files for models and figures that nothing here asks for
-SCALE_MAX = {"lte": 4, "sronet": 4}  # beyond it, the demos of these keep the cells of this factor
+WHOLE = ("lmliif", "lmlte", "sronet")  # answer all queries at once; LMF's batched_predict asks for what they lack
+SCALE_MAX = {
+    "lte": 4,
+    "lmliif": 4,
+    "lmlte": 4,
+    "sronet": 4,
+}  # beyond it, the demos of these keep the cells of this factor
 
 
 def clone(path: str) -> Path:
@@ -86,7 +92,7 @@ def upscale(model: Any, name: str, image: Any, height: int, width: int) -> np.nd
     coord = torch.from_numpy(coords.make_coord((height, width)))[None].to(image.device)
     cell = torch.tensor([[2 / height, 2 / width]], device=image.device) * factor
     with torch.no_grad():
-        if name == "sronet":
+        if name in WHOLE:
             rgb = answer(model, name, image, coord, cell)
         else:
             from test import batched_predict  # its
