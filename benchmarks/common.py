@@ -72,6 +72,10 @@ class Work:
             Path("/proc/self/clear_refs").write_text("5")
         self.base = memory("VmRSS")
 
+    def highest(self) -> float:
+        """MiB of resident memory, the base included, at most since `mark_base`."""
+        return memory("VmHWM")
+
     def peak(self) -> float | None:
         """MiB above the base: of the GPU's memory, where PyTorch works there, otherwise resident."""
         if cuda := torch_on_gpu():
@@ -186,10 +190,13 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     sys.stdout.flush()
 
 
-def options(description: str, runs: int = 5) -> argparse.ArgumentParser:
-    """What all scripts are asked."""
+def options(description: str, runs: int = 5, of_liif: bool = True) -> argparse.ArgumentParser:
+    """What all scripts are asked; of_liif: also for the authors' code."""
     parser = Parser(description=description.splitlines()[0])
-    parser.add_argument("--upstream", type=clone, metavar="PATH", help="a clone of the authors' code, to measure too")
+    if of_liif:
+        parser.add_argument(
+            "--upstream", type=clone, metavar="PATH", help="a clone of the authors' code, to measure too"
+        )
     native = ["fp32", "bf16"] if devices.cpu_has_bf16() else ["fp32"]
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=native, help=f"default: {native}")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="candidates whose names contain one of these")
@@ -210,15 +217,22 @@ def selected(name: str, only: list[str] | None) -> bool:
     return not only or any(text.lower() in name.lower() for text in only)
 
 
-def print_head(kind: str) -> None:
-    """For the head of a results page: processor, cores, GPU, versions, and what the tables mean."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "jittor")]
-    parts = [processor, f"{os.cpu_count()} cores", f"Python {platform.python_version()}", *versions]
+def machine(kind: str) -> str:
+    """Processor and cores, or the GPU and its driver."""
     if kind == "cuda":
         command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        parts.append(subprocess.run(command, capture_output=True, text=True).stdout.strip())
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    return f"{processor}, {os.cpu_count()} cores"
+
+
+def print_head(kind: str) -> None:
+    """For the head of a results page: processor, cores, GPU, versions, and what the tables mean."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "jittor")]
+    parts = [machine("cpu"), f"Python {platform.python_version()}", *versions]
+    if kind == "cuda":
+        parts.append(machine(kind))
     print(f"{', '.join(parts)}; commit {(provenance.commit() or 'unknown')[:12]}")
     if "OMP_WAIT_POLICY" in os.environ:
         print(f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']} for all.")

@@ -53,6 +53,17 @@ def test_train_step():
 
 
 @pytest.mark.nightly
+def test_diffusion():
+    widths = ["inner_channel=8", "norm_groups=4", "channel_mults=[1,2]", "attn_res=[16]"]
+    changes = ["train_dataset.batch_size=2", *(f"model.args.{width}" for width in widths)]
+    small = ["--large", "train-emoji/train_sr3-16-128.yaml", "--large-side", "32", "--side", "32", "--steps", "2"]
+    trained, sampled, large = tables("diffusion", "--only", "PyTorch", *small, "--set", *changes)
+    assert [row["variant"] for row in (*trained, *sampled, *large)] == ["PyTorch"] * 3
+    assert 0 < float(trained[0]["GFLOP/s"]) and trained[0]["of the ceiling"].endswith("%")
+    assert float(large[0]["peak resident MiB"]) > float(large[0]["peak MiB above base"]) > 0
+
+
+@pytest.mark.nightly
 def test_gemm():
     products, hidden = tables("gemm", *SMALL_IMAGE, "--rows", "64", "--square", "128", "--only", "Torch")
     sizes = ["64x256 by 256x256", "128x128 by 128x128"]
