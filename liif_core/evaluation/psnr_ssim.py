@@ -95,7 +95,11 @@ def ssim_rgb(prediction: np.ndarray, target: np.ndarray, eval_type: str | None =
 
 def _ssim(x: np.ndarray, y: np.ndarray, eval_type: str | None) -> float:
     """SSIM of two planes (h, w) with a dynamic range of 255."""
-    x, y = cut(x, border(eval_type)), cut(y, border(eval_type))
+    return float(np.mean(ssim_map(cut(x, border(eval_type)), cut(y, border(eval_type)))))
+
+
+def ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """SSIM of two planes (h, w) with a dynamic range of 255 at every place where the window fits, (h - 10, w - 10)."""
     if min(x.shape) < 11:
         raise UserError(f"SSIM needs 11x11 pixels after the border is cut; {x.shape[0]}x{x.shape[1]} are left")
     offsets = np.arange(11) - 5
@@ -107,4 +111,4 @@ def _ssim(x: np.ndarray, y: np.ndarray, eval_type: str | None) -> float:
     covariance = _blur(x * y, window) - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    return float(np.mean(numerator / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))))
+    return numerator / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))

@@ -2,7 +2,7 @@
 
 A table is between `<!-- table: NAME FOLDER -->` and `<!-- end -->`, each on a line of its own. The names are the
 keys of TABLES, the folder is one of results/; without one it is DEFAULT. The table `compared` is of what
-compare_methods.py --keep left there, without a folder in COMPARED.
+compare_methods.py --keep left there, without a folder in COMPARED; `samplers` of what benchmarks/samplers.py wrote.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from liif_core.errors import UserError
 from liif_core.experiments import listed
-from liif_core.report import config_reference, experiments_folder, methods, run_tables, score_tables, tables
+from liif_core.report import config_reference, experiments_folder, methods, run_tables, samplers, score_tables, tables
 from liif_core.report.experiments_folder import ExperimentsFolder
 from liif_core.report.tables import Table
 from liif_core.system.files import check_writable, write_atomically
@@ -56,7 +56,7 @@ def rewrite(text: str, name: str, results: Path = RESULTS) -> str:
     Raises UserError for a marker that is unknown or left open, and for a folder that is not there.
     """
     begins = re.findall(r"<!-- table: (.*?) -->", text)
-    unknown = [begin for begin in begins if begin.split()[0] not in (*TABLES, "compared")]
+    unknown = [begin for begin in begins if begin.split()[0] not in (*TABLES, "compared", "samplers")]
     if unknown or not begins:
         markers = ", ".join(f"<!-- table: {known} -->" for known in TABLES)
         raise UserError(f"{name}: {f'no table {unknown[0]!r}' if unknown else 'no marked table'}; known are {markers}")
@@ -70,6 +70,8 @@ def _made(marker: str, language: str, results: Path) -> str:
     kind, _, name = marker.partition(" ")
     if kind == "compared":  # no experiments folder
         return tables.markdown(methods.table(methods.read_csv(results / (name or COMPARED) / "table.csv")))
+    if kind == "samplers":
+        return tables.markdown(samplers.table(samplers.read(results / name)))
     made = TABLES[kind](experiments_folder.load(results / (name or DEFAULT)), language)
     titles = [f"**{table.title}**\n\n" if len(made) > 1 else "" for table in made]
     return "\n\n".join(title + tables.markdown(table) for title, table in zip(titles, made, strict=True))

@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 
 from helpers import made_images
 from helpers.models import denoiser
-from helpers.small_run import load_tree, outcome, write_yaml
+from helpers.small_run import load_tree, outcome, run, write_yaml
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
 from liif_core.commands import demo, entry, sample, test
@@ -19,6 +20,7 @@ from liif_core.evaluation import sr3
 from liif_core.experiments import trained
 from liif_core.images import comparison, rgb8
 from liif_core.inference import network
+from liif_core.report import samplers
 
 SCHEDULE = {"name": "linear", "steps": 30, "start": 1e-3, "end": 0.2}
 METHOD = {"name": "diffusion", "args": {"schedule": SCHEDULE, "sampler": {"name": "ddim", "steps": 2}}}
@@ -158,3 +160,23 @@ def test_what_cannot_be_drawn_is_one_sentence(models, call, config, tmp_path, na
     }
     status, _, err = call(name, *first[name], *own, *words)
     assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_samplers_are_measured_once_and_the_longest_on_fewer_images(models, config, tmp_path):
+    command = [sys.executable, "benchmarks/samplers.py", "--model", models / "up.safetensors", "--config", config]
+    command += ["--output", tmp_path, "--few", "1", "--only", "bicubic", "ancestral"]
+    first = run(list(map(str, command)))
+    assert first.returncode == 0, first.stderr
+    bicubic, drawn = samplers.read(tmp_path)["methods"]
+    assert (bicubic["asked"], list(bicubic["images"])) == (None, ["a", "b"])
+    assert (drawn["name"], drawn["asked"], list(drawn["images"])) == ("ancestral 30", 30, ["a"])
+    low, high = rgb8.resize(rgb8.read_image(tmp_path / "hr/a.png"), 3, 5), rgb8.read_image(tmp_path / "hr/a.png")
+    expected = sr3.psnr_8bit(rgb8.to_float(rgb8.resize(low, 12, 20)), rgb8.to_float(high))
+    assert bicubic["images"]["a"]["psnr-8bit"] == pytest.approx(expected, abs=1e-3)
+    again = run(list(map(str, command)))
+    assert "a: " in first.stderr and "a: " not in again.stderr and again.stdout == first.stdout
+    (tmp_path / samplers.FILE).unlink()
+    command[3] = models / "free.safetensors"
+    refused = run(list(map(str, command)))
+    assert refused.returncode == 2 and "expected a network of diffusion that upscales" in refused.stderr

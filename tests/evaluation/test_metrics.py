@@ -43,6 +43,27 @@ def test_sr3s_numbers_are_of_8_bits_and_of_the_low_resolution():
         metrics.of_validation(["psnr", "consistency"], "psnr", "benchmark-4")
 
 
+def test_what_is_white_does_not_count():
+    """The right half is white, and the prediction is right there: the errors of the left half alone."""
+    target, low = np.ones((48, 80, 3), np.float32), np.ones((6, 10, 3), np.float32)
+    target[:, :40], low[:, :5] = 51 / 255, 51 / 255
+    prediction = target.copy()
+    prediction[:, :40] += np.float32(51 / 255)
+    found, half = sr3.not_white(prediction, target, low), slice(0, 35)  # windows in whose middle it is not white
+    assert found["psnr-8bit"] == pytest.approx(-20 * math.log10(51 / 255), abs=1e-4)
+    assert found["psnr-8bit"] == pytest.approx(sr3.psnr_8bit(prediction, target) - 10 * math.log10(2), abs=1e-5)
+    whole = structural_similarity(
+        rgb8.to_uint8(prediction)[..., 0], np.float64(255) * target[..., 0], data_range=255, gaussian_weights=True,
+        sigma=1.5, use_sample_covariance=False, full=True,
+    )[1][5:-5, 5:-5]  # fmt: skip
+    assert found["ssim-8bit"] == pytest.approx(whole[:, half].mean(), abs=2e-4)
+    assert found["ssim-8bit"] < sr3.ssim_8bit(prediction, target)
+    assert found["consistency"] == pytest.approx(2 * sr3.consistency(prediction, low), rel=0.02)
+    assert sr3.shift(prediction, low) == pytest.approx(51 / 2, rel=0.01)
+    white = np.ones_like(target)
+    assert all(map(math.isnan, sr3.not_white(white, white, np.ones_like(low)).values()))
+
+
 def direct_psnr(prediction, target, cut, luma) -> float:
     """Pixel by pixel, in Python's own floats."""
     squares = []

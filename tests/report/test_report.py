@@ -21,7 +21,17 @@ from liif_core.checkpoints import shipped
 from liif_core.commands import report
 from liif_core.errors import UserError
 from liif_core.experiments import batch_test, listed, scores, trained
-from liif_core.report import experiments_folder, page, plots, readme, reference, run_tables, score_tables, tables
+from liif_core.report import (
+    experiments_folder,
+    page,
+    plots,
+    readme,
+    reference,
+    run_tables,
+    samplers,
+    score_tables,
+    tables,
+)
 from liif_core.system.places import PRETRAINED
 
 EXPERIMENTS = listed.read()
@@ -655,3 +665,30 @@ def test_ctrl_c_is_not_an_error(tmp_path):
     command = [sys.executable, "-c", code, tmp_path, "--html", tmp_path / "page.html"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_samplers_stand_beside_each_other_on_the_images_that_all_have(tmp_path):
+    def image(psnr: float, seconds: float, white: bool = False) -> dict:
+        drawn = {f"not white: {name}": None if white else 0.5 for name in samplers.METRICS}
+        return drawn | {"psnr-8bit": psnr, "ssim-8bit": 0.25, "consistency": 3, "shift": 1.5, "seconds": seconds}
+
+    few = {"a": image(30, 9)}
+    all_of_them = {"a": image(20, 1), "b": image(22, 5, white=True), "c": image(27, 2)}
+    where = {"commit": "0123456789", "machine": "two cores"}
+    quick = {"name": "ddim 20", "asked": 20, "weights": "f" * 64, "images": all_of_them} | where
+    slow = {"name": "bicubic", "asked": None, "weights": None, "images": few} | where
+    path = tmp_path / "emoji" / samplers.FILE
+    path.parent.mkdir()
+    path.write_text(json.dumps({"config": "test/a.yaml", "methods": [slow, quick]}))
+    text = readme.rewrite("<!-- table: samplers emoji -->\n<!-- end -->\n", "README.md", tmp_path)
+    header, _, first, second = [line for line in text.splitlines() if line.startswith("|")]
+    assert "| PSNR of 1 images | shift | s per image |" in header
+    assert first == "| bicubic | — | 1 | 30.00 (0.50) | 0.2500 (0.5000) | 3.00 (0.50) | 30.00 (0.50) | 1.50 | 9 |"
+    assert second == "| ddim 20 | 20 | 3 | 23.00 (0.50) | 0.2500 (0.5000) | 3.00 (0.50) | 20.00 (0.50) | 1.50 | 2 |"
+    assert "`test/a.yaml`, measured at commit `0123456`. SHA-256 of the weights: `ffffffff`." in text
+    quick["images"] = {"a": {"psnr-8bit": 3}}
+    path.write_text(json.dumps({"config": "test/a.yaml", "methods": [quick]}))
+    with pytest.raises(UserError, match=rf"{samplers.FILE}: expected methods and images with psnr-8bit, "):
+        samplers.read(path.parent)
+    with pytest.raises(UserError, match="cannot read .*: expected what benchmarks/samplers.py wrote"):
+        samplers.read(tmp_path)
