@@ -212,7 +212,7 @@ def test_set_is_laid_over_the_config():
 def test_the_papers_runs_are_named_once():
     found = listed.read()
     paper = [experiment.name for experiment in found if experiment.group == "paper"]
-    assert len(paper) == 10 and len(found) == 45
+    assert len(paper) == 10 and len(found) == 46
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
         assert [e.name for e in listed.select(recipe, "paper")] == paper
