@@ -74,14 +74,15 @@ def precision_of(name: str) -> str:
     return next((precision for precision in common.PRECISIONS if precision in name.split()), "fp32")
 
 
-def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: dict) -> Any:
-    """An engine with the weights of seed 0; training: method_spec and optimizer_spec."""
+def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: dict, seeded: bool = True) -> Any:
+    """An engine with the weights of seed 0, or any if not `seeded`; training: method_spec and optimizer_spec."""
     device = devices.prepare(framework, gpu)
     if device.kind != devices.choose_device(gpu).kind:
         raise UserError(device.note)  # Jittor beside a GPU that it cannot use
     engine_class = importlib.import_module(f"liif_{framework}.engine").Engine
     engine = engine_class(spec, device.kind, *training, precision=precision)
-    engine.seed(0)
+    if seeded:
+        engine.seed(0)
     return engine
 
 

@@ -53,9 +53,11 @@ class OursStep(train_step.Ours):
 
 
 class OursSampling(common.Work):
-    def __init__(self, framework: str, precision: str, gpu: str, settings: TrainConfig, side: int):
+    """seeded: otherwise with any weights, since orthogonal ones of a large network take minutes."""
+
+    def __init__(self, framework: str, precision: str, gpu: str, settings: TrainConfig, side: int, seeded: bool = True):
         specs = settings.model.model_dump(), settings.method.model_dump()
-        self.engine = candidates.our_engine(framework, precision, gpu, *specs)
+        self.engine = candidates.our_engine(framework, precision, gpu, *specs, seeded=seeded)
         self.condition, self.side = samples(settings, side).get("inp"), side
 
     def once(self) -> np.ndarray:
@@ -66,8 +68,8 @@ class OursSampling(common.Work):
 class Theirs:
     """Its diffusion on the device, with our weights of seed 0."""
 
-    def build(self, folder, how: str, gpu: str, settings: TrainConfig, side: int) -> None:
-        """Sets diffusion, batch and arithmetic; how: the candidate's name."""
+    def build(self, folder, how: str, gpu: str, settings: TrainConfig, side: int, seeded: bool = True) -> None:
+        """Sets diffusion, batch and arithmetic; how: the candidate's name. seeded: as of OursSampling."""
         self.device = devices.choose_device(gpu).kind
         if self.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -87,7 +89,7 @@ class Theirs:
         parameters = dict(network.named_parameters())
         kinds = {key: "norm" for key in parameters if key.rpartition(".")[0] in norms}
         shapes = {key: tuple(p.shape) for key, p in parameters.items()}
-        for key, array in initial_parameters(shapes, 0, kinds, "", True).items():
+        for key, array in initial_parameters(shapes if seeded else {}, 0, kinds, "", True).items():
             parameters[key].data = torch.from_numpy(array)
         loss = {"l1": "l1", "mse": "l2"}[settings.method.args.get("loss", "l1")]
         diffusion = module(folder, kind, "diffusion").GaussianDiffusion
@@ -111,7 +113,7 @@ class TheirStep(Theirs, train_step.Step):
         self.diffusion.train()
         # The level of each sample in the place of what it would draw: all candidates have the same batch.
         np.random.uniform = lambda *_, **__: self.batch["level"].numpy().astype(np.float64)
-        torch.randint = lambda *_, **__: self.batch["step"]
+        torch.randint = lambda *_, **__: self.batch["step"].to(self.device)
 
     def step(self) -> None:
         on_device = {name: tensor.to(self.device) for name, tensor in self.batch.items()}
@@ -129,8 +131,8 @@ class TheirStep(Theirs, train_step.Step):
 
 
 class TheirSampling(Theirs, common.Work):
-    def __init__(self, folder, how: str, gpu: str, settings: TrainConfig, side: int):
-        self.build(folder, how, gpu, settings, side)
+    def __init__(self, folder, how: str, gpu: str, settings: TrainConfig, side: int, seeded: bool = True):
+        self.build(folder, how, gpu, settings, side, seeded)
         self.side = side
         self.diffusion.eval()
 

@@ -39,8 +39,9 @@ def found(arguments: Namespace, theirs: Callable, ours: Callable, *rest) -> dict
     """Candidates by name: each a class and its arguments, the original first."""
     given: dict[str, tuple] = {}
     if arguments.original:
-        names = [ORIGINAL, f"{ORIGINAL}, pages kept"] if arguments.kind == "cpu" else [ORIGINAL]
-        names += [f"{names[-1]}, bf16 autocast"] if "bf16" in arguments.precision else []
+        plain = [ORIGINAL, f"{ORIGINAL}, pages kept"] if arguments.kind == "cpu" else [ORIGINAL]
+        of = {"fp32": plain, "bf16": [f"{plain[-1]}, bf16 autocast"]}
+        names = [name for precision, known in of.items() if precision in arguments.precision for name in known]
         given = {name: (theirs, arguments.original, name, arguments.gpu, *rest) for name in names}
     our = candidates.ours(arguments, ours)
     return given | {name: (*one, arguments.gpu, *rest) for name, one in our.items()}
@@ -95,7 +96,7 @@ def memory_part(arguments: Namespace) -> None:
     settings = of_steps(load.load(arguments.large, "train", ["train_dataset.batch_size=1"]), 1)
     side = arguments.large_side or settings.model.args["image_size"]
     rows = []
-    for name, (make, *given) in found(arguments, TheirSampling, OursSampling, settings, side).items():
+    for name, (make, *given) in found(arguments, TheirSampling, OursSampling, settings, side, False).items():
         if not common.selected(name, arguments.only):
             continue
         child = common.Child(limited, make, *given)
