@@ -56,6 +56,7 @@ METRICS = {
         Metric("lpips", perceptual.lpips, "lower", "image", low=0, require=perceptual.require_lpips),
         Metric("dists", perceptual.dists, "lower", "image", low=0, require=perceptual.require_dists),
         Metric("fid", perceptual.Fid, "lower", "set", low=0, require=perceptual.require_fid),
+        Metric("is", perceptual.InceptionScore, "higher", "set", low=1, require=perceptual.require_is),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Metrics by networks that were trained to recognise things: LPIPS, DISTS and FID, of torchmetrics.
+"""Metrics by networks that were trained to recognise things: LPIPS, DISTS, FID and IS, of torchmetrics.
 
 Its package, an extra ("perceptual" in pyproject.toml), is imported when a value is asked for, and with it PyTorch, on
 the CPU and whatever the framework of the model is. It carries the small layers that were trained for LPIPS and DISTS;
@@ -76,6 +76,11 @@ def require_fid() -> None:
     _require("fid", INCEPTION, "torch_fidelity")
 
 
+def require_is() -> None:
+    """Raises UserError where IS cannot be measured."""
+    _require("is", INCEPTION, "torch_fidelity")
+
+
 def lpips(prediction: np.ndarray, target: np.ndarray, eval_type: str | None = None) -> float:
     """LPIPS (Zhang et al., CVPR 2018), version 0.1 with AlexNet, of RGB (h, w, 3) in [0, 1]; the protocol's border is
     cut."""
@@ -103,11 +108,8 @@ class Fid:
 
     def add(self, prediction: np.ndarray, target: np.ndarray, eval_type: str | None) -> None:
         """One pair of images."""
-        import torch
-
         for image, real in ((prediction, False), (target, True)):
-            pixels = rgb8.to_uint8(cut(image, border(eval_type)))
-            self.metric.update(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()), real=real)
+            self.metric.update(_pixels(image, eval_type), real=real)
         self.count += 1
 
     def value(self) -> float:
@@ -115,6 +117,41 @@ class Fid:
         if self.count < 2:
             raise UserError(f"metric 'fid' compares distributions: expected at least 2 images, got {self.count}")
         return float(self.metric.compute())
+
+
+class InceptionScore:
+    """IS (Salimans et al., NIPS 2016), how sure Inception is of what each prediction shows and how many things all of
+    them show: the mean over ten parts of the 8-bit RGB images with the protocol's border cut.
+
+    It is meant for thousands of images; the targets do not count.
+    """
+
+    PARTS = 10
+
+    def __init__(self) -> None:
+        require_is()
+        from torchmetrics.image.fid import NoTrainInceptionV3
+        from torchmetrics.image.inception import InceptionScore as Score
+
+        feature = "logits_unbiased"
+        self.metric = Score(NoTrainInceptionV3("inception-v3-compat", [feature], str(INCEPTION.path)), self.PARTS)
+        self.count = 0
+
+    def add(self, prediction: np.ndarray, target: np.ndarray, eval_type: str | None) -> None:
+        """One image."""
+        self.metric.update(_pixels(prediction, eval_type))
+        self.count += 1
+
+    def value(self) -> float:
+        """Of all that was added, whose parts are drawn the same way every time. Raises UserError for fewer images than
+        parts."""
+        import torch
+
+        if self.count < self.PARTS:
+            raise UserError(f"metric 'is' is of {self.PARTS} parts: expected at least as many images, got {self.count}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return float(self.metric.compute()[0])
 
 
 @functools.cache
@@ -137,6 +174,12 @@ def _tensor(image: np.ndarray, eval_type: str | None) -> Any:
     import torch
 
     return torch.from_numpy(cut(image, border(eval_type)).astype(np.float32).transpose(2, 0, 1)[None].copy())
+
+
+def _pixels(image: np.ndarray, eval_type: str | None) -> Any:
+    import torch
+
+    return torch.from_numpy(rgb8.to_uint8(cut(image, border(eval_type))).transpose(2, 0, 1)[None].copy())
 
 
 def _distance(network: Any, prediction: Any, target: Any) -> float:

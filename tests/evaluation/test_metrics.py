@@ -319,10 +319,10 @@ def test_niqe_is_no_number_without_contrast_and_refused_where_it_cannot_be_measu
         niqe.niqe(flat, flat, "benchmark-4")
 
 
-@pytest.mark.parametrize("name", ["lpips", "dists", "fid"])
+@pytest.mark.parametrize("name", ["lpips", "dists", "fid", "is"])
 def test_a_network_is_never_downloaded(monkeypatch, tmp_path, name):
     """Neither a package nor its weights are taken for granted."""
-    weights = {"lpips": perceptual.ALEXNET, "dists": perceptual.VGG16, "fid": perceptual.INCEPTION}[name]
+    weights = {"lpips": perceptual.ALEXNET, "dists": perceptual.VGG16}.get(name, perceptual.INCEPTION)
     monkeypatch.setattr(perceptual.importlib.util, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=f"metric '{name}': the Python package 'torch' is not installed: run `.*pip"):
         metrics.find([name])
