@@ -72,11 +72,16 @@ class Engine:
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.method.predict_queries(inp, coord, cell)
 
-    def encode(self, inp: np.ndarray, tile: int | None = None) -> jt.Var:
-        return self.networks[MODEL].encode(inp, tile)
+    def encode(self, inp: np.ndarray, tile: int | None = None, part: coords.Part = coords.EVERYTHING) -> jt.Var:
+        return self.networks[MODEL].encode(inp, tile, part)
 
     def decode(self, features: jt.Var, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.networks[MODEL].decode(features, coord, cell)
+
+    def decode_image(
+        self, features: jt.Var, height: int, width: int, window: coords.Window = coords.WHOLE
+    ) -> Iterator[np.ndarray]:
+        return self.networks[MODEL].decode_image(features, height, width, window)
 
     def predict_image(
         self,

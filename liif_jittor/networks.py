@@ -13,7 +13,7 @@ from liif_core.geometry import coords
 from liif_core.training.initial import initial_parameters
 from liif_jittor import optim, updates
 from liif_jittor.models import build as models
-from liif_jittor.models.decoders.features import encode, pixels
+from liif_jittor.models.decoders.features import FeatureMap, encode, pixels
 
 CONSTANT_KINDS = {(nn.BatchNorm, nn.GroupNorm, nn.LayerNorm): "norm", (nn.PReLU,): "prelu"}
 
@@ -117,12 +117,12 @@ class Network:
         with jt.no_grad():
             return self.predictor(self.backend.images(inp), coord, cell).numpy()
 
-    def encode(self, inp: np.ndarray, tile: int | None) -> Var:
+    def encode(self, inp: np.ndarray, tile: int | None, part: coords.Part) -> Var:
         """Engine.encode with this network."""
         set_training(self.predictor, False)
         with jt.no_grad():
             features = encode(self.predictor, self.backend.images(inp), tile)
-            rows = features.rows(0, features.size[0])
+            rows = features.rows(0, features.size[0])[:, :, part[0], part[1]]
             rows.sync()  # Jittor: evaluated here, or every query would evaluate it again
             return rows
 
@@ -137,7 +137,16 @@ class Network:
     ) -> Iterator[np.ndarray]:
         """Engine.predict_image with this network."""
         set_training(self.predictor, False)
-        features = encode(self.predictor, self.backend.images(inp), tile)
+        return self._bands(encode(self.predictor, self.backend.images(inp), tile), height, width, window)
+
+    def decode_image(self, features: Var, height: int, width: int, window: coords.Window) -> Iterator[np.ndarray]:
+        """Engine.decode_image with this network."""
+        set_training(self.predictor, False)
+        size = features.shape[2], features.shape[3]
+        return self._bands(FeatureMap(size, [features], "cuda" if jt.flags.use_cuda else "cpu"), height, width, window)
+
+    def _bands(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[np.ndarray]:
+        """The bands of a grid over the window, or of a model of one factor all that it gives."""
         if self.scale is None:
             bands = self.predictor.decode_image(features, height, width, window)
         else:

@@ -191,10 +191,22 @@ class Page:
                     raise _shown(error) from None
                 except Stopped:
                     return
+            full = pair[1].shape[:2] == (view.height, view.width)  # at once where decoding takes no time
             note = f"{_sides((view.height, view.width))} pixels of the upscaled image, {model} in {framework}"
             note += f", {beside} left and {model} right" if other else ""
             seen = gr.update(value=pair, elem_classes=["models"] if other else [])
-            yield seen, f"{note}, {time.monotonic() - started:.1f} s" if step == 1 else f"{note}, a draft"
+            yield seen, f"{note}, {time.monotonic() - started:.1f} s" if full else f"{note}, a draft"
+            if full:
+                break
+        # While nothing else is asked for, what lies around the view, so that it can move there.
+        for path in [path for path in (self.models[model], other) if path]:
+            more = True
+            while more and number == visit.asked:
+                async with self.turns[framework]:
+                    try:
+                        more = await asyncio.wrap_future(renderer.surround(path, rgb, view))
+                    except (UserError, Stopped):
+                        return
 
     def upscale(
         self,

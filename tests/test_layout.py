@@ -74,6 +74,7 @@ LONGER = {
     "docs/figures/draw_liif.py": "one function for each figure of docs/liif.md",
     "benchmarks/long_run.py": "runs, measures and plots one experiment",
     "liif_core/data/wrappers.py": "every wrapper beside what it shares with the others",
+    "liif_core/engine.py": "the contract whole, with what each call promises",
     "liif_core/images/vips.py": "what libvips does to each format, kept side by side",
     "liif_core/inference/plan.py": "arguments to names and sizes, with every sentence that refuses them",
     "liif_core/system/jittor_setup.py": "all that Jittor needs before its import, standard library alone",

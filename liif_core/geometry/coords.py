@@ -27,6 +27,8 @@ MIN_AREA = np.float32(1e-9)  # a query on a pixel centre has no area on its side
 # Part of an image, by axis: where it starts and stops, in coordinates.
 Window = tuple[tuple[float, float], tuple[float, float]]
 WHOLE: Window = ((-1, 1), (-1, 1))
+Part = tuple[slice, slice]  # the same in whole rows and columns
+EVERYTHING: Part = (slice(None), slice(None))
 
 
 def pixel_centres(n: int, start: float = -1, stop: float = 1) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from liif_core.geometry import tiling
 from liif_core.images import rgb8, vips
+from liif_core.inference.kept import KeptFeatures
 from liif_core.inference.network import Network
 
 FACTORS = 1.0, 30.0
@@ -102,10 +103,13 @@ def bicubic(image: np.ndarray, view: View) -> np.ndarray:
     return rgb8.resize(near, view.height, view.width, box)
 
 
-def liif(network: Network, image: np.ndarray, view: View, step: int = 1) -> np.ndarray:
-    """uint8 (height, width, 3): the view as the network upscales it, with 1 / step of the pixels along each axis."""
-    height, width = -(-view.height // step), -(-view.width // step)
-    return rgb8.to_uint8(network.part(image, view.box, height, width))
+def liif(source: Network | KeptFeatures, image: np.ndarray, view: View, step: int = 1) -> np.ndarray:
+    """uint8 (height, width, 3): the view as a network upscales it, with 1 / step of the pixels along each axis. source:
+    the network, or its features of the image."""
+    size = -(-view.height // step), -(-view.width // step)
+    if isinstance(source, KeptFeatures):
+        return rgb8.to_uint8(source.part(view.box, *size))
+    return rgb8.to_uint8(source.part(image, view.box, *size))
 
 
 def downsample(image: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from liif_core.errors import Stopped, UserError
 from liif_core.images import vips
 from liif_core.images.image import fit
 from liif_core.inference import web_view
+from liif_core.inference.kept import KeptFeatures, worthwhile
 from liif_core.inference.network import Network, choose_device, load
 from liif_core.inference.upscale import passes, upscale
 from liif_core.inference.web_view import View
@@ -32,6 +33,7 @@ from liif_core.system.files import scratch
 from liif_core.system.places import CODE
 
 PATIENCE = 5  # seconds that the process has for its end
+IMAGES = 2  # whose features are kept: of one image by two models, or of two visitors'
 
 
 class Job(Future):
@@ -51,8 +53,16 @@ class Renderer:
         self.lock = threading.Lock()
 
     def pair(self, model: Path, rgb: Path, view: View, step: int, beside: Path | None = None) -> Job:
-        """The view of an image, a .npy of uint8 (h, w, 3), by bicubic, or by the model `beside`, and by the model."""
+        """The view of an image, a .npy of uint8 (h, w, 3), by bicubic, or by the model `beside`, and by the model.
+
+        step: as in web_view.liif; models that need no draft give all pixels at once.
+        """
         return self._ask("pair", model, rgb, view, step, beside)
+
+    def surround(self, model: Path, rgb: Path, view: View) -> Job:
+        """Look at more of the image around a view, so that those to come take no time; whether there was more, which is
+        never so with a decoder that takes long itself."""
+        return self._ask("surround", model, rgb, view)
 
     def whole(self, model: Path, source: Path, size: tuple[int, int], output: Path) -> Job:
         """Upscale a file to size (h, w) as demo.py does. Returns what of the file is not kept, a few words each."""
@@ -127,6 +137,7 @@ class Service:
     def __init__(self, connection: Connection, framework: str, gpu: str | None):
         self.connection, self.framework, self.gpu = connection, framework, gpu
         self.networks: dict[Path, Network] = {}
+        self.kept: dict[tuple[Path, Path], KeptFeatures] = {}  # by model and image, that used last is the last
         self.stopped = False
 
     def answer_next(self) -> None:
@@ -135,7 +146,8 @@ class Service:
         if question is None:
             sys.exit()
         number, name, arguments = question
-        answers: dict[str, Callable] = {"pair": self.pair, "whole": self.whole, "stop": self.stop}
+        answers: dict[str, Callable] = {"pair": self.pair, "surround": self.surround, "whole": self.whole}
+        answers["stop"] = self.stop
         try:
             answer = answers[name](number, *arguments)
         except (UserError, Stopped) as error:
@@ -157,12 +169,34 @@ class Service:
         self, number: int, model: Path, rgb: Path, view: View, step: int, beside: Path | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See Renderer."""
+        image = self.image(rgb)
+        sources = [self.source(name, rgb, image) for name in (beside, model) if name]
+        step = 1 if all(isinstance(source, KeptFeatures) for source in sources) else step
+        *others, right = (web_view.liif(source, image, view, step) for source in sources)
+        return others[0] if others else web_view.bicubic(image, view), right
+
+    def surround(self, number: int, model: Path, rgb: Path, view: View) -> bool:
+        """See Renderer."""
+        source = self.source(model, rgb, self.image(rgb))
+        return isinstance(source, KeptFeatures) and source.surround(view.box)
+
+    def image(self, rgb: Path) -> np.ndarray:
+        """The image of a .npy. Raises Stopped if the visitor looks at another by now."""
         try:
-            image = np.load(rgb, mmap_mode="r").view(np.ndarray)  # Jittor: takes no other kind of array
-        except FileNotFoundError:  # the visitor looks at another image by now
+            return np.load(rgb, mmap_mode="r").view(np.ndarray)  # Jittor: takes no other kind of array
+        except FileNotFoundError:
             raise Stopped from None
-        left = web_view.liif(self.network(beside), image, view, step) if beside else web_view.bicubic(image, view)
-        return left, web_view.liif(self.network(model), image, view, step)
+
+    def source(self, model: Path, rgb: Path, image: np.ndarray) -> Network | KeptFeatures:
+        """What makes the views of an image: the network or, where that saves anything, its features that are kept."""
+        network = self.network(model)
+        if not worthwhile(network):
+            return network
+        kept = self.kept.pop((model, rgb), None) or KeptFeatures(network, image)
+        self.kept[model, rgb] = kept
+        while len(self.kept) > IMAGES:
+            del self.kept[next(iter(self.kept))]
+        return kept
 
     def whole(self, number: int, model: Path, source: Path, size: tuple[int, int], output: Path) -> tuple[str, ...]:
         """See Renderer."""

@@ -1,5 +1,7 @@
 """The web page: what it shows, and the page itself in a browser."""
 
+import copy
+import importlib
 import importlib.util
 import re
 import shutil
@@ -8,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import ROOT
+from helpers.models import MODELS
 from helpers.small_run import FRAMEWORKS, model_spec, process, run
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
@@ -21,9 +25,10 @@ from liif_core.engine import NetworkState
 from liif_core.errors import Stopped, UserError
 from liif_core.images import rgb8, vips
 from liif_core.images.normalisation import Normalisation
-from liif_core.inference import web_view
+from liif_core.inference import kept, web_view
 from liif_core.inference.network import Network
-from liif_core.inference.web_worker import Renderer
+from liif_core.inference.web_worker import Renderer, Service
+from liif_core.system import devices
 
 SIZE = 61, 93
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -79,6 +84,90 @@ def test_both_halves_of_a_view_are_those_of_the_whole_image(factor, centre):
         difference = np.abs(whole[part].astype(int) - found)
         assert difference.max() <= 1 and np.mean(difference > 0) < 0.01  # rounding
     assert web_view.liif(network, image, view, 3).shape == (-(-view.height // 3), -(-view.width // 3), 3)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """The image of `SIZE` in two rows of three tiles."""
+    monkeypatch.setattr(kept, "SIDE", 40)
+
+
+def service_of(framework: str, model: str, border: str = "mirror") -> tuple[Service, list]:
+    """A worker's side without a connection, with a network of random weights called `model`, and a list that grows with
+    every image that is encoded."""
+    spec = copy.deepcopy(MODELS[model].full)
+    spec["args"]["encoder_spec"]["args"] |= {"n_resblocks": 1, "n_feats": 8}
+    engine = importlib.import_module(f"liif_{framework}.engine").Engine(spec)
+    engine.seed(3)
+    encoded, encode = [], engine.encode
+    engine.encode = lambda *given: encoded.append(given[0].shape) or encode(*given)
+    service = Service(None, framework, "cpu")
+    service.networks[Path(model)] = Network(engine, Normalisation(DataNorm()), border=border)
+    return service, encoded
+
+
+def assert_views_are_parts(service: Service, model: str, rgb: Path, factors: tuple[float, ...]) -> None:
+    for factor in factors:
+        for centre in ((0.5, 0.43), (0, 1)):
+            view = web_view.view(SIZE, factor, centre)
+            size = view.height, view.width
+            bicubic, found = service.pair(0, Path(model), rgb, view, web_view.DRAFT, None)
+            expected = rgb8.to_uint8(service.networks[Path(model)].part(np.load(rgb), view.box, *size))
+            assert bicubic.shape == found.shape == (*size, 3) and expected.std() > 2
+            difference = np.abs(expected.astype(int) - found)
+            assert difference.max() <= 1 and np.mean(difference > 0) < 0.01  # rounding
+
+
+FAST = ["edsr-baseline-thera-air", "edsr-baseline-lmliif"]
+
+
+@pytest.mark.parametrize("model, border", [*((model, "mirror") for model in FAST), (FAST[0], "zeros")])
+def test_a_cheap_decoder_draws_views_without_drafts_from_features_encoded_once(tmp_path, small_tiles, model, border):
+    np.save(tmp_path / "rgb.npy", make_image(*SIZE))
+    service, encoded = service_of("torch", model, border)
+    assert_views_are_parts(service, model, tmp_path / "rgb.npy", (1.3, 8.2, 17))
+    assert len(encoded) == 6
+    assert not service.surround(0, Path(model), tmp_path / "rgb.npy", web_view.view(SIZE, 8.2, (0.5, 0.5)))
+    assert len(encoded) == 6
+
+
+@pytest.mark.jittor
+@pytest.mark.skipif("jittor" not in FRAMEWORKS, reason="LIIF_WITHOUT_JITTOR is set")
+@pytest.mark.parametrize("model", FAST)
+def test_jittor_draws_them_too(tmp_path, small_tiles, model):
+    devices.prepare("jittor", "cpu")
+    np.save(tmp_path / "rgb.npy", make_image(*SIZE))
+    service, encoded = service_of("jittor", model)
+    assert_views_are_parts(service, model, tmp_path / "rgb.npy", (8.2,))
+    assert 3 < len(encoded) <= 6
+
+
+def test_the_tiles_around_a_view_come_first_and_only_so_many_are_kept(tmp_path, small_tiles, monkeypatch):
+    np.save(tmp_path / "rgb.npy", make_image(*SIZE))
+    service, encoded = service_of("torch", FAST[0])
+    question = 0, Path(FAST[0]), tmp_path / "rgb.npy", web_view.view(SIZE, 30, (0, 0))
+    service.pair(*question, 1, None)
+    tiles = service.kept[question[1:3]].tiles
+    assert list(tiles) == [(0, 0)]
+    assert service.surround(*question) and list(tiles) == [(0, 0), (0, 1)]  # 31 pixels to the right, 30 or 31 down
+    while service.surround(*question):
+        pass
+    assert len(tiles) == len(encoded) == 6
+    monkeypatch.setattr(kept, "PIXELS", 2 * 40 * 40)
+    service.pair(*question, 1, None)
+    assert len(tiles) == 2 and list(tiles)[-1] == (0, 0) and len(encoded) == 6
+    assert not service.surround(*question)
+    (tmp_path / "rgb.npy").unlink()
+    with pytest.raises(Stopped):
+        service.surround(*question)
+
+
+def test_liif_keeps_its_draft_and_no_features(tmp_path):
+    np.save(tmp_path / "rgb.npy", make_image(*SIZE))
+    service, encoded = service_of("torch", "edsr-baseline-liif")
+    question = 0, Path("edsr-baseline-liif"), tmp_path / "rgb.npy", web_view.view(SIZE, 2, (0.5, 0.5))
+    assert service.pair(*question, 3, None)[1].shape == (41, 62, 3)
+    assert not service.surround(*question) and not encoded and not service.kept
 
 
 def test_the_frame_encloses_the_view_and_nothing_else_changes():

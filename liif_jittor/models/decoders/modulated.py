@@ -29,6 +29,7 @@ BAND, CHUNK = 8, 2  # queries of a band, and those rendered together, in units o
 class Modulated(Ensemble):
     """An Ensemble whose `table` is first the modulations of `imnet`, an LMMLP, and then a code."""
 
+    cheap = True  # beside the encoder (liif_core.inference.kept)
     imnet: Any
 
     def code_width(self, imnet_spec: dict) -> int:

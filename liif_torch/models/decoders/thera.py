@@ -40,6 +40,7 @@ class Thera(nn.Module):
     """
 
     needs_image = True
+    cheap = True  # beside the encoder (liif_core.inference.kept)
     starts = {"components": "disc", "k": "heat"}
 
     def __init__(self, encoder_spec: dict, hidden_dim: PositiveInt = 32):

@@ -1,0 +1,114 @@
+"""Features of an image that stay, so that a view of it costs its decoding alone: what lets the web page zoom while the
+slider moves, with decoders that take a fraction of an encoder's time.
+
+The image lies in tiles. Those that a view touches are encoded when it is first asked for, the ones around it when
+there is time.
+"""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from liif_core.engine import MODEL
+from liif_core.geometry import tiling
+from liif_core.inference.network import Network
+
+SIDE = 160  # pixels of a tile at most: with EDSR-baseline's halo a second of two CPU cores
+PIXELS = 1 << 20  # whose features are kept: 268 MiB with 64 channels and the image
+
+Tile = tuple[int, int]
+
+
+def worthwhile(network: Network) -> bool:
+    """Whether a view of kept features takes hardly any time: the decoder says that it is cheap, and features depend on
+    their surroundings alone."""
+    engine = network.engine
+    cheap = getattr(engine.networks[MODEL].predictor, "cheap", False)
+    return cheap and engine.receptive_radius is not None and not network.self_ensemble
+
+
+class KeptFeatures:
+    """Of one image, uint8 (H, W, 3), and a network that is `worthwhile`, whose encoder gives a feature per pixel."""
+
+    def __init__(self, network: Network, image: np.ndarray):
+        self.network, self.image = network, image
+        self.borders = [_borders(side) for side in image.shape[:2]]
+        self.tiles: dict[Tile, tuple[Any, tuple[int, int]]] = {}  # the one that was used last is the last
+
+    def part(self, box: tiling.Box, height: int, width: int) -> np.ndarray:
+        """As network.part."""
+        result = np.empty((height, width, 3), np.float32)
+        down, right = (
+            list(_parts(*axis)) for axis in zip(self.borders, box[:2], box[2:], (height, width), strict=True)
+        )
+        for (row, rows), (column, columns) in itertools.product(down, right):
+            features, first = self._features((row, column))
+            size = rows.stop - rows.start, columns.stop - columns.start
+            window: list[tuple[float, float]] = []
+            for axis, (pixels, total) in enumerate(((rows, height), (columns, width))):
+                pitch, length = (box[axis + 2] - box[axis]) / total, features.shape[axis + 2]
+                edges = (box[axis] + number * pitch - first[axis] for number in (pixels.start, pixels.stop))
+                start, stop = (2 * edge / length - 1 for edge in edges)
+                window.append((start, stop))
+            bands = self.network.engine.decode_image(features, *size, (window[0], window[1]))
+            result[rows, columns] = np.concatenate([self.network.normalisation.rgb(band) for band in bands])
+        self._forget(len(down) * len(right))
+        return result
+
+    def surround(self, box: tiling.Box) -> bool:
+        """Encode the nearest tile that is missing around a part; False if none is, or no more are kept."""
+        middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        rows, columns = (range(len(borders) - 1) for borders in self.borders)
+        missing = [tile for tile in itertools.product(rows, columns) if tile not in self.tiles]
+        if not missing or (len(self.tiles) + 1) * SIDE**2 > PIXELS:
+            return False
+
+        def distance(tile: Tile) -> float:
+            centres = ((edges[i] + edges[i + 1]) / 2 for i, edges in zip(tile, self.borders, strict=True))
+            return math.dist(middle, tuple(centres))
+
+        self._features(min(missing, key=distance))
+        return True
+
+    def _features(self, tile: Tile) -> tuple[Any, tuple[int, int]]:
+        """Those of a tile with what queries read around it, and their first row and column in the image."""
+        if tile not in self.tiles:
+            self.tiles[tile] = self._encoded(tile)
+        self.tiles[tile] = self.tiles.pop(tile)
+        return self.tiles[tile]
+
+    def _encoded(self, tile: Tile) -> tuple[Any, tuple[int, int]]:
+        top, left = (edges[i] for i, edges in zip(tile, self.borders, strict=True))
+        bottom, right = (edges[i + 1] for i, edges in zip(tile, self.borders, strict=True))
+        size, engine = (self.image.shape[0], self.image.shape[1]), self.network.engine
+        pixels, window = tiling.crop(size, (top, left, bottom, right), engine.receptive_radius, self.network.border)
+        crop = tiling.cut(self.image, *pixels)
+        kept, first = [], []
+        for axis, (edge, side) in enumerate(((top, bottom - top), (left, right - left))):
+            offset = round((window[axis][0] + 1) / 2 * crop.shape[axis])
+            begin = max(0, offset - tiling.NEIGHBOURS)
+            kept.append(slice(begin, min(crop.shape[axis], offset + side + tiling.NEIGHBOURS)))
+            first.append(edge - offset + begin)
+        features = engine.encode(self.network.normalisation.inp(crop, 255), 0, (kept[0], kept[1]))
+        return features, (first[0], first[1])
+
+    def _forget(self, used: int) -> None:
+        """Drop what was used least recently; what the last view used stays."""
+        while len(self.tiles) > max(used, PIXELS // SIDE**2):
+            del self.tiles[next(iter(self.tiles))]
+
+
+def _borders(length: int) -> list[int]:
+    count = math.ceil(length / SIDE)
+    return [length * i // count for i in range(count + 1)]
+
+
+def _parts(borders: list[int], start: float, stop: float, n: int) -> list[tuple[int, slice]]:
+    """Tiles along an axis, and which of n pixels between start and stop have their centres in each."""
+    centres = start + (np.arange(n) + 0.5) * (stop - start) / n
+    ends = np.searchsorted(centres, borders)
+    ends[0], ends[-1] = 0, n
+    pairs = enumerate(itertools.pairwise(ends.tolist()))
+    return [(tile, slice(first, last)) for tile, (first, last) in pairs if last > first]
