@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # The repository root instead of this folder, so that nothing has to be installed.
@@ -21,6 +22,9 @@ sys.path[0] = str(ROOT)
 from liif_core.system import process
 
 process.begin()
+
+import numpy as np
+from PIL import Image
 
 from liif_core.checkpoints import formats
 from liif_core.checkpoints.shipped import listed
@@ -61,6 +65,16 @@ STYLE = """
 #result .empty { min-height: 0; height: 96px }
 footer { display: none !important }
 """
+# The wheel over the view moves the slider, a notch by a fifth, instead of Gradio's magnifying of pixels.
+WHEEL = """() => document.addEventListener('wheel', event => {
+    if (!event.target.closest('#view')) return
+    event.preventDefault()
+    event.stopPropagation()
+    const slider = document.querySelector('#factor input[type=range]')
+    const pixels = event.deltaY * (event.deltaMode ? 33 : 1)
+    slider.value = slider.value * Math.exp(-Math.max(-200, Math.min(200, pixels)) / 500)
+    slider.dispatchEvent(new Event('input', {bubbles: true}))
+}, {capture: true, passive: false})"""
 
 
 class Page:
@@ -194,7 +208,7 @@ class Page:
             full = pair[1].shape[:2] == (view.height, view.width)  # at once where decoding takes no time
             note = f"{_sides((view.height, view.width))} pixels of the upscaled image, {model} in {framework}"
             note += f", {beside} left and {model} right" if other else ""
-            seen = gr.update(value=pair, elem_classes=["models"] if other else [])
+            seen = gr.update(value=tuple(map(_png, pair)), elem_classes=["models"] if other else [])
             yield seen, f"{note}, {time.monotonic() - started:.1f} s" if full else f"{note}, a draft"
             if full:
                 break
@@ -267,6 +281,13 @@ def _shown(error: UserError, file: Path | None = None) -> gr.Error:
     return gr.Error(text, print_exception=False)
 
 
+def _png(pixels: np.ndarray) -> Image.Image:
+    """An image that Gradio compresses quickly: as it does by itself would take longer than the view."""
+    image = Image.fromarray(pixels)
+    image.save = partial(image.save, compress_level=1)  # type: ignore[method-assign]
+    return image
+
+
 def _folder() -> Path:
     """A new one, to be removed at the end; nobody guesses its name."""
     return Path(tempfile.mkdtemp(dir=FOLDER.name))
@@ -308,6 +329,7 @@ def main() -> int:
                 quiet=True,
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 css=STYLE,
+                js=WHEEL,
             )
             print(f"{address} (Ctrl-C ends)", flush=True)
             threading.Event().wait()

@@ -345,9 +345,12 @@ def test_look_drag_click_swipe_and_download(page, web_files, framework, tmp_path
     assert 17 < float(page.locator("#factor input[type=number]").input_value()) < 20
     overview = page.locator("#overview img").bounding_box()
     page.mouse.click(overview["x"] + overview["width"] * 0.2, overview["y"] + overview["height"] * 0.9)
-    wait_for_view(page, name, shown)
+    shown = wait_for_view(page, name, shown)
     view = page.locator("#view").bounding_box()
     page.mouse.move(view["x"] + view["width"] / 2, view["y"] + view["height"] / 2)
+    page.mouse.wheel(0, 100)
+    wait_for_view(page, name, shown)
+    assert 13 < float(page.locator("#factor input[type=number]").input_value()) < 17
     page.mouse.down()
     page.mouse.move(view["x"] + view["width"] / 4, view["y"] + view["height"] / 2, steps=5)
     page.mouse.up()
