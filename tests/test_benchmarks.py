@@ -45,6 +45,14 @@ def test_decode():
 
 
 @pytest.mark.nightly
+def test_page():
+    models = ["edsr-baseline-thera-air", "edsr-baseline-liif"]
+    (rows,) = tables("page", "--size", "12", "16", "--only", "PyTorch", "--model", *models)
+    assert [row["variant"] for row in rows] == [f"PyTorch {model}" for model in models]
+    assert all(float(row["median until all is"]) > 0 for row in rows)
+
+
+@pytest.mark.nightly
 def test_train_step():
     changes = [f"train_dataset.{change}" for change in SMALL_BATCH]
     (rows,) = tables("train_step", "--set", *changes, SMALL_MODEL, "--only", "PyTorch")
