@@ -373,7 +373,7 @@ def test_a_wrong_file_is_a_sentence_and_the_page_goes_on(page, web_files):
     drop(page, web_files / "wrong.png")
     message = page.locator(".toast-body")
     message.wait_for()
-    assert "cannot read wrong.png as an image" in message.inner_text() and str(web_files) not in message.inner_text()
+    assert "cannot read wrong.png: it is text" in message.inner_text() and str(web_files) not in message.inner_text()
     page.get_by_text("chelsea.png, 300x451").wait_for()
     drop(page, web_files / "deep.png")
     page.get_by_text("deep.png, 31x45").wait_for()
