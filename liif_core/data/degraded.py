@@ -4,10 +4,10 @@ Crops, flips and queries are those of the same wrapper without a degradation, se
 from a generator of its own.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from liif_core.data.degradations import Degradation, degrade
 from liif_core.data.patches import PatchesDownsampled
@@ -41,8 +41,9 @@ class ImplicitDegraded(Degraded, ImplicitDownsampled):
         sample_q: PositiveInt | None = None,
         seed: int = 0,
         training: bool = False,
+        gt_downsample_max: Annotated[float, Field(ge=1)] = 1,
     ):
-        super().__init__(dataset, inp_size, scale_min, scale_max, augment, sample_q, seed, training)
+        super().__init__(dataset, inp_size, scale_min, scale_max, augment, sample_q, seed, training, gt_downsample_max)
         self.degradation = degradation
 
 

@@ -172,7 +172,7 @@ def wrap(name, dataset=SINGLE, seed=3, training=True, **arguments):
 @pytest.mark.parametrize(
     ("name", "clean", "dataset", "arguments"),
     [
-        ("sr-implicit-degraded", "sr-implicit-downsampled", SINGLE, IMPLICIT | {"scale_max": 4}),
+        ("sr-implicit-degraded", "sr-implicit-downsampled", SINGLE, IMPLICIT | {"scale_max": 3, "gt_downsample_max": 1.5}),
         ("sr-implicit-paired-degraded", "sr-implicit-paired", PAIRS, IMPLICIT),
         ("sr-patches-degraded", "sr-patches-downsampled", SINGLE, {"inp_size": 9, "scale": 3, "augment": True}),
     ],
