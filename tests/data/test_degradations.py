@@ -163,6 +163,7 @@ class Images(list):
 SINGLE = Images(made_images.make_image(*size, seed) for seed, size in enumerate([(41, 67), (90, 50), (64, 47)] * 3))
 PAIRS = Images((image[:12, :11], image[:36, :33]) for image in SINGLE)
 IMPLICIT = {"inp_size": 9, "augment": True, "sample_q": 30}
+FACTORS = {"scale_max": 3, "gt_downsample_max": 1.5}
 
 
 def wrap(name, dataset=SINGLE, seed=3, training=True, **arguments):
@@ -172,7 +173,12 @@ def wrap(name, dataset=SINGLE, seed=3, training=True, **arguments):
 @pytest.mark.parametrize(
     ("name", "clean", "dataset", "arguments"),
     [
-        ("sr-implicit-degraded", "sr-implicit-downsampled", SINGLE, IMPLICIT | {"scale_max": 3, "gt_downsample_max": 1.5}),
+        (
+            "sr-implicit-degraded",
+            "sr-implicit-downsampled",
+            SINGLE,
+            IMPLICIT | {"scale_max": 3, "gt_downsample_max": 1.5},
+        ),
         ("sr-implicit-paired-degraded", "sr-implicit-paired", PAIRS, IMPLICIT),
         ("sr-patches-degraded", "sr-patches-downsampled", SINGLE, {"inp_size": 9, "scale": 3, "augment": True}),
     ],
