@@ -50,8 +50,7 @@ class Page(common.Work):
         self.view(4, 1)  # Jittor compiles
         self.service.kept.clear()
         found = {"first": [self.view(4, 1)[0]]}
-        around = web_view.view(self.size, 4, (0.5, 0.5))
-        while self.service.surround(0, self.model, self.rgb, around):
+        while self.service.look_around():
             pass
         factors = np.geomspace(*FACTORS, runs)
         drafts = [self.view(factor, web_view.DRAFT) for factor in factors]

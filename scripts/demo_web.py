@@ -5,6 +5,7 @@ does it.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -59,9 +60,8 @@ STYLE = """
 #view { position: relative }
 #view::before, #view::after { position: absolute; bottom: 14px; z-index: 1000; padding: 0 8px; border-radius: 4px;
   background: rgba(0, 0, 0, .6); color: white; font-size: 13px; pointer-events: none }
-#view::before { content: "bicubic"; left: 14px }
-#view.models::before { content: "beside" }
-#view::after { content: "network"; right: 14px }
+#view::before { left: 14px }
+#view::after { right: 14px }
 #result .empty { min-height: 0; height: 96px }
 footer { display: none !important }
 """
@@ -82,6 +82,7 @@ class Page:
 
     def __init__(self, models: dict[str, Path], gpu: str | None):
         self.models = models
+        self.halves = [BICUBIC, *models]
         self.renderers = {name: Renderer(framework, gpu) for name, framework in FRAMEWORKS.items()}
         self.turns = {name: asyncio.Lock() for name in FRAMEWORKS}
         self.upscaling: dict[str, Callable[[], None]] = {}  # what stops it, by Gradio's name of the session
@@ -90,6 +91,7 @@ class Page:
         """Lay the page out."""
         with gr.Blocks(title="LIIF", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT)) as blocks:
             self.visit = gr.State(Visit(), delete_callback=Visit.close)
+            self.missing = gr.Number(0, visible="hidden")  # another one for every view that is not drawn at once
             gr.Markdown("## LIIF at any factor")
             with gr.Row():
                 with gr.Column(scale=5, min_width=320):
@@ -97,12 +99,11 @@ class Page:
                     self.overview = gr.Image(format="jpeg", interactive=False, buttons=[], elem_id="overview")
                     self.framework = gr.Radio(list(FRAMEWORKS), value="PyTorch", label="Framework", elem_id="framework")
                     self.model = gr.Dropdown(list(self.models), label="Model")
-                    both = {"clean", "photo"} <= set(self.models)  # which is better depends on the image
-                    self.beside = gr.Dropdown([BICUBIC, *self.models], label="Beside", visible=both)
+                    self.beside = gr.Dropdown(self.halves, label="Left half", visible=len(self.models) > 1)
                 with gr.Column(scale=7, min_width=320):
                     self.factor = gr.Slider(*web_view.FACTORS, value=4, step=0.05, label="Factor", elem_id="factor")
                     self.seen = gr.ImageSlider(
-                        format="png", show_label=False, buttons=["fullscreen"], max_height=540, elem_id="view"
+                        format="webp", show_label=False, buttons=["fullscreen"], max_height=540, elem_id="view"
                     )
                     self.caption = gr.Markdown(elem_id="caption")
                     with gr.Row(equal_height=True):
@@ -131,25 +132,27 @@ class Page:
         for after in (opened.success, opened.failure):
             after(lambda: None, None, self.drop)
         clicked = self.overview.select(self.click, [self.visit], None, concurrency_limit=None)
-        # While the slider is dragged, every step would be an event: the next is sent when the frame is drawn.
+        # While the slider is dragged, every step would be an event: the next is sent when the view is drawn, or will be
+        # by `show`. Without the queue, which is a second way there and back.
         chosen = self.factor.input, self.framework.input, self.model.input, self.beside.input
         for event in (opened.success, clicked.then, *chosen):
-            aimed = event(
+            event(
                 self.aim,
-                [self.visit, self.factor],
-                [self.overview, self.start],
+                [self.visit, self.factor, self.framework, self.model, self.beside],
+                [self.overview, self.start, self.seen, self.caption, self.missing],
                 trigger_mode="always_last",
                 concurrency_limit=None,
                 show_progress="hidden",
+                queue=False,
             )
-            aimed.then(
-                self.show,
-                [self.visit, self.framework, self.model, self.beside],
-                [self.seen, self.caption],
-                trigger_mode="multiple",
-                concurrency_limit=None,
-                show_progress="hidden",
-            )
+        self.missing.change(
+            self.show,
+            [self.visit, self.framework, self.model, self.beside],
+            [self.seen, self.caption],
+            trigger_mode="multiple",
+            concurrency_limit=None,
+            show_progress="hidden",
+        )
 
     def _connect_whole(self) -> None:
         started = self.start.click(lambda: _running(True), None, [self.start, self.end, self.result], queue=False)
@@ -177,50 +180,69 @@ class Page:
         right, down = event.index
         visit.look_at(down, right)
 
-    def aim(self, visit: Visit, factor: float):
-        """Choose the view and frame it in the overview."""
+    async def aim(self, visit: Visit, factor: float, framework: str, model: str, beside: str):
+        """Choose the view and frame it in the overview; draw it, if that takes no time."""
         size = visit.size
-        visit.view = web_view.view(size, factor, visit.centre)
-        framed = web_view.framed(visit.small, size, visit.view.box)
+        visit.view = view = web_view.view(size, factor, visit.centre)
+        visit.asked += 1
+        framed = web_view.framed(visit.small, size, view.box)
         label = f"{visit.source.name}, {_sides(size)}: click where to look"
         whole = f"Upscale the whole image to {_sides(rgb8.upscaled_size(size, factor))}"
-        return gr.update(value=framed, label=label), gr.update(value=whole)
+        chosen = gr.update(value=framed, label=label), gr.update(value=whole)
+        renderer, started = self.renderers[framework], time.monotonic()
+        if renderer.process is None or self.turns[framework].locked():
+            return *chosen, gr.skip(), gr.skip(), visit.asked
+        async with self.turns[framework]:
+            try:
+                job = renderer.at_once(self.models[model], visit.rgb, view, self.models.get(beside))
+                pair = await asyncio.wrap_future(job)
+            except (UserError, Stopped):  # `show` says it
+                pair = None
+        if pair is None:
+            return *chosen, gr.skip(), gr.skip(), visit.asked
+        return *chosen, *self.drawn(pair, view, framework, model, beside, time.monotonic() - started), gr.skip()
 
     async def show(self, visit: Visit, framework: str, model: str, beside: str):
         """The view in both ways: a draft, and all of its pixels unless another view was asked for meanwhile."""
-        other = self.models.get(beside)
-        visit.asked += 1
         number, rgb, view = visit.asked, visit.rgb, visit.view
+        if number == visit.drawing:  # two changes of the number came as one
+            yield gr.skip(), gr.skip()
+            return
+        visit.drawing = number
         renderer = self.renderers[framework]
-        if renderer.process is None:
-            yield gr.skip(), f"{framework} is starting{SLOW.get(framework, '')}"
+        starting = f"{framework} is starting{SLOW.get(framework, '')}"
+        yield gr.skip(), gr.skip() if renderer.process else starting  # without any, Gradio would clear them
         for step in (web_view.DRAFT, 1):
             async with self.turns[framework]:
                 if number != visit.asked:
                     return
                 started = time.monotonic()
                 try:
-                    pair = await asyncio.wrap_future(renderer.pair(self.models[model], rgb, view, step, other))
+                    job = renderer.pair(self.models[model], rgb, view, step, self.models.get(beside))
+                    pair = await asyncio.wrap_future(job)
                 except UserError as error:
                     raise _shown(error) from None
                 except Stopped:
                     return
-            full = pair[1].shape[:2] == (view.height, view.width)  # at once where decoding takes no time
-            note = f"{_sides((view.height, view.width))} pixels of the upscaled image, {model} in {framework}"
-            note += f", {beside} left and {model} right" if other else ""
-            seen = gr.update(value=tuple(map(_png, pair)), elem_classes=["models"] if other else [])
-            yield seen, f"{note}, {time.monotonic() - started:.1f} s" if full else f"{note}, a draft"
-            if full:
+            yield self.drawn(pair, view, framework, model, beside, time.monotonic() - started)
+            if web_view.whole(pair, view):
                 break
-        # While nothing else is asked for, what lies around the view, so that it can move there.
-        for path in [path for path in (self.models[model], other) if path]:
-            more = True
-            while more and number == visit.asked:
-                async with self.turns[framework]:
-                    try:
-                        more = await asyncio.wrap_future(renderer.surround(path, rgb, view))
-                    except (UserError, Stopped):
-                        return
+
+    def drawn(self, pair: web_view.Pair, view: web_view.View, framework: str, model: str, beside: str, seconds: float):
+        """The two halves of a view, and what is said below them."""
+        note = f"{_sides((view.height, view.width))} pixels of the upscaled image, {beside} left, {model} right, "
+        note += f"in {framework}, {f'{seconds:.2f} s' if web_view.whole(pair, view) else 'a draft'}"
+        names = [f"{half}-{self.halves.index(name)}" for half, name in (("left", beside), ("right", model))]
+        return gr.update(value=tuple(map(_compressed, pair)), elem_classes=names), note
+
+    @property
+    def style(self) -> str:
+        """What the page looks like; the halves of the view bear their names."""
+        rules = [STYLE]
+        for number, name in enumerate(self.halves):
+            for half, where in (("left", "before"), ("right", "after")):
+                rules.append(f"#view.{half}-{number}::{where} {{ content: {json.dumps(name, ensure_ascii=False)} }}")
+        return "\n".join(rules)
 
     def upscale(
         self,
@@ -281,10 +303,11 @@ def _shown(error: UserError, file: Path | None = None) -> gr.Error:
     return gr.Error(text, print_exception=False)
 
 
-def _png(pixels: np.ndarray) -> Image.Image:
-    """An image that Gradio compresses quickly: as it does by itself would take longer than the view."""
+def _compressed(pixels: np.ndarray) -> Image.Image:
+    """An image that Gradio compresses without a loss in no time: as it does by itself would take longer than the
+    view."""
     image = Image.fromarray(pixels)
-    image.save = partial(image.save, compress_level=1)  # type: ignore[method-assign]
+    image.save = partial(image.save, lossless=True, quality=0, method=0)  # type: ignore[method-assign]
     return image
 
 
@@ -328,7 +351,7 @@ def main() -> int:
                 prevent_thread_lock=True,
                 quiet=True,
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                css=STYLE,
+                css=page.style,
                 js=WHEEL,
             )
             print(f"{address} (Ctrl-C ends)", flush=True)

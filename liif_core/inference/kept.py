@@ -40,9 +40,7 @@ class KeptFeatures:
     def part(self, box: tiling.Box, height: int, width: int) -> np.ndarray:
         """As network.part."""
         result = np.empty((height, width, 3), np.float32)
-        down, right = (
-            list(_parts(*axis)) for axis in zip(self.borders, box[:2], box[2:], (height, width), strict=True)
-        )
+        down, right = self._touched(box, height, width)
         for (row, rows), (column, columns) in itertools.product(down, right):
             features, first = self._features((row, column))
             size = rows.stop - rows.start, columns.stop - columns.start
@@ -56,6 +54,11 @@ class KeptFeatures:
             result[rows, columns] = np.concatenate([self.network.normalisation.rgb(band) for band in bands])
         self._forget(len(down) * len(right))
         return result
+
+    def covers(self, box: tiling.Box, height: int, width: int) -> bool:
+        """Whether nothing has to be encoded for `part`."""
+        down, right = self._touched(box, height, width)
+        return all((row, column) in self.tiles for (row, _), (column, _) in itertools.product(down, right))
 
     def surround(self, box: tiling.Box) -> bool:
         """Encode the nearest tile that is missing around a part; False if none is, or no more are kept."""
@@ -71,6 +74,10 @@ class KeptFeatures:
 
         self._features(min(missing, key=distance))
         return True
+
+    def _touched(self, box: tiling.Box, height: int, width: int) -> list[list[tuple[int, slice]]]:
+        """By axis, the tiles and their pixels."""
+        return [_parts(*axis) for axis in zip(self.borders, box[:2], box[2:], (height, width), strict=True)]
 
     def _features(self, tile: Tile) -> tuple[Any, tuple[int, int]]:
         """Those of a tile with what queries read around it, and their first row and column in the image."""

@@ -19,6 +19,7 @@ FACTORS = 1.0, 30.0
 VIEW = 384, 512  # pixels of the upscaled image: 5 s of one CPU core with the weights in pretrained/
 DRAFT = 3  # the same view with a third of the pixels along each axis comes first, in a sixth of the time
 OVERVIEW = 640  # pixels: the larger side of the image in which a click chooses the view
+Pair = tuple[np.ndarray, np.ndarray]  # the halves of a view, uint8 (h, w, 3), or of its draft
 BORDER = 3  # pixels: bicubic reads two on each side, and a box may begin within one
 
 
@@ -37,7 +38,8 @@ class Visit:
 
     source: the file. rgb: the image as the views are made from, uint8 (H, W, 3), in a .npy for the web worker. small:
     the same as the overview shows it. centre: of the view, down and right, in [0, 1]. asked: how many views were asked
-    for, of which only the last is needed. stop: ends the upscaling of the whole image, if it is under way.
+    for, of which only the last is needed. drawing: which of them was begun last, of those that take time. stop: ends
+    the upscaling of the whole image, if it is under way.
     """
 
     source: Path | None = None
@@ -47,6 +49,7 @@ class Visit:
     centre: tuple[float, float] = (0.5, 0.5)
     view: View | None = None
     asked: int = 0
+    drawing: int = 0
     stop: Callable[[], None] | None = None
 
     @property
@@ -110,6 +113,11 @@ def liif(source: Network | KeptFeatures, image: np.ndarray, view: View, step: in
     if isinstance(source, KeptFeatures):
         return rgb8.to_uint8(source.part(view.box, *size))
     return rgb8.to_uint8(source.part(image, view.box, *size))
+
+
+def whole(pair: Pair, view: View) -> bool:
+    """Whether these are all pixels of the view and not its draft."""
+    return pair[1].shape[:2] == (view.height, view.width)
 
 
 def downsample(image: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from liif_core.errors import Stopped, UserError
+from liif_core.geometry import tiling
 from liif_core.images import vips
 from liif_core.images.image import fit
 from liif_core.inference import web_view
@@ -59,10 +60,9 @@ class Renderer:
         """
         return self._ask("pair", model, rgb, view, step, beside)
 
-    def surround(self, model: Path, rgb: Path, view: View) -> Job:
-        """Look at more of the image around a view, so that those to come take no time; whether there was more, which is
-        never so with a decoder that takes long itself."""
-        return self._ask("surround", model, rgb, view)
+    def at_once(self, model: Path, rgb: Path, view: View, beside: Path | None = None) -> Job:
+        """`pair` where it takes hardly any time, else None."""
+        return self._ask("at_once", model, rgb, view, beside)
 
     def whole(self, model: Path, source: Path, size: tuple[int, int], output: Path) -> Job:
         """Upscale a file to size (h, w) as demo.py does. Returns what of the file is not kept, a few words each."""
@@ -138,21 +138,34 @@ class Service:
         self.connection, self.framework, self.gpu = connection, framework, gpu
         self.networks: dict[Path, Network] = {}
         self.kept: dict[tuple[Path, Path], KeptFeatures] = {}  # by model and image, that used last is the last
+        self.around: list[tuple[KeptFeatures, tiling.Box]] = []  # of the last view, whose surroundings are not kept yet
         self.stopped = False
 
     def answer_next(self) -> None:
         """Wait for a question and answer it."""
+        while not self.connection.poll() and self.look_around():
+            pass
         question = self.connection.recv()
         if question is None:
             sys.exit()
         number, name, arguments = question
-        answers: dict[str, Callable] = {"pair": self.pair, "surround": self.surround, "whole": self.whole}
+        answers: dict[str, Callable] = {"pair": self.pair, "at_once": self.at_once, "whole": self.whole}
         answers["stop"] = self.stop
         try:
             answer = answers[name](number, *arguments)
         except (UserError, Stopped) as error:
             answer = error
         self.connection.send((number, answer))
+
+    def look_around(self) -> bool:
+        """Encode some more of the image around the last view, so that those to come take no time; False where there is
+        no more."""
+        while self.around:
+            features, box = self.around[-1]
+            if features.surround(box):
+                return True
+            self.around.pop()
+        return False
 
     def stop(self, number: int) -> None:
         """See Renderer."""
@@ -165,20 +178,20 @@ class Service:
             self.networks[model] = load(model, self.framework, device, border="mirror")
         return self.networks[model]
 
-    def pair(
-        self, number: int, model: Path, rgb: Path, view: View, step: int, beside: Path | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, number: int, model: Path, rgb: Path, view: View, step: int, beside: Path | None) -> web_view.Pair:
         """See Renderer."""
         image = self.image(rgb)
         sources = [self.source(name, rgb, image) for name in (beside, model) if name]
-        step = 1 if all(isinstance(source, KeptFeatures) for source in sources) else step
+        self.around = [(source, view.box) for source in sources if isinstance(source, KeptFeatures)]
+        step = 1 if len(self.around) == len(sources) else step
         *others, right = (web_view.liif(source, image, view, step) for source in sources)
         return others[0] if others else web_view.bicubic(image, view), right
 
-    def surround(self, number: int, model: Path, rgb: Path, view: View) -> bool:
+    def at_once(self, number: int, model: Path, rgb: Path, view: View, beside: Path | None) -> web_view.Pair | None:
         """See Renderer."""
-        source = self.source(model, rgb, self.image(rgb))
-        return isinstance(source, KeptFeatures) and source.surround(view.box)
+        kept = [self.kept.get((name, rgb)) for name in (beside, model) if name]
+        ready = all(features and features.covers(view.box, view.height, view.width) for features in kept)
+        return self.pair(number, model, rgb, view, 1, beside) if ready else None
 
     def image(self, rgb: Path) -> np.ndarray:
         """The image of a .npy. Raises Stopped if the visitor looks at another by now."""

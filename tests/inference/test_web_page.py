@@ -127,8 +127,7 @@ def test_a_cheap_decoder_draws_views_without_drafts_from_features_encoded_once(t
     service, encoded = service_of("torch", model, border)
     assert_views_are_parts(service, model, tmp_path / "rgb.npy", (1.3, 8.2, 17))
     assert len(encoded) == 6
-    assert not service.surround(0, Path(model), tmp_path / "rgb.npy", web_view.view(SIZE, 8.2, (0.5, 0.5)))
-    assert len(encoded) == 6
+    assert not service.look_around() and len(encoded) == 6
 
 
 @pytest.mark.jittor
@@ -143,23 +142,38 @@ def test_jittor_draws_them_too(tmp_path, small_tiles, model):
 
 
 def test_the_tiles_around_a_view_come_first_and_only_so_many_are_kept(tmp_path, small_tiles, monkeypatch):
-    np.save(tmp_path / "rgb.npy", make_image(*SIZE))
+    model, rgb = Path(FAST[0]), tmp_path / "rgb.npy"
+    np.save(rgb, make_image(*SIZE))
     service, encoded = service_of("torch", FAST[0])
-    question = 0, Path(FAST[0]), tmp_path / "rgb.npy", web_view.view(SIZE, 30, (0, 0))
-    service.pair(*question, 1, None)
-    tiles = service.kept[question[1:3]].tiles
+    view = web_view.view(SIZE, 30, (0, 0))
+    service.pair(0, model, rgb, view, 1, None)
+    tiles = service.kept[model, rgb].tiles
     assert list(tiles) == [(0, 0)]
-    assert service.surround(*question) and list(tiles) == [(0, 0), (0, 1)]  # 31 pixels to the right, 30 or 31 down
-    while service.surround(*question):
+    assert service.look_around() and list(tiles) == [(0, 0), (0, 1)]  # 31 pixels to the right, 30 or 31 down
+    while service.look_around():
         pass
     assert len(tiles) == len(encoded) == 6
     monkeypatch.setattr(kept, "PIXELS", 2 * 40 * 40)
-    service.pair(*question, 1, None)
+    service.pair(0, model, rgb, view, 1, None)
     assert len(tiles) == 2 and list(tiles)[-1] == (0, 0) and len(encoded) == 6
-    assert not service.surround(*question)
-    (tmp_path / "rgb.npy").unlink()
+    assert not service.look_around()
+
+
+def test_only_what_needs_no_encoding_is_drawn_at_once(tmp_path, small_tiles):
+    model, liif, rgb = Path(FAST[0]), Path("edsr-baseline-liif"), tmp_path / "rgb.npy"
+    np.save(rgb, make_image(*SIZE))
+    service, encoded = service_of("torch", FAST[0])
+    service.networks |= service_of("torch", str(liif))[0].networks
+    near, far = (web_view.view(SIZE, factor, (0, 0)) for factor in (30, 8))
+    assert service.at_once(0, model, rgb, near, None) is None and not encoded
+    drawn = service.pair(0, model, rgb, near, 3, None)
+    np.testing.assert_array_equal(service.at_once(0, model, rgb, near, None), drawn)
+    np.testing.assert_array_equal(service.at_once(0, model, rgb, near, model)[0], drawn[1])
+    assert service.at_once(0, model, rgb, near, liif) is None and service.at_once(0, model, rgb, far, None) is None
+    assert len(encoded) == 1
+    rgb.unlink()  # the visitor looks at another image by now
     with pytest.raises(Stopped):
-        service.surround(*question)
+        service.at_once(0, model, rgb, near, None)
 
 
 def test_liif_keeps_its_draft_and_no_features(tmp_path):
@@ -167,7 +181,7 @@ def test_liif_keeps_its_draft_and_no_features(tmp_path):
     service, encoded = service_of("torch", "edsr-baseline-liif")
     question = 0, Path("edsr-baseline-liif"), tmp_path / "rgb.npy", web_view.view(SIZE, 2, (0.5, 0.5))
     assert service.pair(*question, 3, None)[1].shape == (41, 62, 3)
-    assert not service.surround(*question) and not encoded and not service.kept
+    assert not service.look_around() and not encoded and not service.kept
 
 
 def test_the_frame_encloses_the_view_and_nothing_else_changes():
