@@ -477,6 +477,7 @@ def test_colours_of_the_plots_follow_the_page(made):
 def test_published_figures_are_found_by_the_experiments_names():
     assert reference.published("Set5", "rdn-liif", 4) == 32.5
     assert reference.published("div2k", "edsr-baseline-x2", 2) == 34.55
+    assert reference.published("div2k", "rdn-lte", 12) == 23.95
     assert reference.published("div2k", "edsr-baseline-x2", 3) is None
     for experiment in EXPERIMENTS:
         if experiment.group == "paper":
