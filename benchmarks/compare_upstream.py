@@ -109,8 +109,9 @@ def compare_model(name: str, spec: dict, folder: Path) -> None:
     from liif_torch.engine import Engine as TorchEngine
 
     theirs = originals.load(folder, spec)
+    steady = originals.steady(spec)
     engines = {
-        framework: engine(spec, "cpu", REGRESSION, STANDSTILL)
+        framework: engine(steady, "cpu", REGRESSION, STANDSTILL)
         for framework, engine in (("torch", TorchEngine), ("jittor", JittorEngine))
     }
     with tempfile.TemporaryDirectory() as place:

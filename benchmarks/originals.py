@@ -21,7 +21,7 @@ from liif_core.system import packages
 from liif_core.system.places import expand
 
 DECODERS = ("liif", "lte", "lmliif", "lmlte", "sronet")
-UNUSED = ("timm", "cv2")  # imported at the top of files for models and figures that nothing here asks for
+UNUSED = ("timm", "cv2")  # imported for what nothing here asks for, or for a few lines that `stand_ins` has
 WHOLE = ("lmliif", "lmlte", "sronet")  # answer all queries at once; LMF's batched_predict asks for what they lack
 SCALE_MAX = {
     "lte": 4,
@@ -64,17 +64,45 @@ def load(folder: Path, spec: dict, parameters: dict[str, np.ndarray] | None = No
     for name in UNUSED:
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             sys.modules |= {part: MagicMock() for part in (name, f"{name}.models", f"{name}.models.layers")}
+    if isinstance(sys.modules.get("timm"), MagicMock):
+        sys.modules["timm.models.layers"].__dict__.update(stand_ins())
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     import models
 
     torch.manual_seed(0)
     model = models.make(spec).eval()
+    if spec["args"].get("encoder_spec", {}).get("name") == "swinir":
+        # Their SwinIR leaves what it has padded an image with to the caller, and their decoders do not know of it.
+        model.encoder.register_forward_hook(lambda _, given, feat: feat[:, :, : given[0].shape[2], : given[0].shape[3]])
     if parameters is not None:
         tensors = {name: torch.from_numpy(array) for name, array in parameters.items()}
         missing, unexpected = torch.nn.Module.load_state_dict(model, tensors, strict=False)
         assert not unexpected and all("_mean." in name for name in missing), (missing, unexpected)
     return model.to(device)
+
+
+def stand_ins() -> dict[str, Any]:
+    """What SwinIR takes of timm, without its random omission of residuals in training."""
+    import torch
+
+    class DropPath(torch.nn.Identity):
+        """Of a model that predicts."""
+
+    return {
+        "DropPath": DropPath,
+        "to_2tuple": lambda side: (side, side),
+        "trunc_normal_": torch.nn.init.trunc_normal_,
+    }
+
+
+def steady(spec: dict) -> dict:
+    """The spec of our model that leaves out as little in training as theirs with `stand_ins`."""
+    if spec["args"].get("encoder_spec", {}).get("name") != "swinir":
+        return spec
+    encoder = spec["args"]["encoder_spec"]
+    args = encoder["args"] | {"drop_path_rate": 0.0}
+    return spec | {"args": spec["args"] | {"encoder_spec": encoder | {"args": args}}}
 
 
 def answer(model: Any, name: str, inp: Any, coord: Any, cell: Any) -> Any:

@@ -2,6 +2,8 @@
 what is in them, and their content for scripts/convert_checkpoint.py to write.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from liif_core.checkpoints.pth import float32, named_moments
 from liif_core.checkpoints.unpickle import plain
 from liif_core.config.yaml_text import numbers
 from liif_core.engine import MODEL, NetworkState
+from liif_core.geometry import windows
 
 # The mean shift of EDSR and RCAN: parameters that the original LIIF registers and never uses (models/edsr.py,
 # models/rcan.py: its calls in forward are comments). LIIF's load_state_dict asks for them.
 UNUSED = {"sub_mean.": -1, "add_mean.": 1}  # by sign
 SHIFTED = ("edsr-baseline", "edsr", "rcan")
+# What LTE and LMF keep of SwinIR besides its parameters, and what is the same in all of them.
+COMPUTED = ("relative_position_index", "attn_mask")
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 
 # The original LIIF keeps the normalisation in its configs; all of them, and its demo.py, use this one.
@@ -28,7 +33,7 @@ DATA_NORM = {"inp": HALF, "gt": HALF}
 def translate(content: dict) -> Checkpoint:
     """An unpickled .pth in this project's terms."""
     model, optimizer = content["model"], content.get("optimizer")
-    moments = named_moments(optimizer.get("sd", {}), list(model["sd"])) if optimizer else {}
+    moments = named_moments(optimizer.get("sd", {}), _trained(model["sd"])) if optimizer else {}
     return Checkpoint(
         model={"name": plain(model["name"]), "args": dict(numbers(plain(model["args"])))},
         state={MODEL: NetworkState(float32(used(model["sd"])), optimizer=moments)},
@@ -39,8 +44,12 @@ def translate(content: dict) -> Checkpoint:
 
 
 def used(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The parameters without those that are there and never used."""
-    return {name: array for name, array in parameters.items() if not any(unused in name for unused in UNUSED)}
+    """The parameters without what is there and never used, or can be computed."""
+    return {name: parameters[name] for name in _trained(parameters) if not any(unused in name for unused in UNUSED)}
+
+
+def _trained(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.rpartition(".")[2] not in COMPUTED]
 
 
 def model_content(model: dict, parameters: dict[str, np.ndarray]) -> dict:
@@ -54,7 +63,21 @@ def model_content(model: dict, parameters: dict[str, np.ndarray]) -> dict:
         for name, sign in UNUSED.items():
             state[f"{prefix}{name}weight"] = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
             state[f"{prefix}{name}bias"] = mean * np.float32(sign)
+    if encoder["name"] == "swinir":
+        state |= _computed(parameters)
     return {**spec, "sd": state}
+
+
+def _computed(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What LTE's load_state_dict asks for beside the parameters of a SwinIR: of crops of 48x48, whatever they are."""
+    found: dict[str, np.ndarray] = {}
+    for name in parameters:
+        if block := re.match(r"(.+\.blocks\.(\d+)\.)attn\.relative_position_bias_table$", name):
+            found[f"{block[1]}attn.relative_position_index"] = windows.relative_index()
+            if int(block[2]) % 2:
+                sides = 48 // windows.SIDE
+                found[f"{block[1]}attn_mask"] = windows.masks()[windows.kinds(sides, sides).ravel()]
+    return found
 
 
 def _with_args(spec: Any) -> Any:
@@ -77,7 +100,8 @@ def save_pth(path: Path, bare: Checkpoint, optimizer: dict) -> None:
     if optimizer["name"] not in OPTIMIZERS:
         optimizer = ADAM
     optimizer = {**optimizer, "args": {key: value for key, value in optimizer["args"].items() if key != "last_layer"}}
-    start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(list(model["sd"].values()), **optimizer["args"])
+    trained = [model["sd"][name] for name in _trained(model["sd"])]
+    start = getattr(torch.optim, OPTIMIZERS[optimizer["name"]])(trained, **optimizer["args"])
     content = {
         "model": model,
         "optimizer": {**optimizer, "sd": start.state_dict()},

@@ -2,7 +2,8 @@
 
 A feature vector depends on the pixels at most `halo` away from its own, along each axis: the encoder's receptive
 field. Tiles that are wider by the halo on every side, and cut back afterwards, therefore give the features of the
-whole image. Where a tile ends with the image it is not wider, and the encoder pads it as it pads the image.
+whole image. Where a tile ends with the image it is not wider, and the encoder pads it as it pads the image. Tiles begin
+at multiples of ALIGNED, so that windows of attention (windows.py) are those of the whole image.
 """
 
 import itertools
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from liif_core.geometry.coords import Window
+from liif_core.geometry.windows import SIDE as ALIGNED
 
 # Side of a tile in pixels, by device: what overlap costs and what a tile takes in memory, benchmarks/memory.py.
 TILE_SIDE = {"cpu": 384, "cuda": 1024}
@@ -56,7 +58,7 @@ def spans(length: int, tile: int, halo: int, scale: int) -> list[Span]:
     borders = [length * i // count for i in range(count + 1)]
     found = []
     for start, stop in itertools.pairwise(borders):
-        first, last = max(0, start - halo), min(length, stop + halo)
+        first, last = max(0, start - halo) // ALIGNED * ALIGNED, min(length, stop + halo)
         found.append(Span(slice(first, last), slice((start - first) * scale, (stop - first) * scale)))
     return found
 
@@ -99,6 +101,9 @@ def _crop_axis(
     length: int, start: float, stop: float, reach: int, beyond: int, border: str
 ) -> tuple[Pixels, tuple[float, float]]:
     first, last = max(-beyond, math.floor(start) - reach), min(length + beyond, math.ceil(stop) + reach)
+    # From either end, for what is flipped begins at the other one.
+    first -= (first + beyond) % ALIGNED
+    last += (length + beyond - last) % ALIGNED
     window = (2 * (start - first) / (last - first) - 1, 2 * (stop - first) / (last - first) - 1)
     if first >= 0 and last <= length:
         return slice(first, last), window

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 # A name that contains another comes before it.
-NAMES = {"lmliif": "LM-LIIF", "sronet": "SRNO", "thera": "Thera", "metasr": "MetaSR", "msrresnet": "MSRResNet"}
+NAMES = {
+    "lmliif": "LM-LIIF",
+    "lmlte": "LM-LTE",
+    "swinir": "SwinIR",
+    "sronet": "SRNO",
+    "thera": "Thera",
+    "metasr": "MetaSR",
+    "msrresnet": "MSRResNet",
+}
 NAMES |= {"srresnet": "SRResNet"} | {name: name.upper() for name in "edsr rdn rcan liif lte srno srcnn srgan".split()}
 
 

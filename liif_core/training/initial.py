@@ -14,10 +14,13 @@ import numpy as np
 CONSTANTS = {
     "norm": {"weight": 1.0, "bias": 0.0},
     "prelu": {"weight": 0.25},
+    "zero": {"bias": 0.0},
     "heat": {"k": math.sqrt(math.log(4)) / (2 * math.pi**2)},  # of Thera's code
 }
 DISC = "disc"  # the kind of Thera's waves: frequencies evenly over a disc of DISC_RADIUS half waves per feature pixel
 DISC_RADIUS = 16
+NORMAL = "normal"  # the kind of the weights of Swin's blocks, of this deviation
+DEVIATION = 0.02
 
 
 def initial_parameters(
@@ -37,8 +40,9 @@ def initial_parameters(
     parameters = {}
     for name, shape in shapes.items():
         if kinds and name in kinds:
-            if kinds[name] == DISC:
-                parameters[name] = _disc(shape, np.random.default_rng((seed, zlib.crc32((prefix + name).encode()))))
+            if kinds[name] in DRAWN:
+                rng = np.random.default_rng((seed, zlib.crc32((prefix + name).encode())))
+                parameters[name] = DRAWN[kinds[name]](shape, rng)
                 continue
             value = CONSTANTS[kinds[name]][name.rpartition(".")[2]]
             parameters[name] = np.full(shape, value, dtype=np.float32)
@@ -68,3 +72,10 @@ def _disc(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """(2, n) float32: as many points down and right."""
     radius, angle = math.pi * DISC_RADIUS * np.sqrt(rng.random(shape[1])), 2 * math.pi * rng.random(shape[1])
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)]).astype(np.float32)
+
+
+def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return (DEVIATION * rng.standard_normal(shape)).astype(np.float32)
+
+
+DRAWN = {DISC: _disc, NORMAL: _normal}

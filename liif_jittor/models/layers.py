@@ -1,14 +1,27 @@
 """Layers that several networks are made of."""
 
 import math
+from typing import Any
 
 import jittor as jt
 from jittor import Var, nn
 
 from liif_core.errors import UserError
 from liif_core.geometry import resampling
+from liif_jittor.models.registry import make
 
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601)
+
+
+def keeping_size(name: str, encoder_spec: dict) -> Any:
+    """The encoder of the model called so, which needs a feature per pixel."""
+    encoder = make(encoder_spec)
+    if encoder.scale != 1:
+        raise UserError(
+            f"model '{name}': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
+            f"{encoder.scale} along each axis: give it no_upsampling"
+        )
+    return encoder
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -54,6 +67,34 @@ class _GroupNorm(nn.GroupNorm):
         variance = (centred * centred).mean(dim=2, keepdims=True)
         normed = (centred / jt.sqrt(variance + self.eps)).reshape(x.shape)
         return normed * self.weight.broadcast(x, [0, 2, 3]) + self.bias.broadcast(x, [0, 2, 3])
+
+
+def layer_norm(channels: int) -> nn.LayerNorm:
+    """Layer normalisation (Ba et al., 2016) of (..., channels)."""
+    return _LayerNorm(channels)
+
+
+class _LayerNorm(nn.LayerNorm):
+    """Jittor: its own subtracts squares of means, which costs digits where the mean is large."""
+
+    def execute(self, x: Var) -> Var:
+        centred = x - x.mean(dim=-1, keepdims=True)
+        variance = (centred * centred).mean(dim=-1, keepdims=True)
+        return centred / jt.sqrt(variance + self.eps) * self.weight + self.bias
+
+
+class GELU(nn.Module):
+    """Gaussian error linear unit (Hendrycks and Gimpel, 2016), exactly or by its tanh, as in Flax."""
+
+    def __init__(self, tanh: bool):
+        super().__init__()
+        self.tanh = tanh
+
+    def execute(self, x: Var) -> Var:
+        """Any shape."""
+        if self.tanh:  # Jittor: its own has the other form alone
+            return x * (jt.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1) * 0.5
+        return nn.gelu(x)
 
 
 UPSAMPLER_RADIUS = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3

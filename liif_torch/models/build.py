@@ -3,6 +3,6 @@
 from liif_torch.models.decoders import liif, lmliif, lmlte, lmmlp, lte, metasr, mlp, sronet, thera  # noqa: F401  (they register)
 from liif_torch.models.denoisers import ddpm_unet, sr3_unet  # noqa: F401
 from liif_torch.models.discriminators import srgan  # noqa: F401
-from liif_torch.models.encoders import convnext, edsr, msrresnet, rcan, rdn, srcnn, srresnet  # noqa: F401
+from liif_torch.models.encoders import convnext, edsr, msrresnet, rcan, rdn, srcnn, srresnet, swinir  # noqa: F401
 from liif_torch.models.extractors import vgg  # noqa: F401
 from liif_torch.models.registry import make, models  # noqa: F401

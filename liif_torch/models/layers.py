@@ -1,6 +1,7 @@
 """Layers that several networks are made of."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,20 @@ from torch import Tensor, nn
 
 from liif_core.errors import UserError
 from liif_core.geometry import resampling
+from liif_torch.models.registry import make
 
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601)
+
+
+def keeping_size(name: str, encoder_spec: dict) -> Any:
+    """The encoder of the model called so, which needs a feature per pixel."""
+    encoder = make(encoder_spec)
+    if encoder.scale != 1:
+        raise UserError(
+            f"model '{name}': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
+            f"{encoder.scale} along each axis: give it no_upsampling"
+        )
+    return encoder
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -26,6 +39,23 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 def group_norm(groups: int, channels: int) -> nn.GroupNorm:
     """Group normalisation (Wu and He, 2018) of (B, channels, H, W)."""
     return nn.GroupNorm(groups, channels)
+
+
+def layer_norm(channels: int) -> nn.LayerNorm:
+    """Layer normalisation (Ba et al., 2016) of (..., channels)."""
+    return nn.LayerNorm(channels)
+
+
+class GELU(nn.Module):
+    """Gaussian error linear unit (Hendrycks and Gimpel, 2016), exactly or by its tanh, as in Flax."""
+
+    def __init__(self, tanh: bool):
+        super().__init__()
+        self.tanh = tanh
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return F.gelu(x, approximate="tanh" if self.tanh else "none")
 
 
 UPSAMPLER_RADIUS = 2  # of the convolutions of an upsampler and a tail: 1 + 1/2 + 1/4 pixels, or 1 + 1/3

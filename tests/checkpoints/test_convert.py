@@ -62,6 +62,28 @@ def test_a_pth_has_all_that_liif_looks_for(tmp_path, monkeypatch):
     assert again.param_groups[0]["lr"] == 1e-4
 
 
+def test_a_pth_of_swinir_has_what_its_code_keeps_beside_the_parameters(tmp_path, monkeypatch):
+    """The offset between two pixels of a window, of 15 x 15; masks of 6 x 6 windows, where those of the last row and
+    column have halves that do not see each other."""
+    engine = save_small(tmp_path / "a.safetensors", models.MODELS["swinir-lte"].spec)
+    convert(monkeypatch, tmp_path / "a.safetensors", tmp_path / "b.pth")
+    content = torch.load(tmp_path / "b.pth")
+    parameters, state = engine.state()["model"].parameters, content["model"]["sd"]
+    block = "encoder.layers.0.residual_group.blocks."
+    kept = {f"{block}{name}" for name in ("0.attn.relative_position_index", "1.attn.relative_position_index")}
+    assert set(state) == set(parameters) | kept | {f"{block}1.attn_mask"}
+    index, mask = (state[f"{block}1.{name}"] for name in ("attn.relative_position_index", "attn_mask"))
+    assert (
+        index.shape == (64, 64)
+        and index[0, 0] == 7 * 15 + 7
+        and index[63, 0] == 14 * 15 + 14
+        and index[0, 1] == 7 * 15 + 6
+    )
+    assert mask.shape == (36, 64, 64) and set(mask.unique().tolist()) == {-100, 0} and not mask[28].any()
+    assert [int(mask[window, 0].eq(0).sum()) for window in (0, 5, 30, 35)] == [64, 32, 32, 16]
+    assert len(content["optimizer"]["sd"]["param_groups"][0]["params"]) == len(parameters)
+
+
 @pytest.mark.parametrize(("encoder", "rgb_range"), [("edsr-baseline", 1), ("edsr", 255), ("rcan", 1)])
 def test_the_mean_shift_has_liifs_values(encoder, rgb_range):
     state = liif.model_content(models.liif(encoder, rgb_range=rgb_range, **models.FREE), {})["sd"]

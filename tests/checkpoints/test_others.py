@@ -484,18 +484,42 @@ def test_the_older_form_is_refused_where_it_is_cut(tmp_path):
 # Thera: pickled trees of Flax parameters
 
 
+# Flax' names of what is in Thera Pro's tail, by ours.
+SWINIR = {
+    r"layers\.(\d+)\.residual_group\.blocks\.(\d+)": r"RSTB_\1.BasicLayer_0.SwinTransformerBlock_\2",
+    r"norm1$": "LayerNorm_0",
+    r"norm2$": "LayerNorm_1",
+    r"attn": "WindowAttention_0",
+    r"mlp\.fc1": "Mlp_0.Dense_0",
+    r"mlp\.fc2": "Mlp_0.Dense_1",
+    r"layers\.(\d+)\.conv$": r"RSTB_\1.Conv_0",
+    r"patch_embed": "PatchEmbed_0",
+    r"\.norm$": ".LayerNorm_0",
+    r"conv_first": "Conv_0",
+    r"conv_after_body": "Conv_1",
+    r"conv_before_upsample\.0": "Conv_2",
+}
+
+
 def flax_tree(spec: dict) -> dict:
     """A tree of random numbers as Thera's code pickles it, of the model that `spec` describes, by Flax' names."""
     rng, tree = np.random.default_rng(1), {}
-    for name, parameter in models.make(spec).named_parameters():
+    names = dict(models.make(spec).named_parameters())
+    for name, parameter in names.items():
         *path, last = re.sub(r"^encoder\.encoder", "encoder", name).replace("hypernet", "out_conv").split(".")
+        if path[:1] == ["encoder"] and "encoder.conv_first.weight" in names:  # Thera Pro's
+            path = re.sub(r"^encoder\.(?=conv_|layers|norm|patch)", "refine.", ".".join(path))
+            for pattern, theirs in SWINIR.items():
+                path = re.sub(pattern, theirs, path)
+            path = path.split(".")
         path = [f"layers_{part}" if part.isdigit() else part for part in path]
         if path[:2] == ["encoder", "layers"]:
             path[:2] = ["refine"]
             path = [{"norm": "LayerNorm_0", "conv": "Conv_0"}.get(part, part) for part in path]
         shape = tuple(parameter.shape)
         if last == "weight":
-            last, shape = ("kernel", (*shape[2:], shape[1], shape[0])) if len(shape) == 4 else ("scale", shape)
+            kinds = {4: ("kernel", (*shape[2:], *shape[1::-1])), 2: ("kernel", shape[::-1]), 1: ("scale", shape)}
+            last, shape = kinds[len(shape)]
         place = tree
         for part in path:
             place = place.setdefault(part, {})
@@ -522,6 +546,26 @@ def test_a_tree_of_theras_parameters_gets_this_projects_names(tmp_path):
     np.testing.assert_allclose(parameters["encoder.head.0.weight"], first * (0.25 / 0.25001) ** 0.5, rtol=1e-6)
 
 
+def test_thera_pros_tail_gets_this_projects_names(tmp_path):
+    """The names, spelled out, as Flax gives them; the kernel of a linear layer is (in, out)."""
+    spec = MODELS["edsr-baseline-thera-pro"].spec
+    tree = flax_tree(spec)
+    (tmp_path / "thera.pkl").write_bytes(pickle.dumps({"model": tree, "backbone": "edsr-baseline", "size": "pro"}))
+    found = formats.load(tmp_path / "thera.pkl")
+    parameters, tail = found.state["model"].parameters, found.model["args"]["encoder_spec"]
+    assert tail["name"] == "swinir" and tail["args"]["depths"] == [2] and tail["args"]["gelu"] == "tanh"
+    assert {name: array.shape for name, array in parameters.items()} == {
+        name: tuple(parameter.shape) for name, parameter in models.make(spec).named_parameters()
+    }
+    block = tree["params"]["refine"]["RSTB_0"]["BasicLayer_0"]["SwinTransformerBlock_1"]
+    ours = "encoder.layers.0.residual_group.blocks.1."
+    for theirs, name in ((block["Mlp_0"]["Dense_1"], "mlp.fc2"), (block["WindowAttention_0"]["qkv"], "attn.qkv")):
+        np.testing.assert_array_equal(parameters[f"{ours}{name}.weight"], theirs["kernel"].T)
+    np.testing.assert_array_equal(parameters[f"{ours}norm2.weight"], block["LayerNorm_1"]["scale"])
+    kernel = tree["params"]["refine"]["Conv_1"]["kernel"]
+    np.testing.assert_array_equal(parameters["encoder.conv_after_body.weight"], kernel.transpose(3, 2, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -529,11 +573,11 @@ def test_a_tree_of_theras_parameters_gets_this_projects_names(tmp_path):
             lambda tree: tree["params"]["out_conv"].update(bias=["a", "list"]),
             "a list in place of the array out_conv.bias",
         ),
-        (lambda tree: tree["params"].update(refine={"patch_embed": np.zeros(3)}), "a Thera Pro, whose SwinIR"),
+        (lambda tree: tree["params"].update(refine={"patch_embed": np.zeros(3)}), "a tail that is not known"),
         (lambda tree: tree["params"].update(k=pytest.raises), "the name"),
     ],
 )
-def test_a_tree_of_more_than_arrays_or_of_thera_pro_is_refused(tmp_path, change, sentence):
+def test_a_tree_of_more_than_arrays_or_of_another_tail_is_refused(tmp_path, change, sentence):
     tree = flax_tree(MODELS["edsr-baseline-thera-air"].spec)
     change(tree)
     (tmp_path / "thera.pkl").write_bytes(pickle.dumps({"model": tree}))

@@ -212,13 +212,13 @@ def test_set_is_laid_over_the_config():
 def test_the_papers_runs_are_named_once():
     found = listed.read()
     paper = [experiment.name for experiment in found if experiment.group == "paper"]
-    assert len(paper) == 10 and len(found) == 47
+    assert len(paper) == 10 and len(found) == 55
     assert sorted(e.config for e in found) == sorted({e.config for e in found})
     for recipe in ("div2k", "div2k-100", "bsds400"):
         assert [e.name for e in listed.select(recipe, "paper")] == paper
         groups = [experiment.group for experiment in listed.select(recipe)]
         of_group = [groups.count(group) for group in ("rivals", "photo", "decoders", "diffusion")]
-        expected = {"div2k": [5, 4, 12, 0], "div2k-100": [0, 0, 2, 0], "bsds400": [5, 4, 6, 1]}
+        expected = {"div2k": [5, 4, 20, 0], "div2k-100": [0, 0, 2, 0], "bsds400": [5, 4, 8, 1]}
         assert of_group == expected[recipe]
         assert len(groups) == 13 + sum(of_group)
     assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4

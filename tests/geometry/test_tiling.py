@@ -52,8 +52,8 @@ def test_spans_cover_an_axis_once_and_overlap_by_the_halo(tile, scale):
         first, last = span.pixels.start, span.pixels.stop
         start, stop = first * scale + span.keep.start, first * scale + span.keep.stop
         kept += range(start, stop)
-        assert stop - start <= tile * scale
-        assert (first == max(0, start // scale - 5)) and last == min(93, stop // scale + 5)
+        assert stop - start <= tile * scale and first % 8 == 0
+        assert 0 <= max(0, start // scale - 5) - first < 8 and last == min(93, stop // scale + 5)
     assert kept == list(range(93 * scale))
 
 
@@ -155,10 +155,24 @@ def test_a_part_is_cut_out_of_the_whole(framework, name, box):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("border", ["zeros", "mirror"])
+def test_windows_of_attention_are_those_of_the_whole_in_flipped_parts_too(border):
+    engine = load_tree("torch")()[0](MODELS["swinir-lte"].spec)
+    engine.seed(3)
+    middle = {"inp": {"sub": [0], "div": [1]}, "gt": {"sub": [0.5], "div": [0.3]}}
+    network = Network(engine, Normalisation(DataNorm.model_validate(middle)), border=border, self_ensemble=True)
+    image = made_images.make_image(83, 91)
+    found = network.part(image, (40, 44, 46, 52), 12, 16)
+    expected = network(image, 166, 182)[80:92, 88:104]
+    assert expected.std() > 0.005
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
 def test_a_part_may_begin_anywhere():
+    """What is cut out for it begins at a multiple of 8 pixels from the edge, and ends at one from the other edge."""
     pixels, window = tiling.crop((100, 50), (40.25, 0, 42.75, 50), 6)
-    assert pixels == (slice(31, 52), slice(0, 50))
+    assert pixels == (slice(24, 52), slice(0, 50))
     assert window[1] == (-1, 1)
-    first, last = ((place + 1) / 2 * 21 + 31 for place in window[0])
+    first, last = ((place + 1) / 2 * 28 + 24 for place in window[0])
     assert (first, last) == pytest.approx((40.25, 42.75), abs=1e-12)
     assert tiling.crop((100, 50), (40, 10, 41, 11), None)[0] == (slice(0, 100), slice(0, 50))

@@ -16,6 +16,7 @@ NARROW = {
     "edsr": {"n_resblocks": 2, "n_feats": 8},
     "rdn": {"G0": 8, "RDNconfig": "A"},
     "rcan": {"n_resgroups": 2, "n_resblocks": 2, "n_feats": 16, "reduction": 4},
+    "swinir": {"depths": [2], "num_heads": [2], "embed_dim": 12, "drop_path_rate": 0.0},
 }
 NARROW_ONE_FACTOR = {
     "srcnn": {},
@@ -28,9 +29,10 @@ NARROW_DECODER = {
     "thera": {"hidden_dim": 24},
     "lmlte": {"hidden_dim": 24},
 }
-NARROW_BLOCKS = [[16, 1], [24, 1]]  # of convnext
+NARROW_BEHIND = {"convnext": {"blocks": [[16, 1], [24, 1]]}, "swinir": NARROW["swinir"]}  # another encoder
 SHALLOW_RDN = (2, 3, 4)  # blocks, layers, growth
 FREE = {"no_upsampling": True}  # as many feature pixels as image pixels: for decoders of any factor
+PRO = FREE | {"depths": [7, 6], "num_heads": [6, 6], "embed_dim": 180, "gelu": "tanh"}  # the SwinIR of Thera Pro
 HIDDEN, NARROW_HIDDEN = [256] * 4, [32, 32]
 REGRESSION = {"name": "regression", "args": {}}
 ADAM = {"name": "adam", "args": {"lr": 1e-3}}
@@ -50,8 +52,8 @@ class Model:
         """The narrow one."""
         spec = copy.deepcopy(self.full)
         encoder = spec["args"].get("encoder_spec", spec)
-        if encoder["name"] == "convnext":
-            encoder["args"]["blocks"] = NARROW_BLOCKS
+        while "encoder_spec" in encoder["args"]:
+            encoder["args"] |= NARROW_BEHIND[encoder["name"]]
             encoder = encoder["args"]["encoder_spec"]
         encoder["args"] |= (NARROW | NARROW_ONE_FACTOR)[encoder["name"]]
         for key in {"imnet_spec", "hypernet_spec"} & set(spec["args"]):
@@ -99,12 +101,17 @@ def lmlte(encoder: str) -> dict:
     return {"name": "lmlte", "args": specs | {"hidden_dim": 128}}
 
 
-def thera(encoder: str, hidden_dim: int, plus: bool = False) -> dict:
+def thera(encoder: str, hidden_dim: int, behind: str | None = None, **args) -> dict:
+    """behind: what refines the encoder's features, with these arguments."""
     spec: dict = {"name": encoder, "args": dict(FREE)}
-    spec = {"name": "convnext", "args": {"encoder_spec": spec}} if plus else spec
+    spec = {"name": behind, "args": args | {"encoder_spec": spec}} if behind else spec
     return {"name": "thera", "args": {"encoder_spec": spec, "hidden_dim": hidden_dim}}
 
 
+# SwinIR: 9 * 3 * 180 + 180; a block has 720 of norms, 225 * 6 of offsets, 180 * 540 + 540 and 180 * 180 + 180 of
+# attention, 180 * 360 + 360 and 360 * 180 + 180, together 262,530, and there are 36; behind each of 6 groups and behind
+# them all 9 * 180 * 180 + 180; twice 360 of norms; 9 * 180 * 64 + 64. This is 11,603,044. LTE adds 493,827, and Thera
+# Pro to EDSR-baseline 9 * 64 * 180 + 180, 13 blocks, two groups, the rest as SwinIR, and 2048 * 65 + 2 * 512 + 1.
 MODELS = {
     "edsr-baseline-liif": Model(liif("edsr-baseline", **FREE), 1_567_299, 8),
     "edsr-liif": Model(liif("edsr", **FREE), None, 6),
@@ -116,7 +123,14 @@ MODELS = {
     "edsr-baseline-lmliif": Model(lmliif("edsr-baseline"), 1_386_067, 8, exportable=False),
     "edsr-baseline-lmlte": Model(lmlte("edsr-baseline"), 1_490_883, 8, exportable=False),
     "edsr-baseline-thera-air": Model(thera("edsr-baseline", 32), 1_228_801, 8, exportable=False),
-    "edsr-baseline-thera-plus": Model(thera("edsr-baseline", 512, plus=True), 2_633_569, 10, exportable=False),
+    "edsr-baseline-thera-plus": Model(thera("edsr-baseline", 512, "convnext"), 2_633_569, 10, exportable=False),
+    "edsr-baseline-thera-pro": Model(
+        thera("edsr-baseline", 512, "swinir", **PRO),
+        5_851_115,
+        23,
+        exportable=False,
+    ),
+    "swinir-lte": Model(lte("swinir"), 12_096_871, 15, exportable=False),
     "edsr-baseline-x2": Model(liif("edsr-baseline", scale=2), 1_369_859, 10),
     "rdn-x3": Model(liif("rdn", scale=3), None, 11),
 }

@@ -94,3 +94,12 @@ def test_bounds_are_those_of_pytorch():
     # The largest of n uniform numbers misses the bound by about bound / n.
     assert convolution.weight.detach().abs().max().item() == pytest.approx(np.abs(ours["c.weight"]).max(), rel=1e-3)
     assert convolution.bias.detach().abs().max().item() == pytest.approx(np.abs(ours["c.bias"]).max(), rel=2e-2)
+
+
+def test_swins_layers_start_normal_and_without_bias():
+    shapes, kinds = {"qkv.weight": (60, 90), "qkv.bias": (60,)}, {"qkv.weight": "normal", "qkv.bias": "zero"}
+    parameters = initial_parameters(shapes, 0, kinds)
+    assert not parameters["qkv.bias"].any() and parameters["qkv.weight"].dtype == np.float32
+    weight = parameters["qkv.weight"] / 0.02
+    assert abs(weight.mean()) < 0.05 and weight.std() == pytest.approx(1, abs=0.05)
+    assert (np.abs(weight) > 2).mean() == pytest.approx(0.0455, abs=0.015)  # of a uniform one of this deviation none

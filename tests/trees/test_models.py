@@ -113,6 +113,67 @@ def test_rcan_weighs_its_channels():
     torch.testing.assert_close(model(x), head + model.body[1](group), rtol=0, atol=1e-6)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(11, 29), (24, 8), (1, 3)])
+def test_swinirs_pixels_look_at_those_of_their_window(size):
+    """Pixel by pixel: of the second block of a group the windows begin at 4, 12, .., and what comes from beyond an edge
+    is masked; with biases that tell offsets apart, and an image that is reflected to whole windows."""
+    args = {"depths": [2], "num_heads": [2], "embed_dim": 6, "no_upsampling": True}
+    model = models.make({"name": "swinir", "args": args}).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
+    image = torch.rand(1, 3, *size, generator=generator, dtype=torch.float64)
+    padded = np.pad(image.numpy(), ((0, 0), (0, 0), (0, -size[0] % 8), (0, -size[1] % 8)), mode="reflect")
+    first = model.conv_first(torch.from_numpy(padded))
+    x = model.patch_embed.norm(first[0].permute(1, 2, 0))  # (H, W, C)
+    group = model.layers[0]
+    before = x
+    for number, block in enumerate(group.residual_group.blocks):
+        x = x + attended(block.attn, block.norm1(x), 4 * number)
+        hidden = block.mlp.fc1(block.norm2(x))
+        x = x + block.mlp.fc2(hidden * (1 + torch.erf(hidden / 2**0.5)) / 2)
+    x = before + group.conv(x.permute(2, 0, 1))[None][0].permute(1, 2, 0)
+    x = model.conv_before_upsample[0](first + model.conv_after_body(model.norm(x).permute(2, 0, 1)[None]))
+    expected = torch.where(x > 0, x, x / 100)[:, :, : size[0], : size[1]]
+    assert expected.std() > 0.1
+    torch.testing.assert_close(model(image), expected, rtol=0, atol=1e-10)
+
+
+def attended(attention: torch.nn.Module, x: torch.Tensor, shift: int) -> torch.Tensor:
+    """(H, W, C): every pixel with all that lie in the same square of 8x8, where the squares begin at `shift`."""
+    height, width, channels = x.shape
+    place = torch.cartesian_prod(torch.arange(height), torch.arange(width))
+    window = (place - shift).div(8, rounding_mode="floor")
+    together = (window[:, None] == window[None]).all(dim=-1)
+    offset = (place[:, None] - place[None] + 7).clamp(0, 14)
+    bias = attention.relative_position_bias_table[offset[..., 0] * 15 + offset[..., 1]]
+    found = []
+    for head, part in enumerate(attention.qkv(x.flatten(0, 1)).view(-1, 3, 2, channels // 2).unbind(2)):
+        query, key, value = part.unbind(1)
+        scores = query @ key.T / (channels // 2) ** 0.5 + bias[..., head]
+        found.append(scores.where(together, -torch.inf).softmax(dim=-1) @ value)
+    return attention.proj(torch.cat(found, dim=1)).view(height, width, channels)
+
+
+def test_swinirs_samples_go_by_a_block_with_its_probability():
+    """By the first of two never, by the second every other time, and in prediction never."""
+    args = {"depths": [2], "num_heads": [1], "embed_dim": 4, "no_upsampling": True, "drop_path_rate": 0.5}
+    model = models.make({"name": "swinir", "args": args})
+    first, last = model.layers[0].residual_group.blocks
+    x = torch.rand(2000, 1, 1, 64, 4)
+    torch.manual_seed(0)
+    assert torch.equal(first.dropped(x), x) and torch.equal(last.eval().dropped(x), x)
+    kept = last.train().dropped(x)[:, 0, 0, 0, 0] / x[:, 0, 0, 0, 0]
+    assert set(kept.unique().tolist()) == {0, 2} and 0.45 < kept.mean() / 2 < 0.55
+
+
+def test_heads_that_swinir_cannot_have():
+    for args in ({"num_heads": [6]}, {"depths": [2], "num_heads": [7]}):
+        with pytest.raises(UserError, match="expected num_heads for each of"):
+            models.make({"name": "swinir", "args": args})
+
+
 @pytest.mark.parametrize("encoder", NARROW)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_encoders_upscale_by_their_factor(encoder, scale):

@@ -12,9 +12,10 @@ import numpy as np
 from jittor import Var, nn
 
 from liif_core.geometry import coords, grids
-from liif_jittor.models.decoders.features import FeatureMap, features_of, keeping_size
+from liif_jittor.models.decoders.features import FeatureMap, features_of
 from liif_jittor.models.decoders.gather import on_device_of, rows_of
 from liif_jittor.models.decoders.skip import bilinear, bilinear_on_grid
+from liif_jittor.models.layers import keeping_size
 
 
 class Ensemble(nn.Module):

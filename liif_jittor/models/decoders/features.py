@@ -13,9 +13,7 @@ import jittor as jt
 from jittor import Var, nn
 
 from liif_core.engine import encoder_of
-from liif_core.errors import UserError
 from liif_core.geometry import tiling
-from liif_jittor.models.registry import make
 
 
 class FeatureMap:
@@ -40,17 +38,6 @@ class FeatureMap:
             parts.append(band[:, :, max(top - start, 0) : max(bottom - start, 0)])
             start += band.shape[2]
         return nn.ConstantPad2d((0, 0, max(0, -top), max(0, bottom - self.size[0])), 0)(jt.concat(parts, dim=2))
-
-
-def keeping_size(name: str, encoder_spec: dict) -> Any:
-    """The encoder of the decoder called so, which looks at features and image together."""
-    encoder = make(encoder_spec)
-    if encoder.scale != 1:
-        raise UserError(
-            f"model '{name}': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
-            f"{encoder.scale} along each axis: give it no_upsampling"
-        )
-    return encoder
 
 
 def features_of(model: Any, inp: Var) -> Var:

@@ -26,10 +26,11 @@ from pydantic import PositiveFloat, PositiveInt
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
-from liif_jittor.models.decoders.features import FeatureMap, features_of, keeping_size
+from liif_jittor.models.decoders.features import FeatureMap, features_of
 from liif_jittor.models.decoders.gather import on_device_of, rows_of
 from liif_jittor.models.decoders.mlp import product
 from liif_jittor.models.decoders.skip import bilinear, bilinear_on_grid
+from liif_jittor.models.layers import keeping_size
 from liif_jittor.models.registry import models
 
 QUERIES = {"cpu": 2048, "cuda": 1 << 17}  # in a tile

@@ -4,15 +4,13 @@ figure 4; Becker et al., arXiv 2311.17643, with windows of 3x3 instead of 7x7).
 Letters: B batch, C features, H W low-resolution.
 """
 
-import math
 from typing import Any
 
-import jittor as jt
 from jittor import Var, nn
 from pydantic import PositiveInt
 
-from liif_core.errors import UserError
-from liif_jittor.models.registry import make, models
+from liif_jittor.models.layers import GELU, keeping_size
+from liif_jittor.models.registry import models
 
 EPS = 1e-6  # of the norms, as in Flax
 
@@ -27,12 +25,7 @@ class ConvNeXt(nn.Module):
     def __init__(self, encoder_spec: dict, blocks: list[tuple[PositiveInt, PositiveInt]] | None = None):
         super().__init__()
         blocks = blocks or [(64, 6), (96, 7), (128, 3)]
-        self.encoder: Any = make(encoder_spec)
-        if self.encoder.scale != 1:
-            raise UserError(
-                f"model 'convnext': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
-                f"{self.encoder.scale} along each axis: give it no_upsampling"
-            )
+        self.encoder: Any = keeping_size("convnext", encoder_spec)
         layers: list[nn.Module] = []
         width = self.encoder.out_dim
         for next_width, count in blocks:
@@ -59,7 +52,7 @@ class Block(nn.Module):
             nn.Conv(width, width, 3, padding=1, groups=width, bias=False),
             ChannelNorm(width, EPS),
             nn.Conv(width, 4 * width, 1),
-            GELU(),
+            GELU(tanh=True),
             nn.Conv(4 * width, width, 1),
         )
 
@@ -86,12 +79,3 @@ class ChannelNorm(nn.LayerNorm):
     def execute(self, x: Var) -> Var:
         """(B, C, H, W) -> (B, C, H, W)"""
         return super().execute(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class GELU(nn.Module):
-    """Gaussian error linear unit (Hendrycks and Gimpel, 2016) by its tanh, as in Flax."""
-
-    def execute(self, x: Var) -> Var:
-        """Any shape."""
-        # Jittor: nn.GELU has the other form, by the error function.
-        return x * (jt.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1) * 0.5

@@ -27,10 +27,11 @@ from torch import Tensor, nn
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
-from liif_torch.models.decoders.features import FeatureMap, features_of, keeping_size
+from liif_torch.models.decoders.features import FeatureMap, features_of
 from liif_torch.models.decoders.gather import on_device_of, rows_of
 from liif_torch.models.decoders.mlp import product
 from liif_torch.models.decoders.skip import bilinear, bilinear_on_grid
+from liif_torch.models.layers import keeping_size
 from liif_torch.models.registry import models
 
 QUERIES = {"cpu": 2048, "cuda": 1 << 17}  # in a tile

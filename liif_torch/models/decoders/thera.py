@@ -22,8 +22,9 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from liif_core.geometry import coords, grids
-from liif_torch.models.decoders.features import FeatureMap, features_of, keeping_size
+from liif_torch.models.decoders.features import FeatureMap, features_of
 from liif_torch.models.decoders.gather import on_device_of, rows_of
+from liif_torch.models.layers import keeping_size
 from liif_torch.models.registry import models
 
 # The authors add the mean of DIV2K to what already has it, in units of data_norm's div.
@@ -33,8 +34,8 @@ AIR = 32  # waves of the smallest model, for which a band of an image is as larg
 
 @models.register("thera")
 class Thera(nn.Module):
-    """encoder_spec: the encoder, with no_upsampling, and what refines its features (convnext for Thera Plus).
-    hidden_dim: waves of a field, D: 32 in Thera Air, 512 in the larger ones.
+    """encoder_spec: the encoder, with no_upsampling, and what refines its features (convnext for Thera Plus, swinir
+    for Thera Pro). hidden_dim: waves of a field, D: 32 in Thera Air, 512 in the larger ones.
 
     data_norm: sub [0.4488, 0.4371, 0.4040] and div [0.5] for inp and gt are the authors'.
     """

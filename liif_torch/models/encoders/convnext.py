@@ -6,12 +6,11 @@ Letters: B batch, C features, H W low-resolution.
 
 from typing import Any
 
-import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from liif_core.errors import UserError
-from liif_torch.models.registry import make, models
+from liif_torch.models.layers import GELU, keeping_size
+from liif_torch.models.registry import models
 
 EPS = 1e-6  # of the norms, as in Flax
 
@@ -26,12 +25,7 @@ class ConvNeXt(nn.Module):
     def __init__(self, encoder_spec: dict, blocks: list[tuple[PositiveInt, PositiveInt]] | None = None):
         super().__init__()
         blocks = blocks or [(64, 6), (96, 7), (128, 3)]
-        self.encoder: Any = make(encoder_spec)
-        if self.encoder.scale != 1:
-            raise UserError(
-                f"model 'convnext': expected an encoder with a feature per pixel, got '{encoder_spec['name']}' with "
-                f"{self.encoder.scale} along each axis: give it no_upsampling"
-            )
+        self.encoder: Any = keeping_size("convnext", encoder_spec)
         layers: list[nn.Module] = []
         width = self.encoder.out_dim
         for next_width, count in blocks:
@@ -58,7 +52,7 @@ class Block(nn.Module):
             nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
             ChannelNorm(width, EPS),
             nn.Conv2d(width, 4 * width, 1),
-            GELU(),
+            GELU(tanh=True),
             nn.Conv2d(4 * width, width, 1),
         )
 
@@ -85,11 +79,3 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)"""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class GELU(nn.Module):
-    """Gaussian error linear unit (Hendrycks and Gimpel, 2016) by its tanh, as in Flax."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
-        return F.gelu(x, approximate="tanh")
