@@ -15,11 +15,15 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import candidates
 import common
+import gemm
+import quiet
 
 pytestmark = pytest.mark.slow
 
 SMALL_IMAGE = ["--size", "12", "16", "--scale", "2"]
-SMALL_BATCH = ["batch_size=2", "wrapper.args.inp_size=12", "wrapper.args.sample_q=32"]
+SMALL_BATCHES = [
+    f"train_dataset.{key}" for key in ("batch_size=2", "wrapper.args.inp_size=12", "wrapper.args.sample_q=32")
+]
 SMALL_MODEL = "model.args.encoder_spec.args.n_resblocks=1"
 
 
@@ -54,8 +58,7 @@ def test_page():
 
 @pytest.mark.nightly
 def test_train_step():
-    changes = [f"train_dataset.{change}" for change in SMALL_BATCH]
-    (rows,) = tables("train_step", "--set", *changes, SMALL_MODEL, "--only", "PyTorch")
+    (rows,) = tables("train_step", "--set", *SMALL_BATCHES, SMALL_MODEL, "--only", "PyTorch")
     assert [row["variant"] for row in rows] == ["PyTorch"]
     assert float(rows[0]["median s"]) > 0 and float(rows[0]["GFLOP/s"]) > 0
 
@@ -75,9 +78,16 @@ def test_diffusion():
 def test_gemm():
     products, hidden = tables("gemm", *SMALL_IMAGE, "--rows", "64", "--square", "128", "--only", "Torch")
     sizes = ["64x256 by 256x256", "128x128 by 128x128"]
-    expected = [(size, library) for size in sizes for library in ("F.linear", "1x1 convolution")]
+    expected = [(size, library) for size in sizes for library in gemm.Torch.libraries]
     assert [(row["product"], row["library"]) for row in products] == expected
     assert max(float(row["fp32"]) for row in products) == float(hidden[0]["best product"])
+
+
+@pytest.mark.nightly
+def test_threads():
+    (rows,) = tables("threads", "--size", "12", "16", "--set", *SMALL_BATCHES, SMALL_MODEL, "--only", "torch")
+    assert [row["threads"].split(",")[1] for row in rows] == [" torch"] * 8
+    assert all(float(row["alone"]) > 0 and float(row["beside 1"]) > 0 for row in rows)
 
 
 @pytest.mark.nightly
@@ -113,6 +123,15 @@ def test_ratios_are_medians_of_pairs(capsys):
     header, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert header == "| variant | median s | against a | x |"
     assert rows == ["| a | 4.000 | 1.00 | - |", "| b | 2.000 | 2.00 | 7 |"]
+
+
+def test_others_are_noticed(monkeypatch):
+    """30 ticks of 100 in a second: 0.3 of a core; idle and waiting ones do not count."""
+    ticks = iter((100, 130))
+    monkeypatch.setattr(Path, "read_text", lambda self: f"cpu  {next(ticks)} 0 0 999 50 0 0 0 0 0\ncpu0 1")
+    monkeypatch.setattr(quiet.os, "sysconf", lambda name: 100)
+    busy = quiet.busy_cores(0.001) * 0.001
+    assert abs(busy - 0.3) < 1e-9 and "0.3 of" in quiet.sentence(busy) and "quiet." in quiet.sentence(0.0)
 
 
 def test_candidates_take_turns():

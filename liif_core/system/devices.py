@@ -1,7 +1,7 @@
 """Choose the device and set the process up, before PyTorch or Jittor is imported.
 
 Both frameworks read their environment once, at import: `CUDA_VISIBLE_DEVICES`, Jittor's `nvcc_path`
-and `log_silent`, the C library's malloc settings. An entry script therefore calls `prepare` first and
+and `log_silent`, OpenMP's and the C library's malloc settings. An entry script therefore calls `prepare` first and
 imports its framework afterwards. Nothing here imports a framework or starts CUDA, and nothing prints.
 """
 
@@ -23,6 +23,9 @@ from liif_core.system.distributed import ALONE, Ranks
 from liif_core.system.memory import keep_freed_pages
 from liif_core.system.packages import PACKAGES
 from liif_core.system.signals import shield_children
+
+# By which a user may say how OpenMP's threads wait: the standard's name, GNU's, Intel's and LLVM's.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
     """
     shield_children()
     require_framework(framework)
+    let_threads_sleep()
     if ranks.local_world_size > 1 and gpu is None and "CUDA_VISIBLE_DEVICES" not in os.environ and count_gpus():
         gpu = ",".join(map(str, range(count_gpus())))
     device = choose_device(gpu)
@@ -64,6 +68,16 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
         if ranks.local_world_size > 1:  # each would start a thread on every core
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_world_size)))
     return device
+
+
+def let_threads_sleep() -> None:
+    """Threads of the framework that wait for each other sleep, unless the user has said how they shall wait.
+
+    By default each spins for milliseconds, on a core that the thread it waits for may need: beside another program
+    everything takes several times as long (benchmarks/threads.py).
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def require_framework(framework: str) -> None:

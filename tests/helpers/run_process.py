@@ -110,7 +110,7 @@ class Life:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         command = [sys.executable, f"liif_{self.run.framework}/train.py", *self.words]
         # What a killed process has said must be there: nothing waits in a buffer.
-        variables = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        variables = {"PYTHONUNBUFFERED": "1"}
         with open(self.output[0], "wb") as out, open(self.output[1], "wb") as err:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | variables, stdout=out, stderr=err, start_new_session=True

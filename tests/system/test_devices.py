@@ -29,6 +29,9 @@ WATCHED = (
     "python_config_path",
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME",
 )
 
 PREPARE = """
@@ -119,6 +122,16 @@ def test_a_gpu_that_does_not_exist_is_refused(tmp_path, gpus, existing):
 def test_a_value_that_is_not_understood_is_refused(tmp_path, gpu):
     message = prepare(tmp_path, gpu=gpu, gpus=2)["error"]
     assert repr(gpu) in message and "--gpu cpu" in message and is_one_sentence(message)
+
+
+@pytest.mark.parametrize(
+    "said, policy",
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, None)],
+    ids=["nothing", "policy", "spins"],
+)
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(tmp_path, said, policy):
+    variables = prepare(tmp_path, **said)["variables"]
+    assert variables.get("OMP_WAIT_POLICY") == policy and said.items() <= variables.items()
 
 
 def test_counting_gpus_does_not_need_one():
