@@ -15,6 +15,7 @@ from liif_core.geometry import coords, grids
 from liif_core.training.initial import initial_parameters
 from liif_torch.engine import Engine
 from liif_torch.models import build as models
+from liif_torch.models.decoders import mlp
 from liif_torch.models.decoders.features import FeatureMap
 
 TOLERANCE = 1e-5
@@ -60,6 +61,22 @@ def upscaled(model, feat, height, width) -> torch.Tensor:
     bands = list(model.decode_image(FeatureMap(feat.shape[2:], [feat]), height, width))
     assert all(band.shape[1:] == (width, 3) for band in bands)
     return torch.cat(bands)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_bias_and_relu_inside_the_product_are_those_outside(precision, tolerance, monkeypatch):
+    perceptron = make_model(hidden=(48, 64, 40)).imnet.eval()
+    x, calls = torch.randn(37, 48, generator=torch.Generator().manual_seed(1)), []
+    assert mlp._has_fused(precision)
+    monkeypatch.setattr(mlp, "_fused", lambda *given, fused=mlp._fused: calls.append(given) or fused(*given))
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        inside = perceptron.after_first(x.clone())
+        monkeypatch.setattr(mlp, "_has_fused", lambda dtype: False)
+        outside = perceptron.after_first(x.clone())
+    assert [tuple(weight.shape) for _, weight, _ in calls] == [(64, 48), (40, 64)]
+    assert inside.dtype == outside.dtype == precision and outside.abs().max() > 0.01
+    torch.testing.assert_close(inside, outside, atol=tolerance * outside.abs().max().item(), rtol=0)
 
 
 @torch.no_grad()
