@@ -26,6 +26,7 @@ DOCUMENTS = {
     "README.zh-CN.md": "zh",
     "docs/testing.md": "en",
     "docs/zh-CN/testing.md": "zh",
+    "docs/compare.md": "en",
     "docs/configs.md": "en",
     "docs/photographs.md": "en",
     "results/README.md": "en",
