@@ -2,7 +2,7 @@
 
     python scripts/batch_demo.py --input examples/chelsea.png --scale 4 --save-dir save/bsds400
 
-Writes into demo_result/ a PNG per model and framework, sheet.png with the same part of each beside the input's pixels
+Writes into demo_result/ a PNG per model and framework, sheet.jpg with the same part of each beside the input's pixels
 and bicubic, and log.txt. What was made of the same image with the same weights is skipped.
 """
 
@@ -25,6 +25,7 @@ from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED, WORK
 
 HEADER = ["model", "framework", "image"]
+SHEET = "sheet.jpg"  # a third of the PNG
 COLUMN = 360  # pixels: how wide a column of the comparison is at most
 NEAREST = Image.Resampling.NEAREST
 
@@ -171,12 +172,13 @@ def main() -> int:
     shown = [task for task in tasks if finished.holds(task.output, task.origin(digest, height, width))]
     if shown:
         captioned = [(caption(task), rgb8.read_image(task.output)) for task in shown]
-        rgb8.write_image(arguments.output / "sheet.png", comparison.comparison(cells(image, captioned), columns=4))
+        sheet = comparison.comparison(cells(image, captioned), columns=4)
+        write_atomically(arguments.output / SHEET, rgb8.encoded(sheet, "JPEG", quality=95, subsampling=0))
     head = (
         f"{time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.input} {image.shape[0]}x{image.shape[1]} -> {height}x{width}"
     )
     states = [f"{' '.join(result.cells)}: {result.state}" for result in results if result is not None]
     with open(arguments.output / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as log:
         log.write("\n".join([head, *states, *lines, ""]) + "\n")
-    print(f"look at {arguments.output / 'sheet.png'}")
+    print(f"look at {arguments.output / SHEET}")
     return status

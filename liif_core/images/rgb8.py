@@ -140,10 +140,11 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     files.write_atomically(path, content)
 
 
-def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
-    """The file of uint8 (h, w, 3) in a format of Pillow's. Raises OSError and ValueError for what that cannot hold."""
+def encoded(image: np.ndarray, kind: str = "PNG", **options: int) -> bytes:
+    """The file of uint8 (h, w, 3) in a format of Pillow's, with options of that. Raises OSError and ValueError for what
+    it cannot hold."""
     content = io.BytesIO()
-    Image.fromarray(image).save(content, kind)
+    Image.fromarray(image).save(content, kind, **options)
     return content.getvalue()
 
 

@@ -524,19 +524,20 @@ def test_one_image_through_all_models(plan, call, experiments_folder, image_fold
         "edsr-baseline-liif_torch": "done",
     }
     names = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert names == {"bicubic.png", "edsr-baseline-liif_torch.png", "sheet.png", "log.txt", "finished.json"}
+    assert names == {"bicubic.png", "edsr-baseline-liif_torch.png", "sheet.jpg", "log.txt", "finished.json"}
     assert rgb8.read_image(tmp_path / "demo" / "bicubic.png").shape == (26, 38, 3)
-    two_columns = rgb8.read_image(tmp_path / "demo" / "sheet.png")
+    two_columns = rgb8.read_image(tmp_path / "demo" / "sheet.jpg")
     own = np.asarray(Image.open(image_folders / "input.png").convert("RGB"))
     first = np.kron(own, np.ones((18, 18, 1), np.uint8))  # 13x19 twice as large, each pixel of that 360 // 38 times
-    assert (two_columns[-first.shape[0] :, : first.shape[1]] == first).all()
+    shown = two_columns[-first.shape[0] :, : first.shape[1]].astype(int)
+    assert np.abs(shown - first).mean() < 4  # JPEG
     two_columns = two_columns.shape
     assert "edsr-baseline-liif_jittor edsr-baseline-liif_jittor" not in (tmp_path / "demo" / "log.txt").read_text()
 
     (plan / "edsr-baseline-liif_jittor.fails").unlink()
     status, output = call("batch_demo", *arguments)
     assert status == 0 and list(summary(output).values()) == ["skipped", "done", "skipped"]
-    three_columns = rgb8.read_image(tmp_path / "demo" / "sheet.png").shape
+    three_columns = rgb8.read_image(tmp_path / "demo" / "sheet.jpg").shape
     assert three_columns[1] > two_columns[1] and three_columns[0] == two_columns[0]
     assert (tmp_path / "demo" / "log.txt").read_text().count("13x19 -> 26x38") == 2
     # what failed while it was being replaced is made again, be there an image or not
