@@ -26,7 +26,7 @@ process.begin()
 
 import numpy as np
 
-from helpers.models import NARROW, NARROW_BLOCKS, NARROW_ONE_FACTOR
+from helpers.models import NARROW, NARROW_BEHIND, NARROW_ONE_FACTOR
 from liif_core.commands import demo, sample, test, train
 from liif_core.config import load as configs
 from liif_core.config import schema
@@ -107,14 +107,14 @@ def overrides(config: schema.TrainConfig, where: Path, steps: int, tiny: bool) -
     if "discriminator" in config.method.args:
         side = LOW * config.train_dataset.wrapper.args["scale"]
         changes += [f"method.args.discriminator.args.size={side}", "method.args.content=pixel"]
-    encoder = config.model.args.get("encoder_spec", config.model.model_dump())["name"]
     if tiny:
-        below = "model.args.encoder_spec.args" if "encoder_spec" in config.model.args else "model.args"
-        if encoder == "convnext":
-            changes += [f"{below}.blocks={NARROW_BLOCKS}"]
-            below += ".encoder_spec.args"
-            encoder = config.model.args["encoder_spec"]["args"]["encoder_spec"]["name"]
-        changes += [f"{below}.{key}={value}" for key, value in (NARROW | NARROW_ONE_FACTOR)[encoder].items()]
+        below, encoder = "model.args", config.model.model_dump()
+        if "encoder_spec" in encoder["args"]:
+            below, encoder = f"{below}.encoder_spec.args", encoder["args"]["encoder_spec"]
+        while "encoder_spec" in encoder["args"]:
+            changes += [f"{below}.{key}={value}" for key, value in NARROW_BEHIND[encoder["name"]].items()]
+            below, encoder = f"{below}.encoder_spec.args", encoder["args"]["encoder_spec"]
+        changes += [f"{below}.{key}={value}" for key, value in (NARROW | NARROW_ONE_FACTOR)[encoder["name"]].items()]
         imnet = config.model.args.get("imnet_spec") or {"args": {}}
         changes += ["model.args.imnet_spec.args.hidden_list=[16]"] if "hidden_list" in imnet["args"] else []
     return changes

@@ -77,7 +77,7 @@ def demo() -> None:
 
 note("begin")
 if (plan / f"{title}.fails").exists():
-    print("reading data")
+    print("reading data", flush=True)
     print("error: it broke", file=sys.stderr)
     sys.exit(3)
 if (plan / f"{title}.waits").exists():

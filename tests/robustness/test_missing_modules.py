@@ -25,12 +25,12 @@ sys.path.insert(0, {root!r})
 import torch.multiprocessing
 
 hidden = {{"fcntl", "resource", "termios", "pty", "jittor", "jittor_utils"}}
-plain = importlib.machinery.PathFinder.find_spec
 
-def find_spec(name, *rest):
-    return None if name.partition(".")[0] in hidden else plain(name, *rest)
+def hiding(plain):
+    return lambda name, *rest: None if name.partition(".")[0] in hidden else plain(name, *rest)
 
-importlib.machinery.PathFinder.find_spec = find_spec
+for finder in (importlib.machinery.PathFinder, importlib.machinery.BuiltinImporter):  # Debian's fcntl is built in
+    finder.find_spec = hiding(finder.find_spec)
 for name in hidden:
     sys.modules.pop(name, None)
 for module, names in (
