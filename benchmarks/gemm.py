@@ -26,7 +26,7 @@ SHAPES = {  # (rows, width) by device: tiles from those that stay in a core's ca
     "cuda": [*((rows, 256) for rows in (8192, 32768, 131072, 262144)), (8192, 8192)],
 }
 WORK = {"cpu": 1e9, "cuda": 4e12}  # floating point operations timed at once, at least: little, to find a quiet moment
-TRIES = 5  # a run is the best of
+TRIES = 2  # a run is the best of; every benchmark that quotes a share waits for all shapes
 EXPLAINED = (
     "GFLOP/s: two operations for every multiply-add that is needed; the authors' code does more than these. "
     "The ceiling of matrix products, in PyTorch's libraries, before or after:"
