@@ -20,6 +20,8 @@ READMES = ("README.md", "README.zh-CN.md")
 TRANSLATED = [path.name for path in sorted((ROOT / "docs" / "zh-CN").glob("*.md"))]
 TWINS = [READMES, *((f"docs/{name}", f"docs/zh-CN/{name}") for name in TRANSLATED)]
 CODE = ("liif_core", "liif_torch", "liif_jittor")
+# `name` or `Class.name` in [file](../path); a point ends what is said of the file unless it is within a name
+SAID_TO_BE_IN = r"((?:[^.:;(|\n]|\.(?=\w))*?) in \[[^\]]*\]\((?:\.\./)+([\w/]+\.py)\)"
 LONGEST_README = 1600  # words, tables aside
 LARGEST_IMAGE = 150 * 1024  # bytes
 LARGEST_DETAILS = 600 * 1024  # of photographs' crops side by side, as PNG
@@ -76,9 +78,10 @@ def test_links_lead_somewhere_and_nothing_is_left_open(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_functions_stand_in_the_files_that_are_said_to_hold_them(document):
-    for before, path in re.findall(r"([^.:;(|\n]*?) in \[[^\]]*\]\(\.\./([\w/]+\.py)\)", text(document)):
-        for name in re.findall(r"`(\w+)`", before):
-            assert name in names_in(ROOT / path), f"{name} in {path}"
+    assert not re.search(r"\w` in the same \|", text(document)), "a cell names the file itself"
+    for before, path in re.findall(SAID_TO_BE_IN, text(document)):
+        for owner, name in re.findall(r"`(?:(\w+)\.)?(\w+)`", before):
+            assert {owner, name} - {""} <= names_in(ROOT / path), f"{owner}.{name} in {path}"
 
 
 @pytest.mark.parametrize("document", ["docs/code.md", "CONTRIBUTING.md"])
@@ -90,11 +93,12 @@ def test_files_that_the_pages_about_the_code_name_exist(document):
     assert [path for path in paths if path != installed and not (ROOT / path).exists()] == []
 
 
-def test_functions_that_the_page_about_the_code_names_exist():
+def test_functions_that_the_pages_about_the_code_name_exist():
     """`module.function` and `Class.method` anywhere in the core or a tree."""
     files = {path: names_in(path) for tree in CODE for path in (ROOT / tree).rglob("*.py")}
-    pairs = re.findall(r"`(\w+)\.(\w+)(?:\([^`]*)?`", text("docs/code.md"))
-    pairs = [(owner, name) for owner, name in pairs if name not in ("py", "md", "txt")]
+    pages = ["docs/code.md", *((ROOT / "benchmarks" / "results").glob("*.md"))]
+    pairs = [pair for page in pages for pair in re.findall(r"`(\w+)\.(\w+)(?:\([^`]*)?`", text(page))]
+    pairs = [(owner, name) for owner, name in pairs if name not in ("py", "md", "txt", "yaml", "csv")]
     assert len(pairs) > 20
     for owner, name in pairs:
         assert any(name in names and (owner == path.stem or owner in names) for path, names in files.items()), owner
@@ -109,6 +113,8 @@ def test_tests_that_are_named_exist(document):
 def test_the_pages_for_readers_name_code_and_tests():
     """So that the patterns above cannot silently match nothing."""
     assert len(re.findall(r"`\w+` in \[", text("docs/liif.md"))) >= 6
+    dotted = [name for before, _ in re.findall(SAID_TO_BE_IN, text("docs/migration.md")) for name in before.split("`")]
+    assert {"Updater.step", "Network.queries", "Engine.begin_step"} <= set(dotted)
     assert len(re.findall(r"tests/(?:\w+/)?test_\w+\.py::\w+", text("docs/migration.md"))) >= 25
 
 

@@ -98,6 +98,17 @@ def test_eval_stops_gradients_in_jittor(jt):
     assert all(parameter.requires_grad for parameter in theirs.parameters())
 
 
+def test_layers_of_jittor_begin_in_different_modes_until_they_are_told(jt):
+    from liif_jittor.networks import set_training
+
+    layers = jt.nn.Sequential(jt.nn.Conv2d(3, 3, 3), jt.nn.BatchNorm(3), jt.nn.Dropout(0.5))
+    assert (layers[1].is_train, layers[2].is_train) == (True, False)
+    for training in (True, False):
+        set_training(layers, training)
+        assert [layer.is_train for layer in layers.layers.values()] == [training] * 3
+    assert not layers[0].weight.is_stop_grad()
+
+
 def test_the_jittor_engine_can_train_after_it_has_predicted(jt):
     from liif_jittor.engine import Engine
 
