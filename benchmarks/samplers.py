@@ -3,7 +3,8 @@
 A network of diffusion under several samplers, beside bicubic and a network that was trained by regression, on the
 images of a test config; each in a process of its own, one after the other. The sampler that asks the network for every
 time of the schedule, hours on a CPU, makes the first --few images only. Into --output goes samplers.json, from which
-report.py --readme writes the table `samplers`; what is there of the same weights and images is not measured again.
+report.py --readme writes the table `samplers`; what is there of the same weights and images is not measured again,
+and stays, whatever --only says.
 """
 
 import json
@@ -90,32 +91,39 @@ def methods(arguments: Namespace) -> list[dict[str, Any]]:
         listed.append(one | {"few": steps is None})
     for one in listed:
         one["weights"] = provenance.sha256(formats.locate(one["file"])) if one["file"] else None
-    return [one for one in listed if common.selected(one["name"], arguments.only)]
+    return listed
 
 
 def measure(arguments: Namespace) -> None:
     """What is missing, written after each method."""
     target = arguments.output / report.FILE
     check_writable(target)
-    before = report.read(arguments.output)["methods"] if target.exists() else []
+    of = {"config": arguments.config, "set": arguments.set, "framework": arguments.framework}
+    before = report.read(arguments.output) if target.exists() else of | {"methods": []}
+    if (other := {key: before.get(key) for key in of}) != of:
+        raise UserError(f"{target}: expected what was measured with {of}, got {other}: give another --output")
+    found = {one["name"]: one for one in before["methods"]}
     changes = [*arguments.set, f"metrics=[{', '.join(report.METRICS)}]"]
-    done = []
-    for given in methods(arguments):
+    listed = methods(arguments)
+    for given in listed:
+        if not common.selected(given["name"], arguments.only):
+            continue
         limits = [f"test_dataset.dataset.args.first_k={arguments.few}"] if given["few"] else []
         config = configs.load(arguments.config, "test", [*changes, *limits])
         data = sets.make(config.test_dataset.model_dump(), 0, False, config.eval_type)
         names = {data.name(index) for index in range(len(data))}
-        same = [one for one in before if (one["name"], one["weights"]) == (given["name"], given["weights"])]
-        if kept := next((one for one in same if set(one["images"]) == names), None):
-            done.append(kept)
+        kept = found.get(given["name"])
+        if kept and (kept["weights"], set(kept["images"])) == (given["weights"], names):
             continue
         print(f"{given['name']}, {len(names)} images", file=sys.stderr, flush=True)
         child = common.Child(Measured, given, arguments.framework, arguments.gpu, arguments.config, [*changes, *limits])
         child("run")
         what = {key: given[key] for key in ("name", "asked", "weights")} | {"commit": provenance.commit() or "unknown"}
-        done.append(what | {"machine": common.machine(arguments.kind), "images": child("output")})
+        found[given["name"]] = what | {"machine": common.machine(arguments.kind), "images": child("output")}
         child.close()
-        write_atomically(target, (json.dumps({"config": arguments.config, "methods": done}) + "\n").encode())
+        order = list(dict.fromkeys([*(one["name"] for one in listed), *found]))
+        written = of | {"methods": [found[name] for name in order if name in found]}
+        write_atomically(target, (json.dumps(written) + "\n").encode())
 
 
 def named(text: str) -> tuple[str, Path]:

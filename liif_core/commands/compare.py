@@ -89,7 +89,7 @@ def main() -> int:
     if shown:
         _write(arguments.output, tasks, shown, sets, boxes or details.choose(shown, sets, arguments.details))
         if arguments.keep:
-            methods.keep(arguments.output, readme.RESULTS / arguments.output.resolve().name)
+            methods.keep(tasks, arguments.output, readme.RESULTS / arguments.output.resolve().name)
     if errors:
         raise UserError("; ".join(errors))
     return status
@@ -150,6 +150,8 @@ def _write(output: Path, tasks: Sequence[Task], shown: Sequence[Task], sets: Seq
     write_atomically(output / "table.csv", methods.as_csv(found).encode())
     if rows:
         rgb8.write_image(output / "details.png", details.figure(rows))
+    else:
+        (output / "details.png").unlink(missing_ok=True)
     framework = next((FRAMEWORKS[task.framework] for task in shown if task.framework in FRAMEWORKS), "neither")
     write_atomically(output / "page.html", methods_page.render(tables, rows, framework).encode())
     print("\n".join(str(box) for box in boxes))

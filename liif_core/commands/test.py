@@ -143,5 +143,7 @@ def test(framework: str, load_tree: Callable) -> None:
         rows, means = measure(predict, test_set, config, folders.get(name), arguments.sr3_names, arguments.seed)
         if outputs:
             changed = {"set": arguments.set} if arguments.set else {}
-            report = {"config": name} | changed | origin | evaluate.summary(name, test_set, config, rows, means)
+            data = {"data": config.test_dataset.model_dump(mode="json")}
+            found = evaluate.summary(name, test_set, config, rows, means)
+            report = {"config": name} | data | changed | origin | found
             write_atomically(outputs[name], (json.dumps(report, indent=1) + "\n").encode())

@@ -13,6 +13,7 @@ from liif_core.errors import Stopped
 from liif_core.evaluation import metrics
 from liif_core.inference.network import choose_device
 from liif_core.system.arguments import Parser
+from liif_core.system.devices import available_cores
 from liif_core.system.distributed import read as read_ranks
 from liif_core.system.places import WORK
 from liif_core.training import loop, run_folder, runlog
@@ -58,7 +59,7 @@ def train(framework: str, load_tree: Callable) -> None:
     note = f"{framework} on {device.kind}, {config.model.name}: {sizes[MODEL]:,} parameters{others}"
     workers = config.num_workers
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
-        workers = min(8, os.cpu_count() or 1) if device.kind == "cuda" else 0
+        workers = min(8, available_cores()) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
     try:
         loop.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb, resume)

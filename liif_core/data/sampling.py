@@ -25,12 +25,13 @@ def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng((ORDER, seed, epoch)).permutation(length)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """What a framework's own random numbers of training step `step` start from: nothing to save, nothing to resume.
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """What a framework's own random numbers of training step `step` start from, others in each process: nothing to
+    save, nothing to resume.
 
     Below 2^31, for Jittor keeps a seed as a signed int.
     """
-    return int(np.random.SeedSequence((STEP, seed, step)).generate_state(1)[0] >> 1)
+    return int(np.random.SeedSequence((STEP, seed, step, *([rank] if rank else ()))).generate_state(1)[0] >> 1)
 
 
 def generator(seed: int, epoch: int, index: int, training: bool) -> np.random.Generator:

@@ -1,7 +1,6 @@
 """CelebA-HQ, which has to be fetched by hand, at the sizes that its experiments take."""
 
 import json
-import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from liif_core.data.names import found
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_core.system import places
+from liif_core.system.devices import available_cores
 
 COMMAND = places.command("download", "download_data.py")
 FACES = f"""CelebA-HQ has to be fetched by hand: it is on Google Drive, which asks for a browser, and links to it have
@@ -50,7 +50,7 @@ def make_faces(source: Path, target: Path) -> None:
         raise UserError(f"no images in {source}: expected the folder data1024x1024 of CelebA-HQ")
     # Ctrl-C reaches the workers as well; they leave it to this process.
     quiet = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=quiet) as pool:
+    with ProcessPoolExecutor(available_cores(), initializer=signal.signal, initargs=quiet) as pool:
         work = [pool.submit(downsample_face, source / name, target) for name in names]
         try:
             for one in tqdm(work, desc="downsampling", unit="image", leave=False, disable=None):

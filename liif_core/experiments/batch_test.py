@@ -51,7 +51,8 @@ class Task:
             found = read_report(path)
         except (OSError, UserError):
             return None
-        return found if found.get("weights") == self.model.weights and is_usual(found) else None
+        same = found.get("weights") == self.model.weights and is_of(found, test)
+        return found if same and is_usual(found) else None
 
     def missing(self) -> list[str]:
         """The sets that are still to be measured."""
@@ -67,8 +68,13 @@ class Task:
 def is_usual(report: dict) -> bool:
     """Whether this was measured as the config says, in float32 and as LIIF does it; else it is another test under the
     same name."""
-    other = report.get("set") or "border" in report or "self_ensemble" in report
+    other = report.get("set") or {"border", "self_ensemble", "sampler", "seed"} & report.keys()
     return not other and report.get("precision", "fp32") == "fp32"
+
+
+def is_of(report: dict, test: str) -> bool:
+    """Whether a report is of the images that a test config names now; older ones do not say."""
+    return report.get("data") in (None, configs.load(test, "test").test_dataset.model_dump(mode="json"))
 
 
 def read_report(path: Path) -> dict:

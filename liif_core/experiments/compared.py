@@ -18,7 +18,7 @@ from liif_core.config.registry import nearest_known
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
 from liif_core.experiments import jobs, trained
-from liif_core.experiments.batch_test import is_usual, read_report
+from liif_core.experiments.batch_test import is_of, is_usual, read_report
 from liif_core.system import packages, provenance
 from liif_core.system.places import SHIPPED
 
@@ -190,7 +190,8 @@ class Task:
         except (OSError, UserError):
             return None
         same = {"weights": self.method.weights, "protocol": test_set.eval_type, "model_config": self.method.config}
-        usual = is_usual(found | {"set": None}) and all(found.get(key) == value for key, value in same.items())
+        usual = is_usual(found | {"set": None}) and is_of(found, test_set.config)
+        usual = usual and all(found.get(key) == value for key, value in same.items())
         changed = [word.partition("=")[0] for word in found.get("set", ())]
         measured = changed == ["metrics"] and all(name in found for name in self.metrics)
         kept = not self.keeps_images or all(self.png(test_set, image).is_file() for image in test_set.images)

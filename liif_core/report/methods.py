@@ -51,7 +51,7 @@ def records(tasks: Sequence[Task], sets: Sequence[TestSet]) -> list[Record]:
             if (report := task.report(test_set)) is not None:
                 psnr_y, ssim_y, psnr_rgb, ssim_rgb = (_infinite(report, name) for name in METRICS)
                 values: dict[str, Pair] = {Y: (psnr_y, ssim_y), RGB: (psnr_rgb, ssim_rgb)}
-                others = {name: report[name] for name in task.metrics if name not in METRICS}
+                others = {name: _infinite(report, name) for name in task.metrics if name not in METRICS}
                 origin = {key: str(report.get(key) or "") for key in ORIGIN}
                 where = test_set.name, test_set.scale, task.method.name, task.framework
                 found.append(Record(*where, values, others, origin))
@@ -65,7 +65,7 @@ def records(tasks: Sequence[Task], sets: Sequence[TestSet]) -> list[Record]:
     return found
 
 
-def _infinite(report: dict, name: str) -> float | None:
+def _infinite(report: dict, name: str) -> float:
     """JSON has no infinity: it says null of the PSNR of equal images."""
     return float("inf") if report[name] is None else report[name]
 
@@ -154,13 +154,19 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def keep(output: Path, results: Path) -> None:
-    """Copy the table, the figure and the means of the scores; predictions and the scores of single images stay."""
+def keep(tasks: Sequence[Task], output: Path, results: Path) -> None:
+    """Copy table, figure and means of the scores, instead of those that were there; the predictions, the scores of
+    single images and where these lie stay."""
     check_writable(results / "table.csv")
     for name in ("table.csv", "details.png"):
-        write_atomically(results / name, (output / name).read_bytes())
-    for path in sorted((output / "scores").glob("*/*.json")):
-        means = {key: value for key, value in json.loads(path.read_text()).items() if key != "rows"}
+        if (output / name).exists():
+            write_atomically(results / name, (output / name).read_bytes())
+        else:
+            (results / name).unlink(missing_ok=True)
+    for path in results.glob("scores/*/*.json"):
+        path.unlink()
+    for path in (task.json(test_set) for task in tasks for test_set in task.sets if task.report(test_set)):
+        means = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("rows", "data")}
         target = results / path.relative_to(output)
         check_writable(target)
         write_atomically(target, (json.dumps(means, indent=1) + "\n").encode())

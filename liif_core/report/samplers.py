@@ -19,8 +19,9 @@ COLUMNS = (*METRICS, *(NOT_WHITE + name for name in METRICS), "shift", "seconds"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The file in a folder: config; methods, each with its name, how often its network is `asked` for an image, the
-    SHA-256 of its `weights` (both may be null), commit and machine, and `images`, values by COLUMNS, null for NaN.
+    """The file in a folder: config, what was `set` of it, framework; methods, each with its name, how often its
+    network is `asked` for an image, the SHA-256 of its `weights` (both may be null), commit and machine, and `images`,
+    values by COLUMNS, null for NaN.
 
     Raises UserError for a file that is not there or another one.
     """

@@ -66,8 +66,17 @@ def prepare(framework: str, gpu: str | None, ranks: Ranks = ALONE) -> Device:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         keep_freed_pages()
         if ranks.local_world_size > 1:  # each would start a thread on every core
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks.local_world_size)))
+            share = max(1, (os.cpu_count() or 1) // ranks.local_world_size)
+            os.environ.setdefault("OMP_NUM_THREADS", str(min(available_cores(), share)))
     return device
+
+
+def available_cores() -> int:
+    """Those that this process may run on, of which a batch system or taskset may have left it fewer than there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
 
 
 def let_threads_sleep() -> None:

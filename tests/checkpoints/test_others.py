@@ -7,7 +7,6 @@ import pickle
 import re
 import struct
 import tarfile
-import time
 import tracemalloc
 import zipfile
 from collections import OrderedDict
@@ -436,10 +435,8 @@ def test_a_model_that_names_itself_again_and_again_is_refused_at_once(tmp_path):
     for _ in range(60):
         args = [args, args]
     torch.save({"model": {"name": "liif", "args": {"a": args}, "sd": {}}}, tmp_path / "a.pth")
-    began = time.monotonic()
     with pytest.raises(UserError, match="a model of more than 10000 values"):
-        formats.load(tmp_path / "a.pth")
-    assert time.monotonic() - began < 5
+        formats.load(tmp_path / "a.pth")  # all 2^60 would never end
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,13 @@ def call(monkeypatch, capsys):
     return typed
 
 
-def tasks(root: Path, output: Path) -> list[compared.Task]:
+def tasks(root: Path, output: Path, choice: str = "torch") -> list[compared.Task]:
     sets = tuple(compared.find_sets([str(root / "test-pairs-2.yaml")], 2))
     found = compared.methods([f"Net={root / 'net.safetensors'}"], 2)
     return [
-        compared.Task(method, method.frameworks("torch")[0], sets, compared.METRICS, output, True) for method in found
+        compared.Task(method, framework, sets, compared.METRICS, output, place == 0)
+        for method in found
+        for place, framework in enumerate(method.frameworks(choice))
     ]
 
 
@@ -110,14 +112,18 @@ def test_the_scores_are_those_of_the_metrics(place):
 
 
 def test_what_is_kept_gives_the_same_table_and_its_scores(place, tmp_path):
-    methods.keep(place / "output", tmp_path / "compared")
+    (tmp_path / "compared" / "scores" / "Other_torch").mkdir(parents=True)
+    (tmp_path / "compared" / "scores" / "Other_torch" / "test-pairs-2.json").write_text("{}")  # of an earlier table
+    methods.keep(tasks(place, place / "output", CHOICE), place / "output", tmp_path / "compared")
     kept = methods.read_csv(tmp_path / "compared" / "table.csv")
     whole = (place / "output" / "table.md").read_text()
     assert markdown(methods.table(kept)) in whole and "SHA-256 of the weights: Net `" in whole
     document = "<!-- table: compared -->\n<!-- end -->\n"
     assert markdown(methods.table(kept)) in readme.rewrite(document, "docs/testing.md", tmp_path)
+    scores = sorted((tmp_path / "compared" / "scores").glob("*/*.json"))
+    assert {path.parent.name for path in scores} == {"bicubic_pillow", *(f"Net_{name}" for name in FRAMEWORKS)}
     assert_table_is_of_the_scores(tmp_path / "compared")
-    assert not [path for path in tmp_path.rglob("*.json") if "rows" in json.loads(path.read_text())]
+    assert not [path for path in scores if {"rows", "data"} & json.loads(path.read_text()).keys()]
     with pytest.raises(UserError, match="cannot read .*none.csv"):
         methods.read_csv(tmp_path / "none.csv")
     with pytest.raises(UserError, match="expected the columns set, scale"):
@@ -166,7 +172,7 @@ def test_what_is_there_is_not_measured_again_and_other_boxes_can_be_shown(place,
     assert (first == original.repeat(5, axis=0).repeat(5, axis=1)).all()
 
 
-@pytest.mark.parametrize("change", ["weights", "image", "metrics", "border", "damaged", "nothing"])
+@pytest.mark.parametrize("change", ["weights", "image", "metrics", "border", "data", "damaged", "nothing"])
 def test_what_makes_scores_worthless(place, tmp_path, change):
     output = tmp_path / "output"
     shutil.copytree(place / "output", output)
@@ -182,6 +188,10 @@ def test_what_makes_scores_worthless(place, tmp_path, change):
         task = dataclasses.replace(task, metrics=(*task.metrics, "niqe"))
     elif change == "border":
         path.write_text(json.dumps(json.loads(path.read_text()) | {"border": "repeat"}))
+    elif change == "data":  # its config names another folder by now
+        report = json.loads(path.read_text())
+        report["data"]["dataset"]["args"]["root_path_1"] = "others"
+        path.write_text(json.dumps(report))
     elif change == "damaged":
         path.write_text("{")
     assert (task.missing() == []) == (change == "nothing")
@@ -243,6 +253,15 @@ def test_published_figures_stand_below_in_their_columns():
     assert "neither channels nor border" in table.notes[0]
     assert "set5,4,SRGAN,,not stated,26.5206,0.7982" in methods.as_csv(found)
     assert "course report" in methods_page.render([table], {}, "PyTorch")
+
+
+def test_an_infinite_metric_is_shown_as_one(place, tmp_path):
+    shutil.copytree(place / "output", tmp_path / "output")
+    task = dataclasses.replace(tasks(place, tmp_path / "output")[0], metrics=(*compared.METRICS, "psnr-8bit"))
+    path = task.json(task.sets[0])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"psnr-8bit": None}))
+    found = methods.records([task], task.sets)
+    assert "| inf |" in markdown(methods.table(found)) and ",inf," in methods.as_csv(found)
 
 
 def test_which_protocol_comes_closest():

@@ -176,6 +176,11 @@ def test_samplers_are_measured_once_and_the_longest_on_fewer_images(models, conf
     assert bicubic["images"]["a"]["psnr-8bit"] == pytest.approx(expected, abs=1e-3)
     again = run(list(map(str, command)))
     assert "a: " in first.stderr and "a: " not in again.stderr and again.stdout == first.stdout
+    one = run(list(map(str, [*command[:-2], "ddim 20"])))
+    assert one.returncode == 0 and "a: " in one.stderr
+    assert [one["name"] for one in samplers.read(tmp_path)["methods"]] == ["bicubic", "ddim 20", "ancestral 30"]
+    other = run(list(map(str, [*command, "--set", "test_dataset.dataset.args.first_k=1"])))
+    assert other.returncode == 2 and "give another --output" in other.stderr
     (tmp_path / samplers.FILE).unlink()
     command[3] = models / "free.safetensors"
     refused = run(list(map(str, command)))

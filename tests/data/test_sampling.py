@@ -516,3 +516,8 @@ def test_processes_together_have_the_batches_of_one(world_size):
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
         for part, weight in zip(several, weights, strict=True):
             assert weight == (len(part[k]["inp"]) / len(batch["inp"]) if weight else 0)
+
+
+def test_each_process_draws_others_in_a_step_and_the_first_what_one_alone_draws():
+    drawn = [sampling.step_seed(3, 7, *rank) for rank in ((), (0,), (1,), (2,))]
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 3 and max(drawn) < 2**31

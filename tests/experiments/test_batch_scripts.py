@@ -333,12 +333,15 @@ def test_all_models_are_tested_once_until_their_weights_change(plan, call, exper
     changed.write_text(json.dumps(json.loads(changed.read_text()) | {"set": ["first_k=1"]}))
     other = experiments_folder / "edsr-baseline-liif_jittor" / "results" / "jittor" / "test-small-2.json"
     other.write_text(json.dumps(json.loads(other.read_text()) | {"precision": "bf16"}))
+    moved = experiments_folder / "bicubic" / "pillow" / "test-small-3.json"  # its config names other images by now
+    moved.write_text(json.dumps(json.loads(moved.read_text()) | {"data": {"dataset": {"name": "image-folder"}}}))
     status, output = call("batch_test_simple", *arguments)
     assert sorted((title, configs) for title, _, configs, _ in calls(plan) if title.startswith("edsr")) == [
         ("edsr-baseline-liif_jittor", ["test-small-2", "test-small-3"]),
         ("edsr-baseline-liif_torch", ["test-small-2", "test-small-3", "test-small-4"]),
     ]
-    assert [configs for title, _, configs, _ in calls(plan) if not title.startswith("edsr")] == [["test-small-4"]]
+    others = [configs for title, _, configs, _ in calls(plan) if not title.startswith("edsr")]
+    assert others == [["test-small-3", "test-small-4"]]
 
 
 def test_a_set_that_breaks_does_not_keep_the_others_from_being_measured(plan, call, experiments_folder, tests):

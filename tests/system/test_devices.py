@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers import ROOT
+from liif_core.system import devices
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +75,13 @@ def prepare(home, framework="torch", gpu=None, gpus=0, change="", **variables):
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 1, "prepare prints nothing itself"
     return json.loads(result.stdout)
+
+
+def test_cores_that_a_process_may_not_run_on_do_not_count(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 6}, raising=False)
+    assert devices.available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert devices.available_cores() == os.cpu_count()
 
 
 def is_one_sentence(text):
