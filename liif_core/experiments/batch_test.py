@@ -11,7 +11,6 @@ folder or under --output for single files; their means are gathered in scores.cs
 
 import csv
 import io
-import json
 import math
 import sys
 import time
@@ -24,7 +23,7 @@ from liif_core.config import protocol
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
 from liif_core.experiments import jobs, trained
-from liif_core.experiments.scores import COLUMNS
+from liif_core.experiments.scores import COLUMNS, is_of, is_usual, read_report
 from liif_core.system.arguments import Parser
 from liif_core.system.files import write_atomically
 from liif_core.system.places import SHIPPED, expand
@@ -63,31 +62,6 @@ class Task:
         model = str(self.model.path or trained.BICUBIC)
         script = jobs.script(trained.scripts_tree(self.framework), "test")
         return [*script, "--model", model, "--json", str(self.folder), "--config", *tests]
-
-
-def is_usual(report: dict) -> bool:
-    """Whether this was measured as the config says, in float32 and as LIIF does it; else it is another test under the
-    same name."""
-    other = report.get("set") or {"border", "self_ensemble", "sampler", "seed"} & report.keys()
-    return not other and report.get("precision", "fp32") == "fp32"
-
-
-def is_of(report: dict, test: str) -> bool:
-    """Whether a report is of the images that a test config names now; older ones do not say."""
-    return report.get("data") in (None, configs.load(test, "test").test_dataset.model_dump(mode="json"))
-
-
-def read_report(path: Path) -> dict:
-    """What test.py left. Raises UserError for a damaged file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): remove it, or test again what it belongs to") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no report of test.py: remove it")
-    if "pictures" in found:  # the key's name before
-        found["images"] = found.pop("pictures")
-    return found
 
 
 def find_tests(patterns: list[str] | None, scales: list[float] | None = None) -> tuple[list[str], dict[str, str]]:

@@ -18,7 +18,7 @@ from liif_core.config.registry import nearest_known
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
 from liif_core.experiments import jobs, trained
-from liif_core.experiments.batch_test import is_of, is_usual, read_report
+from liif_core.experiments.scores import is_of, is_usual, read_report
 from liif_core.system import packages, provenance
 from liif_core.system.places import SHIPPED
 
