@@ -109,7 +109,7 @@ def in_words(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(in_words, arguments))
     if origin is typing.Literal:
-        return " or ".join(map(str, arguments))
+        return " or ".join(str(one).lower() if isinstance(one, bool) else str(one) for one in arguments)
     if origin is list:
         return f"list of {in_words(arguments[0])}"
     if origin is tuple and arguments[-1] is Ellipsis:

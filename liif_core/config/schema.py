@@ -149,7 +149,8 @@ class TrainConfig(Evaluation):
     step; `cosine_lr` begins behind them."""
     accumulate: PositiveInt = 1
     """Ours. Micro-batches into which a batch is cut, whose gradients are taken one after the other and added: less
-    memory, and the same update to rounding."""
+    memory, and the same update to rounding, unless the model has BatchNorm, dropout or drop_path, which see one
+    micro-batch at a time."""
     clip_grad: PositiveFloat | None = None
     """Ours. The largest L2 norm of all gradients together."""
     ema: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None

@@ -27,11 +27,11 @@ OUTSIDE = 1e-3  # by which rounding may leave [0, 1]
 class Adversarial:
     """The generator is the config's model; its loss is that of its content plus that of being told from a photograph.
 
-    backend: makes the networks (liif_jittor.networks). discriminator: a model that gives a logit. optimizer: the
-    discriminator's, without one the config's; both follow the config's schedule, each from its own lr. content: "pixel"
-    compares images by `loss`, "vgg" features of VGG-19 by MSE, whose weights are the file vgg_weights; the images are
-    then brought to [0, 1] by gt_sub and gt_div, those of the config's data_norm for gt. content_weight: None is 0.006
-    for features and 0.01 for pixels. adversarial_weight: of -log D(G(x)).
+    discriminator: a model that gives a logit. optimizer: the discriminator's, without one the config's; both follow the
+    config's schedule, each from its own lr. content: "pixel" compares images by `loss`, "vgg" features of VGG-19 by
+    MSE, whose weights are the file vgg_weights; the images are then brought to [0, 1] by gt_sub and gt_div, those of
+    the config's data_norm for gt. content_weight: null is 0.006 for features and 0.01 for pixels. adversarial_weight:
+    of -log D(G(x)).
 
     A batch has inp (B, 3, H, W) and gt (B, 3, h, w). Losses in the log: "loss" is the generator's sum, "content" and
     "adversarial" its parts without weights, "discriminator" the other's; "real" and "fake" are D's mean outputs.
@@ -39,7 +39,7 @@ class Adversarial:
 
     def __init__(
         self,
-        backend: Any,
+        backend: Any,  # liif_jittor.networks.Backend: makes the networks
         discriminator: dict,
         optimizer: dict | None = None,
         content: Literal["pixel", "vgg"] = "pixel",

@@ -20,9 +20,9 @@ from liif_jittor.models.layers import luma
 class Regression:
     """One network and one loss.
 
-    backend: makes the network (liif_jittor.networks). loss: "l1", "mse" or "charbonnier". channels: "y" compares the
-    luma alone. border: output pixels along the edges of a crop that the loss leaves out. total_variation: of the
-    field of a thera, the mean of its absolute Jacobian before it cools, times this joins the loss.
+    loss: "l1", "mse" or "charbonnier". channels: "y" compares the luma alone. border: output pixels along the edges of
+    a crop that the loss leaves out. total_variation: of the field of a thera, the mean of its absolute Jacobian before
+    it cools, times this joins the loss.
 
     A batch has inp (B, 3, H, W) and, for a model of any factor, gt (B, Q, 3), coord and cell; for one of one factor gt
     (B, 3, h, w). channels and border are for the latter.
@@ -30,7 +30,7 @@ class Regression:
 
     def __init__(
         self,
-        backend: Any,
+        backend: Any,  # liif_jittor.networks.Backend: makes the network
         loss: losses.Name = "l1",
         channels: Literal["rgb", "y"] = "rgb",
         border: NonNegativeInt = 0,

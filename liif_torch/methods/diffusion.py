@@ -25,10 +25,9 @@ from liif_torch.networks import set_training
 class Diffusion:
     """The model is sr3-unet or ddpm-unet: it sees an image with noise, and the condition, and tells the noise.
 
-    backend: makes the network (liif_torch.networks). schedule: how noise grows, in `steps` times from `start` to
-    `end`: linear, quad, const, warmup10, warmup50, jsd or cosine. loss: of the noise; l1 is SR3's, mse DDPM's. sampler:
-    how noise becomes an image: ancestral, ddim with eta, or dpmpp-2m, in so many steps (null: all of the schedule),
-    whose levels are equally far apart in time or in log-snr.
+    schedule: how noise grows, in `steps` times from `start` to `end`: linear, quad, const, warmup10, warmup50, jsd or
+    cosine. loss: of the noise; l1 is SR3's, mse DDPM's. sampler: how noise becomes an image: ancestral, ddim with eta,
+    or dpmpp-2m, in so many steps (null: all of the schedule), whose levels are equally far apart in time or in log-snr.
 
     A batch has gt (B, 3, h, w) and, for a conditional model, inp (B, 3, h, w), both in [-1, 1]; noise (B, 3, h, w);
     level (B,), which is sqrt(gamma), and for ddpm-unet step (B,), the number of its time from 0.
@@ -36,7 +35,7 @@ class Diffusion:
 
     def __init__(
         self,
-        backend: Any,
+        backend: Any,  # liif_torch.networks.Backend: makes the network
         schedule: schedules.Schedule = schedules.DEFAULT,
         loss: losses.Name = "l1",
         sampler: samplers.Sampler = samplers.DEFAULT,

@@ -26,6 +26,7 @@ from liif_core.system.places import PRETRAINED
         (tuple[float, float], "[float, float]"),
         (list[pydantic.PositiveFloat], "list of float > 0"),
         (Literal["A", "B"], "A or B"),
+        (Literal[True], "true"),
         (dict[str, Any], "{name, args}"),
         (schema.MultiStepLR, "{milestones, gamma}"),
     ],
@@ -91,6 +92,8 @@ def test_models_lists_everything_that_a_config_may_name_the_same_in_both_framewo
 def test_everything_that_a_config_may_name_has_a_description():
     entries = [one for found in config_reference.registries("torch").values() for one in describe.entries(found)]
     assert len(entries) > 14 and [entry.name for entry in entries if not entry.text] == []
+    passed = [name for names in describe.PASSED.values() for name in names]
+    assert [entry.name for entry in entries if any(f"{name}:" in entry.text for name in passed)] == []
 
 
 def test_models_counts_the_parameters_of_a_named_encoder(typed, framework):
