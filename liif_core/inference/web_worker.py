@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -27,7 +26,7 @@ from liif_core.images.image import fit
 from liif_core.inference import web_view
 from liif_core.inference.kept import KeptFeatures, worthwhile
 from liif_core.inference.network import Network, choose_device, load
-from liif_core.inference.upscale import passes, upscale
+from liif_core.inference.upscale import is_out_of_memory, passes, upscale
 from liif_core.inference.web_view import View
 from liif_core.system import memory
 from liif_core.system.files import scratch
@@ -44,7 +43,7 @@ class Job(Future):
 
 
 class Renderer:
-    """Asks the process, which starts with the first question. gpu: as in environment.prepare."""
+    """Asks the process, which starts with the first question. gpu: as in devices.prepare."""
 
     def __init__(self, framework: str, gpu: str | None):
         self.framework, self.gpu = framework, gpu
@@ -149,12 +148,14 @@ class Service:
         if question is None:
             sys.exit()
         number, name, arguments = question
-        answers: dict[str, Callable] = {"pair": self.pair, "at_once": self.at_once, "whole": self.whole}
-        answers["stop"] = self.stop
         try:
-            answer = answers[name](number, *arguments)
+            answer = getattr(self, name)(number, *arguments)  # pair, at_once, whole or stop
         except (UserError, Stopped) as error:
             answer = error
+        except (MemoryError, RuntimeError) as error:  # beside a whole image, which would take it for its own
+            if not is_out_of_memory(error):
+                raise
+            answer = UserError(f"not enough memory for this view: {' '.join(str(error).split())[:100]}")
         self.connection.send((number, answer))
 
     def look_around(self) -> bool:

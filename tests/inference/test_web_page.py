@@ -3,6 +3,7 @@
 import copy
 import importlib
 import importlib.util
+import multiprocessing
 import re
 import shutil
 import signal
@@ -174,6 +175,20 @@ def test_only_what_needs_no_encoding_is_drawn_at_once(tmp_path, small_tiles):
     rgb.unlink()  # the visitor looks at another image by now
     with pytest.raises(Stopped):
         service.at_once(0, model, rgb, near, None)
+
+
+def test_a_view_that_memory_is_refused_for_is_answered_and_does_not_become_the_whole_images_trouble(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    service = Service(theirs, "torch", "cpu")
+
+    def refuse(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(service, "pair", refuse)
+    ours.send((7, "pair", ()))
+    service.answer_next()
+    number, answer = ours.recv()
+    assert number == 7 and isinstance(answer, UserError) and "not enough memory for this view" in str(answer)
 
 
 def test_liif_keeps_its_draft_and_no_features(tmp_path):
