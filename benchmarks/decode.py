@@ -1,11 +1,14 @@
 """How fast is an image upscaled?  python benchmarks/decode.py [--size 96 96] [--scale 4] [--model edsr-baseline-liif]
 
 The same weights and image for all, encoder and decoder together: the authors' code where --upstream names a clone of
-it (originals.py), otherwise the plain formulation of tests/helpers/equations.py, and ours in both frameworks. --beside
-measures another model of ours in the same turns. --runs 1 is enough for what takes minutes: candidates are warmed up on
+it (originals.py), otherwise the plain formulation of tests/helpers/equations.py, and ours in both frameworks. On a GPU
+PyTorch's decoder comes a second time, in the kernel of liif_torch/models/decoders/fused.py. --beside measures another
+model of ours in the same turns. --runs 1 is enough for what takes minutes: candidates are warmed up on
 a few rows of the image, and only Jittor, which compiles, on all of them.
 """
 
+import os
+import warnings
 from argparse import Namespace
 from functools import partial
 
@@ -16,17 +19,31 @@ import numpy as np
 from compare_upstream import SPECS
 
 
-def start(arguments: Namespace) -> dict[str, common.Child]:
-    """All candidates, the baseline first."""
-    rest = (arguments.gpu, SPECS[arguments.model], arguments.size, arguments.scale)
-    found: dict[str, tuple] = {}
+class Kernel(candidates.Ours):
+    """With the kernel of Triton. It cannot be built where that does not run, and a table has no other's numbers."""
+
+    def __init__(self, *arguments):
+        os.environ["LIIF_TRITON"] = "1"
+        warnings.filterwarnings("error", message="LIIF_TRITON")
+        super().__init__(*arguments)
+        self.decode(self.image[:, :, : candidates.WARM_UP_ROWS])
+
+
+def found(arguments: Namespace) -> dict[str, tuple]:
+    """All candidates by name, the baseline first."""
+    spec = SPECS[arguments.model]
+    rest = (arguments.gpu, spec, arguments.size, arguments.scale)
+    given: dict[str, tuple] = {}
     if not arguments.upstream and arguments.kind == "cpu":
-        found[candidates.PLAIN] = (candidates.Plain, "torch", "fp32", *rest)
-    found |= candidates.choose(arguments, candidates.Original, candidates.Ours, *rest)
+        given[candidates.PLAIN] = (candidates.Plain, "torch", "fp32", *rest)
+    given |= candidates.choose(arguments, candidates.Original, candidates.Ours, *rest)
+    if arguments.kind == "cuda" and spec["name"] == "liif" and spec["args"].get("imnet_spec"):
+        kernels = {precision: (Kernel, "torch", precision, *rest) for precision in arguments.precision}
+        given |= {f"PyTorch kernel {precision}": one for precision, one in kernels.items()}
     if arguments.beside:
         other = candidates.ours(arguments, candidates.Ours, arguments.gpu, SPECS[arguments.beside], *rest[2:])
-        found |= {f"{name} {arguments.beside}": given for name, given in other.items()}
-    return candidates.start(arguments, found)
+        given |= {f"{name} {arguments.beside}": one for name, one in other.items()}
+    return given
 
 
 def columns(arguments: Namespace, children: dict, seconds: dict, ceiling: gemm.Ceiling) -> dict[str, dict[str, str]]:
@@ -54,7 +71,7 @@ def main() -> None:
     parser.add_argument("--beside", choices=SPECS, help="another model of ours, to be held against")
     parser.add_argument("--decoder-only", action="store_true", help="the features are there already")
     arguments = common.parse(parser)
-    children = start(arguments)
+    children = candidates.start(arguments, found(arguments))
     for child in children.values():
         child("forget_encoder" if arguments.decoder_only else "warm_up")
     ceiling = gemm.Ceiling(arguments)
