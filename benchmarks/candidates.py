@@ -49,7 +49,7 @@ def ours(arguments: Namespace, ours_class: Callable, *rest) -> dict[str, tuple]:
     found = {}
     for title, framework in (("PyTorch", "torch"), ("Jittor", "jittor")):
         for precision in arguments.precision:
-            if framework == "torch" or precision == "fp32" or arguments.kind == "cuda":  # emulated on the CPU otherwise
+            if framework == "torch" or precision == "fp32":  # Jittor's engine has no other
                 name = title if precision == "fp32" else f"{title} {precision}"
                 found[name] = (ours_class, framework, precision, *rest)
     return found
@@ -74,13 +74,19 @@ def precision_of(name: str) -> str:
     return next((precision for precision in common.PRECISIONS if precision in name.split()), "fp32")
 
 
-def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: dict, seeded: bool = True) -> Any:
-    """An engine with the weights of seed 0, or any if not `seeded`; training: method_spec and optimizer_spec."""
+def prepared(framework: str, gpu: str) -> str:
+    """The device, once the process is set up. Raises UserError for a framework that cannot use the GPU."""
     device = devices.prepare(framework, gpu)
     if device.kind != devices.choose_device(gpu).kind:
-        raise UserError(device.note)  # Jittor beside a GPU that it cannot use
+        raise UserError(device.note)
+    return device.kind
+
+
+def our_engine(framework: str, precision: str, gpu: str, spec: dict, *training: dict, seeded: bool = True) -> Any:
+    """An engine with the weights of seed 0, or any if not `seeded`; training: method_spec and optimizer_spec."""
+    kind = prepared(framework, gpu)
     engine_class = importlib.import_module(f"liif_{framework}.engine").Engine
-    engine = engine_class(spec, device.kind, *training, precision=precision)
+    engine = engine_class(spec, kind, *training, precision=precision)
     if seeded:
         engine.seed(0)
     return engine

@@ -8,6 +8,7 @@ import argparse
 import atexit
 import contextlib
 import importlib.metadata
+import importlib.util
 import multiprocessing
 import os
 import platform
@@ -197,8 +198,9 @@ def options(description: str, runs: int = 5, of_liif: bool = True) -> argparse.A
         parser.add_argument(
             "--upstream", type=clone, metavar="PATH", help="a clone of the authors' code, to measure too"
         )
-    native = ["fp32", "bf16"] if devices.cpu_has_bf16() else ["fp32"]
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=native, help=f"default: {native}")
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, help="default: fp32, and bf16 on a GPU or a CPU that has it"
+    )
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="candidates whose names contain one of these")
     parser.add_argument("--runs", type=int, default=runs, help=f"default: {runs}")
     parser.add_argument("--gpu", default="cpu", help="GPU number (default: cpu)")
@@ -209,6 +211,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments, and in `kind` the device that --gpu comes to: "cpu" or "cuda"."""
     arguments = parser.parse_args()
     arguments.kind = devices.choose_device(arguments.gpu).kind
+    if "precision" in arguments and arguments.precision is None:
+        arguments.precision = ["fp32", "bf16"] if arguments.kind == "cuda" or devices.cpu_has_bf16() else ["fp32"]
     return arguments
 
 
@@ -220,8 +224,11 @@ def selected(name: str, only: list[str] | None) -> bool:
 def machine(kind: str) -> str:
     """Processor and cores, or the GPU and its driver."""
     if kind == "cuda":
-        command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        number = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]  # as choose_device has set it
+        command = ["nvidia-smi", f"--id={number}", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        with contextlib.suppress(OSError):  # a container may have the driver alone
+            return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        return f"GPU {number}"
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
     return f"{processor}, {os.cpu_count()} cores"
@@ -229,7 +236,8 @@ def machine(kind: str) -> str:
 
 def print_head(kind: str) -> None:
     """For the head of a results page: processor, cores, GPU, versions, and what the tables mean."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "jittor")]
+    there = [name for name in ("torch", "jittor") if importlib.util.find_spec(name)]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in there]
     parts = [machine("cpu"), f"Python {platform.python_version()}", *versions]
     if kind == "cuda":
         parts.append(machine(kind))

@@ -19,8 +19,6 @@ import common
 import quiet
 from compare_upstream import SPECS
 
-from liif_core.system import devices
-
 SHAPES = {  # (rows, width) by device: tiles from those that stay in a core's cache to a batch's, and a large square
     "cpu": [*((rows, 256) for rows in (512, 1024, 2048, 4096, 8192, 16384, 32768)), (2048, 2048)],
     "cuda": [*((rows, 256) for rows in (8192, 32768, 131072, 262144)), (8192, 8192)],
@@ -40,7 +38,7 @@ class Products(common.Work):
     """once(library, precision, rows, width): the product, as often as WORK wants it."""
 
     def __init__(self, gpu: str):
-        self.kind = devices.prepare(self.framework, gpu).kind
+        self.kind = candidates.prepared(self.framework, gpu)
         self.ready: dict[tuple, tuple] = {}
 
     def once(self, *key) -> None:
@@ -221,8 +219,9 @@ def main() -> None:
     *tiles, square = SHAPES[arguments.kind]
     tiles = [(rows, 256) for rows in arguments.rows] if arguments.rows else tiles
     shapes = [*tiles, (arguments.square, arguments.square) if arguments.square else square]
-    works = [work for work in (Torch, Jittor) if common.selected(work.__name__, arguments.only)]
-    children = [(work, common.Child(work, arguments.gpu)) for work in works]
+    works = {work.__name__: work for work in (Torch, Jittor)}
+    started = candidates.start(arguments, {name: (work, arguments.gpu) for name, work in works.items()})
+    children = [(works[name], child) for name, child in started.items()]
     candidates_ = products(children, shapes, arguments.precision, arguments.kind)
     rest = (arguments.gpu, SPECS[arguments.model], arguments.size, arguments.scale)
     hidden = {precision: common.Child(HiddenLayers, "torch", precision, *rest) for precision in arguments.precision}

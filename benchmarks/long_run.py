@@ -36,7 +36,6 @@ from liif_core.evaluation import evaluate
 from liif_core.images.normalisation import Normalisation
 from liif_core.inference import network
 from liif_core.report.experiments_folder import FRAMEWORKS
-from liif_core.system import devices
 
 CONFIG = "train-bsds400/train_edsr-baseline-liif.yaml"
 EVERY = 20  # steps from one look to the next
@@ -46,12 +45,12 @@ MADE, HELD_BACK = 30, 10  # images that are made here, to train on and to valida
 class Training(common.Work):
     """A run that goes on when it is told to."""
 
-    def __init__(self, framework: str, settings: TrainConfig, folder: Path, operators: Path | None):
-        devices.prepare(framework, "cpu")
+    def __init__(self, framework: str, settings: TrainConfig, folder: Path, operators: Path | None, gpu: str):
+        candidates.prepared(framework, gpu)
         if framework == "jittor" and operators:
             keep_operators_in(operators)
         specs = (spec.model_dump() for spec in (settings.model, settings.method, settings.optimizer))
-        self.engine = candidates.our_engine(framework, "fp32", "cpu", *specs)
+        self.engine = candidates.our_engine(framework, "fp32", gpu, *specs)
         self.make_loader = importlib.import_module(f"liif_{framework}.datasets").make_loader
         self.train_set = sets.make(settings.train_dataset.model_dump(), settings.seed, training=True)
         self.val_set = sets.make(settings.val_dataset.model_dump(), settings.seed, training=False)
@@ -74,6 +73,8 @@ class Training(common.Work):
             start = time.perf_counter()
             self.engine.begin_step(self.step, lambda base: base)
             self.engine.train_step(batch)
+            if cuda := common.torch_on_gpu():
+                cuda.synchronize()
             seconds.append(round(time.perf_counter() - start, 4))
             self.step += 1
         loss = statistics.fmean(losses["loss"] for losses in self.engine.read_losses())
@@ -90,9 +91,11 @@ class Training(common.Work):
         return self.look() | {"what": "evaluation", "seconds": [round(time.perf_counter() - start, 1)], "psnr": psnr}
 
     def look(self) -> dict:
-        """The process: MiB resident and anonymous; Jittor's operators and variables."""
+        """The process: MiB resident and anonymous, and of PyTorch on a GPU; Jittor's operators and variables."""
         found: dict[str, Any] = {"what": "start", "step": self.step}
         found |= {"resident": common.memory("VmRSS"), "anonymous": common.memory("RssAnon")}
+        if cuda := common.torch_on_gpu():
+            found["gpu"] = cuda.memory_allocated() / common.MIB
         if jittor := sys.modules.get("jittor"):
             found |= {"operators": count_operators(jittor), "variables": jittor.number_of_lived_vars()}
         return found
@@ -161,7 +164,7 @@ def measure(children: dict[str, common.Child], steps: int, evaluate: int, about:
 
 def print_memory(found: dict[str, list[dict]]) -> None:
     """Markdown: what the processes held at the start, before and after every evaluation, and at the end."""
-    fields = {"anonymous": "anonymous MiB", "resident": "resident MiB", "operators": "operators"}
+    fields = {"anonymous": "anonymous MiB", "resident": "resident MiB", "gpu": "GPU MiB", "operators": "operators"}
     there = [(name, field) for name, samples in found.items() for field in fields if field in samples[0]]
     whats = [sample["what"] for sample in next(iter(found.values()))]
     rows = []
@@ -238,12 +241,13 @@ def main() -> None:
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
     parser.add_argument("--known-operators", action="store_true", help="Jittor may load what it compiled before")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in train.py")
-    arguments = parser.parse_args()
+    parser.add_argument("--gpu", default="cpu", help="GPU number (default: cpu)")
+    arguments = common.parse(parser)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         settings = settings_for(arguments, Path(place) / "images")
         operators = None if arguments.known_operators else Path(place) / "operators"
-        given = (settings, arguments.folder.resolve(), operators)
+        given = (settings, arguments.folder.resolve(), operators, arguments.gpu)
         children = {name: common.Child(Training, name, *given) for name in arguments.frameworks}
         about = {"config": settings.model_dump(), "known_operators": arguments.known_operators}
         file = arguments.folder / "long_run.json"
@@ -254,7 +258,7 @@ def main() -> None:
     from liif_core.report import plots
 
     plots.save_png(figure(found), arguments.folder / "long_run.png")
-    common.print_head("cpu")
+    common.print_head(arguments.kind)
     print(f"\n{arguments.steps} steps, {arguments.batch} crops of {arguments.side}x{arguments.side},", end=" ")
     print(f"{arguments.queries} queries each, {len(list(sizes(0)))} images after every {arguments.evaluate} steps\n")
     print_memory(found)

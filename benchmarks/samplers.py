@@ -15,6 +15,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import candidates
 import common
 
 from liif_core.checkpoints import formats
@@ -28,7 +29,7 @@ from liif_core.images import rgb8
 from liif_core.inference import network
 from liif_core.report import samplers as report
 from liif_core.report import tables
-from liif_core.system import devices, packages, provenance
+from liif_core.system import packages, provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED
 
@@ -42,7 +43,7 @@ class Measured(common.Work):
         self.config = configs.load(config, "test", changes)
         self.predict: Any = network.bicubic
         if given["file"]:
-            kind = devices.prepare(framework, gpu).kind
+            kind = candidates.prepared(framework, gpu)
             self.predict = network.load(given["file"], framework, kind, sampler=given["sampler"])
 
     def once(self) -> dict[str, dict[str, float | None]]:

@@ -19,6 +19,7 @@ import quiet
 import train_step
 
 from liif_core.config import load
+from liif_core.errors import UserError
 from liif_core.system.devices import WAITING
 
 WAYS: dict[str, dict[str, str]] = {
@@ -61,6 +62,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=["train_dataset.batch_size=4"], metavar="KEY=VALUE")
     parser.add_argument("--beside", type=int, default=1, help="programs that each want a core (default: 1)")
     arguments = common.parse(parser)
+    if arguments.kind != "cpu":
+        raise UserError(f"--gpu {arguments.gpu}: the processor's threads are measured; expected cpu")
     chosen = {name: work for name, work in works(arguments) if common.selected(name, arguments.only)}
     children = {(name, way): child(work, WAYS[way]) for name, work in chosen.items() for way in WAYS}
     runs = {key: partial(child, "run") for key, child in children.items()}

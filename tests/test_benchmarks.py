@@ -4,6 +4,7 @@ What Jittor adds is left out, since it compiles for longer than all the rest tak
 """
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ import candidates
 import common
 import gemm
 import quiet
+
+from liif_core.errors import UserError
+from liif_core.system import devices
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +174,27 @@ def test_multiply_adds_by_hand():
     assert candidates.multiply_adds(spec, liif, 5, 7, encoded=True) == 5 * 16 * 76 + 7 * 4 * 48
     assert candidates.multiply_adds({"name": "metasr", "args": {}}, liif, 5, 7) is None
     assert candidates.multiply_adds(spec, {"encoder.head.0.weight": (8, 3, 3, 3)}, 5, 7) is None
+
+
+def test_what_is_measured_on_a_gpu(monkeypatch):
+    """As far as it shows without one: LIIF's kernel and bf16 are among the candidates, Jittor on the CPU is not."""
+    import decode
+
+    monkeypatch.setattr(devices, "choose_device", lambda gpu: devices.Device("cuda", ""))
+    monkeypatch.setattr(sys, "argv", ["decode.py", "--gpu", "0"])
+    more = {"size": (3, 5), "scale": 2, "beside": None}
+    for model, kernels in (("edsr-baseline-liif", ["PyTorch kernel fp32", "PyTorch kernel bf16"]), ("rdn-lte", [])):
+        arguments = Namespace(**vars(common.parse(common.options("-"))), model=model, **more)
+        assert [*decode.found(arguments)] == ["PyTorch", "PyTorch bf16", "Jittor", *kernels]
+    monkeypatch.setattr(devices, "prepare", lambda framework, gpu: devices.Device("cpu", "no CUDA toolkit"))
+    with pytest.raises(UserError, match="no CUDA toolkit"):
+        candidates.prepared("jittor", "0")
+
+
+def test_a_gpu_is_named_without_its_driver_s_program(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setenv("PATH", "")
+    assert common.machine("cuda") == "GPU 2"
 
 
 def test_a_candidate_that_ends_is_noticed():
