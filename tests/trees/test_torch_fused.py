@@ -10,6 +10,7 @@ give 1e-2 at least. The interpreter has no products in bfloat16.
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +105,17 @@ def test_without_a_gpu_the_plain_path_stays(asked, monkeypatch):
             liif._kernel(None, 4, torch.zeros(1))
     else:
         assert liif._kernel(None, 4, torch.zeros(1)) is None
+
+
+@pytest.mark.parametrize(("memory", "layout"), [(163, "LARGE"), (227, "LARGE"), (99, "SMALL"), (64, "SMALL")])
+def test_a_gpus_shared_memory_says_how_many_rows_a_program_takes(memory, layout, monkeypatch):
+    from liif_torch.models.decoders import fused
+
+    found = SimpleNamespace(shared_memory_per_block_optin=memory * 2**10)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    where = torch.device("cuda")
+    assert fused.layout(torch.bfloat16, where) == getattr(fused, layout)
+    assert fused.layout(torch.float32, where) == fused.FLOAT32
 
 
 @pytest.mark.slow
