@@ -152,8 +152,8 @@ def multiply_adds(
     once = of_model.get(spec["name"], list(decoder)[:1])
     rest = {name: n for name, n in decoder.items() if name not in (*once, "phase.weight")}
     per_query = neighbours * sum(rest.values())
-    if spec["name"] == "thera":  # sines and cosines of a row, times those of a column and W
-        per_query = 6 * shapes["components"][1]
+    if spec["name"] == "thera":  # waves turned by a column, times W
+        per_query = 5 * shapes["components"][1]
     if spec["name"] == "sronet":  # all neighbours at once; q is never made
         per_query = sum(n * 2 // 3 if "qkv" in name else n for name, n in rest.items() if "ln." not in name)
     return pixels * ((0 if encoded else encoder) + sum(count[name] for name in once)) + queries * per_query

@@ -202,9 +202,16 @@ class Engine(Protocol):
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of (B, 3, H, W) images."""
 
-    def encode(self, inp: np.ndarray, tile: int | None = None, part: coords.Part = coords.EVERYTHING) -> Any:
+    def encode(
+        self,
+        inp: np.ndarray,
+        tile: int | None = None,
+        part: coords.Part = coords.EVERYTHING,
+        known: bool = False,
+    ) -> Any:
         """The feature map (1, C, H, W) of the image (1, 3, H, W), or its rows and columns `part` alone, left on the
-        device. tile: as in predict_image."""
+        device. tile: as in predict_image. known: for decode_image, what the decoder makes of the features at any
+        factor, (H, W, K), of one that has such a step."""
 
     def decode(self, features: Any, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(B, Q, 3) float32 at the queries of feature maps (B, C, H, W). coord: (B, Q, 2). cell: (B, 1 or Q, 2)."""
@@ -212,8 +219,7 @@ class Engine(Protocol):
     def decode_image(
         self, features: Any, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[np.ndarray]:
-        """predict_image of a model of any factor from what `encode` gave of the image. Other than the queries of
-        `decode`, those of a grid separate into rows and columns."""
+        """predict_image of a model of any factor from what `encode` gave of the image as `known`."""
 
     def predict_image(
         self,

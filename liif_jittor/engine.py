@@ -72,8 +72,14 @@ class Engine:
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.method.predict_queries(inp, coord, cell)
 
-    def encode(self, inp: np.ndarray, tile: int | None = None, part: coords.Part = coords.EVERYTHING) -> jt.Var:
-        return self.networks[MODEL].encode(inp, tile, part)
+    def encode(
+        self,
+        inp: np.ndarray,
+        tile: int | None = None,
+        part: coords.Part = coords.EVERYTHING,
+        known: bool = False,
+    ) -> jt.Var:
+        return self.networks[MODEL].encode(inp, tile, part, known)
 
     def decode(self, features: jt.Var, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.networks[MODEL].decode(features, coord, cell)

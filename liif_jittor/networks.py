@@ -13,7 +13,7 @@ from liif_core.geometry import coords
 from liif_core.training.initial import initial_parameters
 from liif_jittor import optim, updates
 from liif_jittor.models import build as models
-from liif_jittor.models.decoders.features import FeatureMap, encode, pixels
+from liif_jittor.models.decoders.features import FeatureMap, KnownMap, encode, pixels
 
 CONSTANT_KINDS = {(nn.BatchNorm, nn.GroupNorm, nn.LayerNorm): "norm", (nn.PReLU,): "prelu"}
 
@@ -117,14 +117,18 @@ class Network:
         with jt.no_grad():
             return self.predictor(self.backend.images(inp), coord, cell).numpy()
 
-    def encode(self, inp: np.ndarray, tile: int | None, part: coords.Part) -> Var:
+    def encode(self, inp: np.ndarray, tile: int | None, part: coords.Part, known: bool) -> Var:
         """Engine.encode with this network."""
         set_training(self.predictor, False)
         with jt.no_grad():
             features = encode(self.predictor, self.backend.images(inp), tile)
-            rows = features.rows(0, features.size[0])[:, :, part[0], part[1]]
-            rows.sync()  # Jittor: evaluated here, or every query would evaluate it again
-            return rows
+            rows = slice(0, features.size[0])
+            if known:
+                found = features.known(self.predictor, rows, part[1])[part[0]]
+            else:
+                found = features.rows(rows.start, rows.stop)[:, :, part[0], part[1]]
+            found.sync()  # Jittor: evaluated here, or every query would evaluate it again
+            return found
 
     def decode(self, features: Var, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """Engine.decode with this network."""
@@ -142,8 +146,7 @@ class Network:
     def decode_image(self, features: Var, height: int, width: int, window: coords.Window) -> Iterator[np.ndarray]:
         """Engine.decode_image with this network."""
         set_training(self.predictor, False)
-        size = features.shape[2], features.shape[3]
-        return self._bands(FeatureMap(size, [features], "cuda" if jt.flags.use_cuda else "cpu"), height, width, window)
+        return self._bands(KnownMap(features, "cuda" if jt.flags.use_cuda else "cpu"), height, width, window)
 
     def _bands(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[np.ndarray]:
         """The bands of a grid over the window, or of a model of one factor all that it gives."""

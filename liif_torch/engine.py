@@ -75,8 +75,14 @@ class Engine:
     def predict_queries(self, inp: np.ndarray, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.method.predict_queries(inp, coord, cell)
 
-    def encode(self, inp: np.ndarray, tile: int | None = None, part: coords.Part = coords.EVERYTHING) -> torch.Tensor:
-        return self.networks[MODEL].encode(inp, tile, part)
+    def encode(
+        self,
+        inp: np.ndarray,
+        tile: int | None = None,
+        part: coords.Part = coords.EVERYTHING,
+        known: bool = False,
+    ) -> torch.Tensor:
+        return self.networks[MODEL].encode(inp, tile, part, known)
 
     def decode(self, features: torch.Tensor, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return self.networks[MODEL].decode(features, coord, cell)

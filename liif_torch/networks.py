@@ -13,7 +13,7 @@ from liif_core.geometry import coords
 from liif_core.training.initial import initial_parameters
 from liif_torch import optim, updates
 from liif_torch.models import build as models
-from liif_torch.models.decoders.features import FeatureMap, encode, pixels
+from liif_torch.models.decoders.features import FeatureMap, KnownMap, encode, pixels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CONSTANT_KINDS = {(nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm): "norm", (nn.PReLU,): "prelu"}
@@ -130,13 +130,16 @@ class Network:
             return self.predictor(self.backend.images(inp), coord, cell).float().cpu().numpy()
 
     @torch.no_grad()
-    def encode(self, inp: np.ndarray, tile: int | None, part: coords.Part) -> Tensor:
+    def encode(self, inp: np.ndarray, tile: int | None, part: coords.Part, known: bool) -> Tensor:
         """Engine.encode with this network."""
         set_training(self.predictor, False)
         with self.backend.arithmetic():
             features = encode(self.predictor, self.backend.images(inp), tile)
-            rows = features.rows(0, features.size[0])
-            return rows[:, :, part[0], part[1]].clone()  # PyTorch: a view would keep all of it
+            rows = slice(0, features.size[0])
+            if known:
+                return features.known(self.predictor, rows, part[1])[part[0]].clone()
+            found = features.rows(rows.start, rows.stop)
+            return found[:, :, part[0], part[1]].clone()  # PyTorch: a view would keep all of it
 
     @torch.no_grad()
     def decode(self, features: Tensor, coord: np.ndarray, cell: np.ndarray) -> np.ndarray:
@@ -155,8 +158,7 @@ class Network:
     def decode_image(self, features: Tensor, height: int, width: int, window: coords.Window) -> Iterator[np.ndarray]:
         """Engine.decode_image with this network."""
         set_training(self.predictor, False)
-        size = features.shape[2], features.shape[3]
-        return self._bands(FeatureMap(size, [features], features.device.type), height, width, window)
+        return self._bands(KnownMap(features, features.device.type), height, width, window)
 
     @torch.no_grad()
     def _bands(self, features: FeatureMap, height: int, width: int, window: coords.Window) -> Iterator[np.ndarray]:

@@ -27,8 +27,6 @@ process.begin()
 import numpy as np
 from PIL import Image
 
-from liif_core.checkpoints import formats
-from liif_core.checkpoints.shipped import listed
 from liif_core.commands.entry import GPU_HELP
 from liif_core.errors import Stopped, UserError, one_line
 from liif_core.experiments import jobs
@@ -320,15 +318,6 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def find_models(given: list[Path]) -> dict[str, Path]:
-    """Names and files of the models to choose from. Raises UserError for a file that is none."""
-    models: dict[str, Path] = {}
-    for name, path in [*((path.stem, path) for path in given), *((one.name, one.path) for one in listed().values())]:
-        formats.load(path)
-        models[name if name not in models else str(path)] = formats.locate(path).resolve()
-    return models
-
-
 def main() -> int:
     """Serve the page until Ctrl-C."""
     parser = Parser(description="LIIF in a web page.")
@@ -337,7 +326,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: reachable from outside (default: 127.0.0.1)")
     arguments = parser.parse_args()
-    page = Page(find_models(arguments.model), arguments.gpu)
+    page = Page(web_view.find_models(arguments.model), arguments.gpu)
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C, so that the files are removed
     with FOLDER:
         blocks = page.build()

@@ -95,7 +95,7 @@ def draw_work(folder: Path) -> None:
         "LTE": (2 * 9 * 64 * 256, 4 * (3 * 256 + wide), ORANGE, "--"),
         "SRNO": (0, 10 * 256 * 256 + 2 * 16**3 + 3 * 256, GREEN, "-."),
         "LM-LIIF": (578 * 208 + 208 * 208 + 18 * 16, 4 * (2 * 16 + 5 * 16 * 16 + 16 * 3), VERMILION, "-"),
-        "Thera Air": (64 * 128, 6 * 32, PURPLE, "--"),
+        "Thera Air": (64 * 128, 5 * 32, PURPLE, "--"),
     }
     figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
     scale = np.linspace(1, 12, 200)

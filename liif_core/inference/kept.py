@@ -1,5 +1,5 @@
-"""Features of an image that stay, so that a view of it costs its decoding alone: what lets the web page zoom while the
-slider moves, with decoders that take a fraction of an encoder's time.
+"""Features of an image that stay, with what the decoder makes of them at any factor, so that a view of it costs the
+rest alone: what lets the web page zoom while the slider moves, with decoders of which little is left.
 
 The image lies in tiles. Those that a view touches are encoded when it is first asked for, the ones around it when
 there is time.
@@ -16,16 +16,16 @@ from liif_core.geometry import tiling
 from liif_core.inference.network import Network
 
 SIDE = 160  # pixels of a tile at most: with EDSR-baseline's halo a second of two CPU cores
-PIXELS = 1 << 20  # whose features are kept: 268 MiB with 64 channels and the image
+VALUES = 1 << 27  # kept at most, 512 MiB: LM-LIIF has 208 for each pixel, Thera Air 163
 
 Tile = tuple[int, int]
 
 
 def worthwhile(network: Network) -> bool:
-    """Whether a view of kept features takes hardly any time: the decoder says that it is cheap, and features depend on
-    their surroundings alone."""
+    """Whether a view of kept features takes hardly any time: the decoder makes most of them beforehand, whatever the
+    factor, and they depend on their surroundings alone."""
     engine = network.engine
-    cheap = getattr(engine.networks[MODEL].predictor, "cheap", False)
+    cheap = hasattr(engine.networks[MODEL].predictor, "known")
     return cheap and engine.receptive_radius is not None and not network.self_ensemble
 
 
@@ -46,7 +46,7 @@ class KeptFeatures:
             size = rows.stop - rows.start, columns.stop - columns.start
             window: list[tuple[float, float]] = []
             for axis, (pixels, total) in enumerate(((rows, height), (columns, width))):
-                pitch, length = (box[axis + 2] - box[axis]) / total, features.shape[axis + 2]
+                pitch, length = (box[axis + 2] - box[axis]) / total, features.shape[axis]
                 edges = (box[axis] + number * pitch - first[axis] for number in (pixels.start, pixels.stop))
                 start, stop = (2 * edge / length - 1 for edge in edges)
                 window.append((start, stop))
@@ -65,7 +65,7 @@ class KeptFeatures:
         middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         rows, columns = (range(len(borders) - 1) for borders in self.borders)
         missing = [tile for tile in itertools.product(rows, columns) if tile not in self.tiles]
-        if not missing or (len(self.tiles) + 1) * SIDE**2 > PIXELS:
+        if not missing or len(self.tiles) >= self._room():
             return False
 
         def distance(tile: Tile) -> float:
@@ -98,13 +98,17 @@ class KeptFeatures:
             begin = max(0, offset - tiling.NEIGHBOURS)
             kept.append(slice(begin, min(crop.shape[axis], offset + side + tiling.NEIGHBOURS)))
             first.append(edge - offset + begin)
-        features = engine.encode(self.network.normalisation.inp(crop, 255), 0, (kept[0], kept[1]))
+        features = engine.encode(self.network.normalisation.inp(crop, 255), 0, (kept[0], kept[1]), known=True)
         return features, (first[0], first[1])
 
     def _forget(self, used: int) -> None:
         """Drop what was used least recently; what the last view used stays."""
-        while len(self.tiles) > max(used, PIXELS // SIDE**2):
+        while len(self.tiles) > max(used, self._room()):
             del self.tiles[next(iter(self.tiles))]
+
+    def _room(self) -> int:
+        """How many tiles are kept."""
+        return next((VALUES // (SIDE**2 * features.shape[-1]) for features, _ in self.tiles.values()), 1)
 
 
 def _borders(length: int) -> list[int]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from liif_core.checkpoints import formats
+from liif_core.checkpoints.shipped import listed
 from liif_core.geometry import tiling
 from liif_core.images import rgb8, vips
 from liif_core.inference.kept import KeptFeatures
@@ -139,6 +141,16 @@ def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndar
         for edge in (columns.start, columns.stop - 1):
             image[rows, min(max(0, edge), width - 1)] = level
     return image
+
+
+def find_models(given: list[Path]) -> dict[str, Path]:
+    """Names and files of the models to choose from, for either half: those given, and those in pretrained/. Raises
+    UserError for a file that is none."""
+    models: dict[str, Path] = {}
+    for name, path in [*((path.stem, path) for path in given), *((one.name, one.path) for one in listed().values())]:
+        formats.load(path)
+        models[name if name not in models else str(path)] = formats.locate(path).resolve()
+    return models
 
 
 def file_name(name: str, factor: float, suffix: str) -> str:

@@ -21,6 +21,7 @@ from helpers.models import MODELS
 from helpers.small_run import FRAMEWORKS, model_spec, process, run
 from liif_core.checkpoints import native
 from liif_core.checkpoints.native import Checkpoint
+from liif_core.checkpoints.shipped import listed
 from liif_core.config.schema import DataNorm
 from liif_core.engine import NetworkState
 from liif_core.errors import Stopped, UserError
@@ -101,7 +102,7 @@ def service_of(framework: str, model: str, border: str = "mirror") -> tuple[Serv
     engine = importlib.import_module(f"liif_{framework}.engine").Engine(spec)
     engine.seed(3)
     encoded, encode = [], engine.encode
-    engine.encode = lambda *given: encoded.append(given[0].shape) or encode(*given)
+    engine.encode = lambda *given, **named: encoded.append(given[0].shape) or encode(*given, **named)
     service = Service(None, framework, "cpu")
     service.networks[Path(model)] = Network(engine, Normalisation(DataNorm()), border=border)
     return service, encoded
@@ -122,7 +123,7 @@ def assert_views_are_parts(service: Service, model: str, rgb: Path, factors: tup
 FAST = ["edsr-baseline-thera-air", "edsr-baseline-lmliif"]
 
 
-@pytest.mark.parametrize("model, border", [*((model, "mirror") for model in FAST), (FAST[0], "zeros")])
+@pytest.mark.parametrize("model, border", [*((model, "mirror") for model in FAST), ("edsr-baseline-lmlte", "zeros")])
 def test_a_cheap_decoder_draws_views_without_drafts_from_features_encoded_once(tmp_path, small_tiles, model, border):
     np.save(tmp_path / "rgb.npy", make_image(*SIZE))
     service, encoded = service_of("torch", model, border)
@@ -154,7 +155,7 @@ def test_the_tiles_around_a_view_come_first_and_only_so_many_are_kept(tmp_path, 
     while service.look_around():
         pass
     assert len(tiles) == len(encoded) == 6
-    monkeypatch.setattr(kept, "PIXELS", 2 * 40 * 40)
+    monkeypatch.setattr(kept, "VALUES", 2 * 40 * 40 * 163)  # 5 for each of 32 waves, and the image
     service.pair(0, model, rgb, view, 1, None)
     assert len(tiles) == 2 and list(tiles)[-1] == (0, 0) and len(encoded) == 6
     assert not service.look_around()
@@ -189,6 +190,19 @@ def test_a_view_that_memory_is_refused_for_is_answered_and_does_not_become_the_w
     service.answer_next()
     number, answer = ours.recv()
     assert number == 7 and isinstance(answer, UserError) and "not enough memory for this view" in str(answer)
+
+
+def test_any_two_shipped_models_are_seen_beside_each_other(tmp_path):
+    size, rgb = (19, 26), tmp_path / "rgb.npy"
+    np.save(rgb, make_image(*size))
+    offered = web_view.find_models([])
+    assert [*offered] == [*listed()] and "clean" in offered
+    clean, other = [*offered.values()][:2]
+    service, view = Service(None, "torch", "cpu"), web_view.view(size, 1.5, (0.5, 0.5))
+    halves = service.pair(0, clean, rgb, view, 1, other)
+    for model, half in zip((other, clean), halves, strict=True):
+        np.testing.assert_array_equal(half, web_view.liif(service.networks[model], np.load(rgb), view))
+    assert (halves[0] != halves[1]).any()
 
 
 def test_liif_keeps_its_draft_and_no_features(tmp_path):

@@ -13,7 +13,7 @@ from jittor import Var, nn
 
 from liif_core.geometry import coords, grids
 from liif_jittor.models.decoders.features import FeatureMap, features_of
-from liif_jittor.models.decoders.gather import on_device_of, rows_of
+from liif_jittor.models.decoders.gather import on_device_of
 from liif_jittor.models.decoders.skip import bilinear, bilinear_on_grid
 from liif_jittor.models.layers import keeping_size
 
@@ -32,7 +32,7 @@ class Ensemble(nn.Module):
         self.encoder: Any = keeping_size(name, encoder_spec)
 
     def table(self, feat: Var, relative_cell: Var) -> Var:
-        """Feature rows with one more above and below (B, C, H + 2, W) -> (B, D, H, W), float32.
+        """Feature rows with one more above and below (B, C, H + 2, W) -> (B, H, W, D), float32.
 
         relative_cell (B, 1 or Q, 2): height and width of the queries' pixels in feature pixels, times two.
         """
@@ -54,8 +54,8 @@ class Ensemble(nn.Module):
         (relative_cell,) = on_device_of(
             feat, coords.limited(coords.relative_cell(cell, feat.shape[2:]), self.scale_max)
         )
-        table = rows_of(self.table(nn.ConstantPad2d((0, 0, 1, 1), 0)(feat[:, : self.encoder.out_dim]), relative_cell))
-        x = table[index.flatten()].reshape(*index.shape, -1)  # (S, B, Q, D)
+        table = self.table(nn.ConstantPad2d((0, 0, 1, 1), 0)(feat[:, : self.encoder.out_dim]), relative_cell)
+        x = table.reshape(-1, table.shape[-1])[index.flatten()].reshape(*index.shape, -1)  # (S, B, Q, D)
         rgb = self.colours(x, relative[..., 0], relative[..., 1], relative_cell)
         rgb = (rgb * weight.unsqueeze(-1)).sum(dim=0)  # (S, B, Q, 3) -> (B, Q, 3)
         return rgb + bilinear(feat[:, self.encoder.out_dim :], coord) if self.needs_image else rgb
@@ -71,7 +71,8 @@ class Ensemble(nn.Module):
             down, right, relative_cell = on_device_of(
                 feat, grid.relative_down[..., None], grid.relative_right[:, None], cell
             )
-            table = rows_of(self.table(feat[:, : self.encoder.out_dim], relative_cell))  # ((bottom - top) * W, D)
+            table = self.table(feat[:, : self.encoder.out_dim], relative_cell)
+            table = table.reshape(-1, table.shape[-1])  # ((bottom - top) * W, D)
             table.sync()  # Jittor: evaluated here, or every tile would evaluate it again
             for rows in bands:
                 band = []

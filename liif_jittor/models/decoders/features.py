@@ -39,6 +39,28 @@ class FeatureMap:
             start += band.shape[2]
         return nn.ConstantPad2d((0, 0, max(0, -top), max(0, bottom - self.size[0])), 0)(jt.concat(parts, dim=2))
 
+    def known(self, model: Any, rows: slice, columns: slice) -> Var:
+        """What `model.known` makes of some rows and columns, and with `needs_image` the image: (rows, columns, K or
+        K + 3)."""
+        feat = self.rows(rows.start - 1, rows.stop + 1)
+        known = model.known(feat[:, : model.encoder.out_dim])[0, :, columns]
+        if not model.needs_image:
+            return known
+        image = feat[0, model.encoder.out_dim :, 1:-1, columns].permute(1, 2, 0)
+        return jt.concat([known, image], dim=-1)
+
+
+class KnownMap(FeatureMap):
+    """A feature map (H, W, K) of which a decoder's `known` has been asked before."""
+
+    def __init__(self, values: Var, device: str = "cpu"):
+        super().__init__((values.shape[0], values.shape[1]), [], device)
+        self.values = values
+
+    def known(self, model: Any, rows: slice, columns: slice) -> Var:
+        """Some rows and columns of it."""
+        return self.values[rows, columns]
+
 
 def features_of(model: Any, inp: Var) -> Var:
     """What inp (B, 3, H, W) becomes for a model, or an encoder alone: (B, C, H, W), with the image (B, C + 3, H, W)."""

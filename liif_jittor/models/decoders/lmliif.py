@@ -15,7 +15,6 @@ import jittor as jt
 from jittor import Var, nn
 from pydantic import PositiveFloat
 
-from liif_jittor.models.decoders.gather import rows_of
 from liif_jittor.models.decoders.modulated import Modulated
 from liif_jittor.models.registry import make, models
 
@@ -52,34 +51,22 @@ class LMLIIF(Modulated):
         out_dim = self.imnet.mod_dim + (n_code if mod_input else 0)
         self.hypernet: Any = self.hypernetwork(hypernet_spec, self.n_unfolded + n_cell, out_dim)
 
-    def table(self, feat: Var, relative_cell: Var) -> Var:
-        """See Ensemble. Where every query has a cell of its own, what the hypernetwork knows without it."""
+    def known(self, feat: Var) -> Var:
+        """See Modulated: the first layer of the hypernetwork without the cell and, without mod_input, the features."""
         layer, side = self.hypernet.layers[0], 3 if self.feat_unfold else 1
         kernel = layer.weight[:, : self.n_unfolded].reshape(-1, self.encoder.out_dim, side, side)
         hidden = nn.conv2d(feat if side == 3 else feat[:, :, 1:-1], kernel, layer.bias, padding=(0, side // 2))
-        batch, _, height, width = hidden.shape
-        x = rows_of(hidden).reshape(batch, height * width, -1)
-        if relative_cell.shape[1] == 1:
-            x = self.modulations(x, relative_cell)
-        x = x.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
-        return x if self.mod_input else jt.concat([x, feat[:, :, 1:-1]], dim=1)
+        known = hidden if self.mod_input else jt.concat([hidden, feat[:, :, 1:-1]], dim=1)
+        return known.permute(0, 2, 3, 1)
 
-    def modulations(self, hidden: Var, relative_cell: Var) -> Var:
-        """Modulations and, with mod_input, code, when the first layer of the hypernetwork has been told of the cell:
-        hidden (..., K), relative_cell (..., 2), which broadcast, -> (N, D)."""
+    def modulations(self, x: Var, relative_cell: Var) -> Var:
+        """See Modulated."""
+        layer = self.hypernet.layers[0]
+        hidden = x if self.mod_input else x[..., : layer.out_features]
         if self.cell_decode:
-            weight = self.hypernet.layers[0].weight[:, self.n_unfolded :]
-            on_cell = nn.matmul_transpose(relative_cell.reshape(-1, 2), weight)
-            hidden = hidden + on_cell.reshape(*relative_cell.shape[:-1], -1)
-        return self.hypernet.after_first(hidden.reshape(-1, hidden.shape[-1]))
-
-    def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
-        """See Ensemble."""
-        if relative_cell.shape[1] > 1:
-            known = self.hypernet.layers[0].out_features
-            told = self.modulations(x[..., :known], relative_cell).reshape(*x.shape[:-1], -1)
-            x = jt.concat([told, x[..., known:]], dim=-1)
-        return super().colours(x, down, right, relative_cell)
+            hidden = hidden + nn.matmul_transpose(relative_cell, layer.weight[:, self.n_unfolded :])
+        told = self.hypernet.after_first(hidden.reshape(-1, layer.out_features)).reshape(*x.shape[:-1], -1)
+        return told if self.mod_input else jt.concat([told, x[..., layer.out_features :]], dim=-1)
 
     def entry(self, code: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Modulated. Linear, so that what does not depend on the query is computed once per feature pixel."""

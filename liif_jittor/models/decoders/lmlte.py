@@ -20,7 +20,6 @@ from jittor import Var, nn
 from pydantic import PositiveFloat, PositiveInt
 
 from liif_core.errors import UserError
-from liif_jittor.models.decoders.gather import rows_of
 from liif_jittor.models.decoders.mlp import linear
 from liif_jittor.models.decoders.modulated import Modulated
 from liif_jittor.models.registry import make, models
@@ -62,31 +61,18 @@ class LMLTE(Modulated):
         self.imnet = make(imnet_spec, in_dim=width)
         self.hypernet: Any = self.hypernetwork(hypernet_spec, hidden_dim, self.imnet.mod_dim + 2 * width)
 
-    def table(self, feat: Var, relative_cell: Var) -> Var:
-        """See Ensemble. Where every query has a cell of its own, what the hypernetwork's waves are without it."""
-        # Of a pair of frequencies the sum alone is asked for here.
+    def known(self, feat: Var) -> Var:
+        """See Modulated: amplitudes and sums of frequencies, of a pair of which the sum alone is asked for here."""
         weight, bias = (p[0::2] + p[1::2] for p in (self.freq.weight, self.freq.bias))
         weight, bias = jt.concat([self.coef.weight, weight], dim=0), jt.concat([self.coef.bias, bias], dim=0)
-        x = rows_of(nn.conv2d(feat, weight, bias, padding=(0, 1)))
-        batch, _, height, width = feat.shape
-        x = x.reshape(batch, (height - 2) * width, -1)
-        if relative_cell.shape[1] == 1:
-            x = self.modulations(x, relative_cell)
-        return x.reshape(batch, height - 2, width, -1).permute(0, 3, 1, 2)
+        return nn.conv2d(feat, weight, bias, padding=(0, 1)).permute(0, 2, 3, 1)
 
     def modulations(self, x: Var, relative_cell: Var) -> Var:
-        """Modulations and code from amplitudes and sums of frequencies: x (..., 3 K / 2), relative_cell (..., 2), which
-        broadcast, -> (N, D)."""
+        """See Modulated."""
         coef, freq = x[..., : self.coef.out_channels], x[..., self.coef.out_channels :]
         theta = (freq + self.phase(relative_cell) if self.cell_decode else freq) * math.pi
         waves = coef * jt.concat([theta.cos(), theta.sin()], dim=-1)
-        return self.hypernet(waves.reshape(-1, waves.shape[-1]))
-
-    def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
-        """See Ensemble."""
-        if relative_cell.shape[1] > 1:
-            x = self.modulations(x, relative_cell).reshape(*x.shape[:-1], -1)
-        return super().colours(x, down, right, relative_cell)
+        return self.hypernet(waves.reshape(-1, waves.shape[-1])).reshape(*x.shape[:-1], -1)
 
     def entry(self, code: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Modulated."""

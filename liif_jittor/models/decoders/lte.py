@@ -50,12 +50,12 @@ class LTE(Ensemble):
         self.imnet: Any = make(imnet_spec, in_dim=hidden_dim)
 
     def table(self, feat: Var, relative_cell: Var) -> Var:
-        """Amplitudes, then frequencies down, then those to the right, times pi: (B, C, H + 2, W) -> (B, 2 K, H, W)."""
+        """Amplitudes, then frequencies down, then those to the right, times pi: (B, C, H + 2, W) -> (B, H, W, 2 K)."""
         # Down and right take turns in the parameters; apart they are two contiguous blocks.
         freq = self.freq
         weight, bias = (jt.concat([p[0::2], p[1::2]], dim=0) * math.pi for p in (freq.weight, freq.bias))
         weight, bias = jt.concat([self.coef.weight, weight], dim=0), jt.concat([self.coef.bias, bias], dim=0)
-        return nn.conv2d(feat, weight, bias, padding=(0, 1))
+        return nn.conv2d(feat, weight, bias, padding=(0, 1)).permute(0, 2, 3, 1)
 
     def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Ensemble."""

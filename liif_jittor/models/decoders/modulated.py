@@ -19,17 +19,16 @@ from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
 from liif_jittor.models.decoders.ensemble import Ensemble
 from liif_jittor.models.decoders.features import FeatureMap
-from liif_jittor.models.decoders.gather import on_device_of, rows_of
+from liif_jittor.models.decoders.gather import on_device_of
 from liif_jittor.models.decoders.skip import bilinear_on_grid
 from liif_jittor.models.registry import make, models
 
-BAND, CHUNK = 8, 2  # queries of a band, and those rendered together, in units of a tile: the latter fit a CPU's cache
+BAND, CHUNK = 32, 2  # queries of a band, and those rendered together, in units of a tile: the latter fit a CPU's cache
 
 
 class Modulated(Ensemble):
     """An Ensemble whose `table` is first the modulations of `imnet`, an LMMLP, and then a code."""
 
-    cheap = True  # beside the encoder (liif_core.inference.kept)
     imnet: Any
 
     def code_width(self, imnet_spec: dict) -> int:
@@ -42,6 +41,21 @@ class Modulated(Ensemble):
         """The MLP that gives the table; its out_dim follows from the rest, whatever the spec says."""
         return make(spec | {"args": (spec.get("args") or {}) | {"out_dim": out_dim}}, in_dim=in_dim)
 
+    def known(self, feat: Var) -> Var:
+        """What the hypernetwork makes of the features before it is told of a cell: feature rows with one more above and
+        below (B, C, H + 2, W) -> (B, H, W, K)."""
+        raise NotImplementedError
+
+    def modulations(self, x: Var, relative_cell: Var) -> Var:
+        """Modulations and code: x (..., K) as `known` gives it, relative_cell (..., 2), which broadcasts, -> (..., D),
+        float32."""
+        raise NotImplementedError
+
+    def table(self, feat: Var, relative_cell: Var) -> Var:
+        """See Ensemble. Where every query has a cell of its own, what is known without it."""
+        known = self.known(feat)
+        return known if relative_cell.shape[1] > 1 else self.modulations(known, relative_cell.unsqueeze(1))
+
     def entry(self, code: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """What the first layer of `imnet` gives before it is modulated: code (N, E), relative coordinates down (N, P)
         and right (N, P'), relative_cell (N or 1, 2) -> (N, P, P', hidden), float32."""
@@ -49,6 +63,8 @@ class Modulated(Ensemble):
 
     def colours(self, x: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Ensemble."""
+        if relative_cell.shape[1] > 1:
+            x = self.modulations(x, relative_cell)
         shape = x.shape[:-1]
         cell = relative_cell.expand(*shape, 2).reshape(-1, 2)
         x = x.reshape(-1, x.shape[-1])
@@ -63,14 +79,21 @@ class Modulated(Ensemble):
         grid = grids.Grid((height, width), features.size, self.corners, window)
         across = grids.around(grid.centres[1], grid.column, features.size[1])
         tile = grids.TILE[features.device]
+        beside = 1 if self.needs_image else 0  # where an image is looked up between its pixels
+        columns = slice(max(0, across.first - beside), across.first + len(across.relative) + beside)
         for top, bottom, bands in grid.blocks(BAND * tile):
-            feat = features.rows(top - 1, bottom + 1)
-            (relative_cell,) = on_device_of(feat, coords.limited(grid.relative_cell, self.scale_max)[None, None])
-            table = self.table(feat[:, : self.encoder.out_dim], relative_cell)  # (1, D, bottom - top, W)
-            table.sync()  # Jittor: evaluated here, or every band would evaluate it again
+            first = max(0, top - beside)
+            known = features.known(self, slice(first, min(bottom + beside, features.size[0])), columns)
+            known.sync()  # Jittor: evaluated here, or every band would evaluate it again
+            if self.needs_image:
+                known, image = known[..., :-3], known[..., -3:].permute(2, 0, 1).unsqueeze(0)
+            (relative_cell,) = on_device_of(known, coords.limited(grid.relative_cell, self.scale_max)[None, None])
+            table = self.modulations(known, relative_cell)  # (rows, columns, D)
+            table.sync()  # Jittor: as above
             for rows in bands:
                 down = grids.around(grid.centres[0][rows], grid.row[:, rows], features.size[0])
-                values = self.rendered(table, down, across, top, relative_cell[0], CHUNK * tile)
+                start = down.first - first, across.first - columns.start
+                values = self.rendered(table, down, across, start, relative_cell[0], CHUNK * tile)
                 n_down, n_right = down.relative.shape[1], across.relative.shape[1]
                 row = (grid.row[:, rows] - down.first) * (len(across.relative) * n_down) + down.slot
                 column = (grid.column - across.first) * (n_down * n_right) + across.slot
@@ -82,24 +105,29 @@ class Modulated(Ensemble):
                 rgb = values[index.flatten()].reshape(*index.shape, 3)
                 rgb = (rgb * weight).sum(dim=0)  # (S, rows, width, 3) -> (rows, width, 3)
                 if self.needs_image:
-                    rgb = rgb + bilinear_on_grid(feat[:, self.encoder.out_dim :], grid, rows, top - 1)
+                    rgb = rgb + bilinear_on_grid(image, grid, rows, first, left=columns.start)
                 yield rgb
 
     def rendered(
-        self, table: Var, down: grids.Around, across: grids.Around, top: int, relative_cell: Var, queries: int
+        self,
+        table: Var,
+        down: grids.Around,
+        across: grids.Around,
+        start: tuple[int, int],
+        relative_cell: Var,
+        queries: int,
     ) -> Var:
-        """What every feature pixel says of all queries around it: (feature pixels * P * P', 3), from a table (1, D,
-        rows, W) that begins at feature row `top`; so many queries at a time."""
+        """What every feature pixel says of all queries around it: (feature pixels * P * P', 3), from a table (rows,
+        columns, D) whose row and column `start` belong to the first of them; so many queries at a time."""
         (n_rows, n_down), (n_columns, n_right) = down.relative.shape, across.relative.shape
-        start = down.first - top
-        part = table[:, :, start : start + n_rows, across.first : across.first + n_columns]
+        part = table[start[0] : start[0] + n_rows, start[1] : start[1] + n_columns]
         on_down, on_right = on_device_of(
             table, np.repeat(down.relative, n_columns, axis=0), np.tile(across.relative, (n_rows, 1))
         )  # (N, P), (N, P')
-        x, values = rows_of(part), []
+        x, values = part.reshape(-1, part.shape[-1]), []
         step = max(1, queries // (n_down * n_right))
-        for start in range(0, len(x), step):
-            some = slice(start, start + step)
+        for begin in range(0, len(x), step):
+            some = slice(begin, begin + step)
             modulation, code = x[some, : self.imnet.mod_dim], x[some, self.imnet.mod_dim :]
             entry = self.entry(code, on_down[some], on_right[some], relative_cell)
             entry = entry.reshape(len(code), -1, entry.shape[-1])

@@ -9,8 +9,8 @@ the features at n, the components c_k are the same everywhere; t = 1 / scale^2; 
 Letters: B batch, Q queries, C feature channels, D waves, H W low-resolution, h w output, R feature rows of P output
 rows each, C' feature columns of P' output columns each.
 
-On a grid the sine of a sum separates: what depends on the feature pixel and the output row, and what depends on the
-output column, meet in a matrix product per feature column. No sine is taken per output pixel.
+On a grid the sine of a sum separates: a feature pixel's phases are turned by its output rows, these by its output
+columns, with sines and cosines of rows and columns alone. No sine is taken per output pixel.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,6 @@ class Thera(nn.Module):
     """
 
     needs_image = True
-    cheap = True  # beside the encoder (liif_core.inference.kept)
     starts = {"components": "disc", "k": "heat"}
 
     def __init__(self, encoder_spec: dict, hidden_dim: PositiveInt = 32):
@@ -91,6 +90,14 @@ class Thera(nn.Module):
         """(3,)"""
         return jt.array(np.array(OFFSET, dtype=np.float32))
 
+    def known(self, feat: Var) -> Var:
+        """What the fields are at any factor: feature rows with one more above and below (B, C, H + 2, W) -> (B, H, W,
+        5 D), weights by colour, sines and cosines of the phases."""
+        told = self.fields(feat[:, :, 1:-1]).permute(0, 2, 3, 1)
+        weight, phase = told[..., : 3 * self.hidden_dim], told[..., 3 * self.hidden_dim :]
+        weight = weight.reshape(*weight.shape[:3], self.hidden_dim, 3).transpose(3, 4).reshape(weight.shape)
+        return jt.concat([weight, phase.sin(), phase.cos()], dim=-1)
+
     def decode_image(
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Var]:
@@ -98,45 +105,43 @@ class Thera(nn.Module):
         grid = grids.Grid((height, width), features.size, 1, window)
         across = grids.around(grid.centres[1], grid.column, features.size[1])
         columns = slice(across.first, across.first + len(across.relative))
-        n_right, basis = across.relative.shape[1], None
         queries = grids.TILE[features.device] * AIR // (self.hidden_dim * len(grid.across))
+        right = (grid.column[0] - across.first) * across.relative.shape[1] + across.slot[0]
+        turn = None
         for top, bottom, bands in grid.blocks(max(1, queries)):
-            feat = features.rows(top, bottom)
-            told = self.fields(feat)[0, :, :, columns].permute(2, 1, 0)  # (C', bottom - top, 4 D)
-            image = feat[0, self.encoder.out_dim :].permute(1, 2, 0) + self.offset(feat)  # (bottom - top, W, 3)
-            jt.sync([told, image])  # Jittor: evaluated here, or every band would evaluate them again
-            if basis is None:
-                basis = self.on_columns(told, across, grid.relative_cell)
-            right, column = on_device_of(
-                told, (grid.column[0] - across.first) * n_right + across.slot[0], grid.column[0]
-            )
+            known = features.known(self, slice(top, bottom), columns)  # (bottom - top, C', 5 D + 3)
+            known.sync()  # Jittor: evaluated here, or every band would evaluate it again
+            if turn is None:
+                turn = self.turned_right(known, across, grid.relative_cell)
             for rows in bands:
                 down = grids.around(grid.centres[0][rows], grid.row[:, rows], features.size[0])
-                n_down = down.relative.shape[1]
                 start = down.first - top
-                waves = self.on_rows(told[:, start : start + len(down.relative)], down)  # (C', R P 3, 2 D)
-                rgb = nn.bmm(waves, basis).reshape(len(waves), -1, 3, n_right)  # (C', R P, 3, P')
-                rgb = rgb.permute(1, 0, 3, 2).reshape(-1, len(waves) * n_right, 3)  # (R P, C' P', 3)
-                below, row = on_device_of(
-                    told, (grid.row[0, rows] - down.first) * n_down + down.slot[0], grid.row[0, rows] - top
-                )
-                yield rgb[below][:, right] + image[row][:, column]
+                rgb = self.fields_at(known[start : start + len(down.relative)], down, *turn)
+                below = (grid.row[0, rows] - down.first) * down.relative.shape[1] + down.slot[0]
+                below, behind = on_device_of(known, below, right)
+                yield rgb[below][:, behind]
 
-    def on_rows(self, told: Var, down: grids.Around) -> Var:
-        """Of output rows and feature columns: sines, then cosines, by colour and weighted, (C', R, 4 D) ->
-        (C', R P 3, 2 D)."""
-        (relative,) = on_device_of(told, down.relative[..., None] / 2)
-        weight, phase = told[..., : 3 * self.hidden_dim], told[..., 3 * self.hidden_dim :]
-        theta = relative * self.components[0] + phase.unsqueeze(2)  # (C', R, P, D)
-        weight = weight.reshape(*weight.shape[:2], self.hidden_dim, 3).transpose(2, 3).unsqueeze(2)  # (C', R, 1, 3, D)
-        waves = jt.concat([theta.sin().unsqueeze(3) * weight, theta.cos().unsqueeze(3) * weight], dim=-1)
-        return waves.reshape(len(told), -1, 2 * self.hidden_dim)
+    def turned_right(self, known: Var, across: grids.Around, relative_cell: np.ndarray) -> tuple[Var, Var]:
+        """By output columns: cosines and sines of what they turn waves by, cooled, (C', P', D)."""
+        relative, cell = on_device_of(known, across.relative[..., None] / 2, relative_cell)
+        theta, cooled = relative * self.components[1], self.cooled(cell[:1])
+        turn = theta.cos() * cooled, theta.sin() * cooled
+        jt.sync(turn)  # Jittor: as above
+        return turn
 
-    def on_columns(self, told: Var, across: grids.Around, relative_cell: np.ndarray) -> Var:
-        """Of output columns what `on_rows` is multiplied with: (C', 2 D, P')."""
-        relative, cell = on_device_of(told, across.relative[..., None] / 2, relative_cell)
-        theta = relative * self.components[1]  # (C', P', D)
-        cooled = self.cooled(cell[:1])
-        waves = jt.concat([theta.cos() * cooled, theta.sin() * cooled], dim=-1).transpose(1, 2)
-        waves.sync()  # Jittor: as above
-        return waves
+    def fields_at(self, known: Var, down: grids.Around, cosine_right: Var, sine_right: Var) -> Var:
+        """The colours of all queries in the feature pixels, known and image (R, C', 5 D + 3) -> (R P, C' P', 3)."""
+        (relative,) = on_device_of(known, down.relative[:, None, :, None] / 2)
+        dim, (n_rows, n_columns) = self.hidden_dim, known.shape[:2]
+        weight = known[..., : 3 * dim]
+        sine, cosine = known[..., 3 * dim : 4 * dim].unsqueeze(2), known[..., 4 * dim : 5 * dim].unsqueeze(2)
+        image = (known[..., 5 * dim :] + self.offset(known)).unsqueeze(-1).unsqueeze(-1)  # (R, C', 3, 1, 1)
+        theta = relative * self.components[0]  # (R, 1, P, D)
+        sine_down, cosine_down = theta.sin(), theta.cos()
+        turned = (sine * cosine_down + cosine * sine_down).unsqueeze(3)  # (R, C', P, 1, D)
+        ahead = (cosine * cosine_down - sine * sine_down).unsqueeze(3)
+        waves = turned * cosine_right.unsqueeze(1) + ahead * sine_right.unsqueeze(1)  # (R, C', P, P', D)
+        # Jittor: on the CPU, products of many small matrices want the longest side to be the last.
+        rgb = nn.bmm_transpose(weight.reshape(-1, 3, dim), waves.reshape(n_rows * n_columns, -1, dim))
+        rgb = rgb.reshape(n_rows, n_columns, 3, *waves.shape[2:4]) + image  # (R, C', 3, P, P')
+        return rgb.permute(0, 3, 1, 4, 2).reshape(n_rows * waves.shape[2], -1, 3)

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from liif_torch.models.decoders.gather import rows_of
 from liif_torch.models.decoders.modulated import Modulated
 from liif_torch.models.registry import make, models
 
@@ -53,32 +52,23 @@ class LMLIIF(Modulated):
         out_dim = self.imnet.mod_dim + (n_code if mod_input else 0)
         self.hypernet: Any = self.hypernetwork(hypernet_spec, self.n_unfolded + n_cell, out_dim)
 
-    def table(self, feat: Tensor, relative_cell: Tensor) -> Tensor:
-        """See Ensemble. Where every query has a cell of its own, what the hypernetwork knows without it."""
+    def known(self, feat: Tensor) -> Tensor:
+        """See Modulated: the first layer of the hypernetwork without the cell and, without mod_input, the features."""
         layer, side = self.hypernet.layers[0], 3 if self.feat_unfold else 1
         kernel = layer.weight[:, : self.n_unfolded].reshape(-1, self.encoder.out_dim, side, side)
         hidden = F.conv2d(feat if side == 3 else feat[:, :, 1:-1], kernel, layer.bias, padding=(0, side // 2))
-        batch, _, height, width = hidden.shape
-        x = rows_of(hidden).view(batch, height * width, -1)
-        if relative_cell.shape[1] == 1:
-            x = self.modulations(x, relative_cell)
-        x = x.reshape(batch, height, width, -1).permute(0, 3, 1, 2).to(layer.weight.dtype)
-        return x if self.mod_input else torch.cat([x, feat[:, :, 1:-1]], dim=1)
+        known = hidden if self.mod_input else torch.cat([hidden, feat[:, :, 1:-1]], dim=1)
+        return known.permute(0, 2, 3, 1)
 
-    def modulations(self, hidden: Tensor, relative_cell: Tensor) -> Tensor:
-        """Modulations and, with mod_input, code, when the first layer of the hypernetwork has been told of the cell:
-        hidden (..., K), relative_cell (..., 2), which broadcast, -> (N, D)."""
+    def modulations(self, x: Tensor, relative_cell: Tensor) -> Tensor:
+        """See Modulated."""
+        layer = self.hypernet.layers[0]
+        hidden, feat = x.tensor_split([layer.out_features], dim=-1)
         if self.cell_decode:
-            hidden = hidden + relative_cell @ self.hypernet.layers[0].weight[:, self.n_unfolded :].T
-        return self.hypernet.after_first(hidden.flatten(0, -2))
-
-    def colours(self, x: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
-        """See Ensemble."""
-        if relative_cell.shape[1] > 1:
-            hidden, feat = x.tensor_split([self.hypernet.layers[0].out_features], dim=-1)
-            told = self.modulations(hidden, relative_cell).view(*x.shape[:-1], -1)
-            x = torch.cat([told.to(x.dtype), feat], dim=-1)
-        return super().colours(x, down, right, relative_cell)
+            hidden = hidden + relative_cell @ layer.weight[:, self.n_unfolded :].T
+        told = self.hypernet.after_first(hidden.reshape(-1, layer.out_features)).view(*x.shape[:-1], -1)
+        told = told.to(layer.weight.dtype)
+        return told if self.mod_input else torch.cat([told, feat], dim=-1)
 
     def entry(self, code: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
         """See Modulated. Linear, so that what does not depend on the query is computed once per feature pixel."""

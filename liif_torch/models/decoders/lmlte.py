@@ -21,7 +21,6 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from liif_core.errors import UserError
-from liif_torch.models.decoders.gather import rows_of
 from liif_torch.models.decoders.mlp import linear
 from liif_torch.models.decoders.modulated import Modulated
 from liif_torch.models.registry import make, models
@@ -63,33 +62,20 @@ class LMLTE(Modulated):
         self.imnet = make(imnet_spec, in_dim=width)
         self.hypernet: Any = self.hypernetwork(hypernet_spec, hidden_dim, self.imnet.mod_dim + 2 * width)
 
-    def table(self, feat: Tensor, relative_cell: Tensor) -> Tensor:
-        """See Ensemble. Where every query has a cell of its own, what the hypernetwork's waves are without it."""
-        # Of a pair of frequencies the sum alone is asked for here.
+    def known(self, feat: Tensor) -> Tensor:
+        """See Modulated: amplitudes and sums of frequencies, of a pair of which the sum alone is asked for here."""
         freq, coef = ([*layer.parameters()] for layer in (self.freq, self.coef))
         weight, bias = (torch.cat([a, b.unflatten(0, (-1, 2)).sum(dim=1)]) for a, b in zip(coef, freq, strict=True))
         with torch.autocast(feat.device.type, enabled=False):  # PyTorch: 16 bits would turn waves by a part of one
-            x = rows_of(F.conv2d(feat.to(weight.dtype), weight, bias, padding=(0, 1)))
-        batch, _, height, width = feat.shape
-        x = x.view(batch, (height - 2) * width, -1)
-        if relative_cell.shape[1] == 1:
-            x = self.modulations(x, relative_cell)
-        return x.reshape(batch, height - 2, width, -1).permute(0, 3, 1, 2)
+            return F.conv2d(feat.to(weight.dtype), weight, bias, padding=(0, 1)).permute(0, 2, 3, 1)
 
     def modulations(self, x: Tensor, relative_cell: Tensor) -> Tensor:
-        """Modulations and code from amplitudes and sums of frequencies: x (..., 3 K / 2), relative_cell (..., 2), which
-        broadcast, -> (N, D)."""
+        """See Modulated."""
         coef, freq = x.split([self.coef.out_channels, self.phase.out_features], dim=-1)
         with torch.autocast(x.device.type, enabled=False):  # PyTorch: as above
             theta = (freq + self.phase(relative_cell.to(x.dtype)) if self.cell_decode else freq) * math.pi
             waves = coef * torch.cat([theta.cos(), theta.sin()], dim=-1)
-        return self.hypernet(waves.flatten(0, -2)).to(x.dtype)
-
-    def colours(self, x: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
-        """See Ensemble."""
-        if relative_cell.shape[1] > 1:
-            x = self.modulations(x, relative_cell).view(*x.shape[:-1], -1)
-        return super().colours(x, down, right, relative_cell)
+        return self.hypernet(waves.flatten(0, -2)).to(x.dtype).view(*x.shape[:-1], -1)
 
     def entry(self, code: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
         """See Modulated."""

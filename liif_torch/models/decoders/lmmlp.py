@@ -7,7 +7,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from liif_torch.models.decoders.mlp import MLP, linear
+from liif_torch.models.decoders.mlp import MLP, linear, product
 from liif_torch.models.registry import models
 
 
@@ -45,13 +45,18 @@ class LMMLP(nn.Module):
 
     def after_first_around(self, x: Tensor, modulation: Tensor) -> Tensor:
         """The same for the M queries around each of N feature pixels: (N, M, hidden_dim), (N, mod_dim) -> (N, M,
-        out_dim). Overwrites x. The scales go into the layers' weights: one batched product per layer."""
+        out_dim). Overwrites x.
+
+        Scales go into the layers' weights, one batched product per layer, where these are fewer numbers than the hidden
+        values that they spare."""
         scales, shifts = modulation.view(len(modulation), 2, self.hidden_depth, 1, -1).unbind(1)
-        scales = scales + 1  # (N, depth, 1, hidden)
+        scales, batched = scales + 1, x.shape[1] > self.hidden_dim  # (N, depth, 1, hidden)
         x = torch.addcmul(shifts[:, 0], x, scales[:, 0]).relu_()
         for number in range(1, self.hidden_depth):
-            layer = self.layers[2 * number]
-            weight = layer.weight.T * scales[:, number]  # (N, in, out)
-            bias = torch.addcmul(shifts[:, number], layer.bias, scales[:, number])
-            x = torch.baddbmm(bias, x, weight).relu_()
+            layer, scale = self.layers[2 * number], scales[:, number]
+            bias = torch.addcmul(shifts[:, number], layer.bias, scale)  # (N, 1, hidden)
+            if batched:
+                x = torch.baddbmm(bias, x, layer.weight.T * scale).relu_()  # of (N, M, in) and (N, in, out)
+            else:
+                x = torch.addcmul(bias, product(x.flatten(0, 1), layer.weight).view_as(x), scale).relu_()
         return linear(self.layers[-1], x.flatten(0, 1)).view(*x.shape[:2], -1)

@@ -51,14 +51,14 @@ class LTE(Ensemble):
         self.imnet: Any = make(imnet_spec, in_dim=hidden_dim)
 
     def table(self, feat: Tensor, relative_cell: Tensor) -> Tensor:
-        """Amplitudes, then frequencies down, then those to the right, times pi: (B, C, H + 2, W) -> (B, 2 K, H, W)."""
+        """Amplitudes, then frequencies down, then those to the right, times pi: (B, C, H + 2, W) -> (B, H, W, 2 K)."""
         coef = F.conv2d(feat, self.coef.weight, self.coef.bias, padding=(0, 1))
         # PyTorch: with autocast, 16 bits would turn waves of many periods by a part of one.
         with torch.autocast(feat.device.type, enabled=False):
             # Down and right take turns in the parameters; apart they are two contiguous blocks.
             weight, bias = (p.unflatten(0, (-1, 2)).transpose(0, 1).flatten(0, 1) for p in self.freq.parameters())
             freq = F.conv2d(feat.to(weight.dtype), weight * math.pi, bias * math.pi, padding=(0, 1))
-        return torch.cat([coef.to(freq.dtype), freq], dim=1)
+        return torch.cat([coef.to(freq.dtype), freq], dim=1).permute(0, 2, 3, 1)
 
     def colours(self, x: Tensor, down: Tensor, right: Tensor, relative_cell: Tensor) -> Tensor:
         """See Ensemble."""

@@ -17,13 +17,15 @@ def bilinear(image: Tensor, coord: np.ndarray) -> Tensor:
     return (colours * weight.unsqueeze(-1)).sum(dim=0)
 
 
-def bilinear_on_grid(image: Tensor, grid: grids.Grid, rows: slice, top: int, columns: slice = slice(None)) -> Tensor:
-    """Output rows and columns of a grid, (rows, columns, 3), from the rows of the image (1, 3, bottom - top, W) that
-    begin at `top`."""
+def bilinear_on_grid(
+    image: Tensor, grid: grids.Grid, rows: slice, top: int, columns: slice = slice(None), left: int = 0
+) -> Tensor:
+    """Output rows and columns of a grid, (rows, columns, 3), from the part of the image (1, 3, rows, columns) that
+    begins at row `top` and column `left`."""
     down, weight_down = coords.linear(grid.centres[0][rows], grid.size[0])
     right, weight_right = coords.linear(grid.centres[1][columns], grid.size[1])
-    first, second, left, behind = on_device_of(image, *(down - top), *right)
+    first, second, before, behind = on_device_of(image, *(down - top), *(right - left))
     weights = on_device_of(image, *weight_down[..., None, None], *weight_right[..., None])
-    pixels = image[0].permute(1, 2, 0)  # (bottom - top, W, 3)
-    x = pixels[first] * weights[0] + pixels[second] * weights[1]  # (rows, W, 3)
-    return x[:, left] * weights[2] + x[:, behind] * weights[3]
+    pixels = image[0].permute(1, 2, 0)  # (rows of the part, columns of it, 3)
+    x = pixels[first] * weights[0] + pixels[second] * weights[1]  # (rows, columns of the part, 3)
+    return x[:, before] * weights[2] + x[:, behind] * weights[3]

@@ -9,8 +9,8 @@ the features at n, the components c_k are the same everywhere; t = 1 / scale^2; 
 Letters: B batch, Q queries, C feature channels, D waves, H W low-resolution, h w output, R feature rows of P output
 rows each, C' feature columns of P' output columns each.
 
-On a grid the sine of a sum separates: what depends on the feature pixel and the output row, and what depends on the
-output column, meet in a matrix product per feature column. No sine is taken per output pixel.
+On a grid the sine of a sum separates: a feature pixel's phases are turned by its output rows, these by its output
+columns, with sines and cosines of rows and columns alone. No sine is taken per output pixel.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,6 @@ class Thera(nn.Module):
     """
 
     needs_image = True
-    cheap = True  # beside the encoder (liif_core.inference.kept)
     starts = {"components": "disc", "k": "heat"}
 
     def __init__(self, encoder_spec: dict, hidden_dim: PositiveInt = 32):
@@ -88,6 +87,14 @@ class Thera(nn.Module):
         """(3,)"""
         return torch.tensor(OFFSET, dtype=image.dtype, device=image.device)
 
+    def known(self, feat: Tensor) -> Tensor:
+        """What the fields are at any factor: feature rows with one more above and below (B, C, H + 2, W) -> (B, H, W,
+        5 D), weights by colour, sines and cosines of the phases."""
+        weight, phase = (
+            self.fields(feat[:, :, 1:-1]).permute(0, 2, 3, 1).split([3 * self.hidden_dim, self.hidden_dim], -1)
+        )
+        return torch.cat([weight.unflatten(-1, (-1, 3)).mT.flatten(-2), phase.sin(), phase.cos()], dim=-1)
+
     def decode_image(
         self, features: FeatureMap, height: int, width: int, window: coords.Window = coords.WHOLE
     ) -> Iterator[Tensor]:
@@ -95,44 +102,39 @@ class Thera(nn.Module):
         grid = grids.Grid((height, width), features.size, 1, window)
         across = grids.around(grid.centres[1], grid.column, features.size[1])
         columns = slice(across.first, across.first + len(across.relative))
-        n_right, basis = across.relative.shape[1], None
         queries = grids.TILE[features.device] * AIR // (self.hidden_dim * len(grid.across))
+        right = (grid.column[0] - across.first) * across.relative.shape[1] + across.slot[0]
+        turn = None
         for top, bottom, bands in grid.blocks(max(1, queries)):
-            feat = features.rows(top, bottom)
-            told = self.fields(feat)[0, :, :, columns].permute(2, 1, 0)  # (C', bottom - top, 4 D)
-            image = feat[0, self.encoder.out_dim :].permute(1, 2, 0) + self.offset(feat)  # (bottom - top, W, 3)
-            if basis is None:
-                basis = self.on_columns(told, across, grid.relative_cell)
-            right, column = on_device_of(
-                told, (grid.column[0] - across.first) * n_right + across.slot[0], grid.column[0]
-            )
+            known = features.known(self, slice(top, bottom), columns)  # (bottom - top, C', 5 D + 3)
+            if turn is None:
+                turn = self.turned_right(known, across, grid.relative_cell)
             for rows in bands:
                 down = grids.around(grid.centres[0][rows], grid.row[:, rows], features.size[0])
-                n_down = down.relative.shape[1]
                 start = down.first - top
-                waves = self.on_rows(told[:, start : start + len(down.relative)], down)  # (C', R P 3, 2 D)
-                rgb = (waves @ basis).view(len(waves), -1, 3, n_right)  # (C', R P, 3, P')
-                rgb = rgb.permute(1, 0, 3, 2).flatten(1, 2)  # (R P, C' P', 3)
-                below, row = on_device_of(
-                    told, (grid.row[0, rows] - down.first) * n_down + down.slot[0], grid.row[0, rows] - top
-                )
-                yield rgb[below][:, right] + image[row][:, column]
+                rgb = self.fields_at(known[start : start + len(down.relative)], down, *turn)
+                below = (grid.row[0, rows] - down.first) * down.relative.shape[1] + down.slot[0]
+                below, behind = on_device_of(known, below, right)
+                yield rgb.index_select(0, below).index_select(1, behind)
 
-    def on_rows(self, told: Tensor, down: grids.Around) -> Tensor:
-        """Of output rows and feature columns: sines, then cosines, by colour and weighted, (C', R, 4 D) ->
-        (C', R P 3, 2 D)."""
-        (relative,) = on_device_of(told, down.relative[..., None] / 2)
-        with torch.autocast(told.device.type, enabled=False):  # PyTorch: as above
-            weight, phase = told.split([3 * self.hidden_dim, self.hidden_dim], dim=-1)
-            theta = relative * self.components[0] + phase.unsqueeze(2)  # (C', R, P, D)
-            weight = weight.unflatten(-1, (-1, 3)).transpose(-1, -2).unsqueeze(2)  # (C', R, 1, 3, D)
-            waves = torch.cat([theta.sin().unsqueeze(3) * weight, theta.cos().unsqueeze(3) * weight], dim=-1)
-        return waves.flatten(1, 3)
+    def turned_right(self, known: Tensor, across: grids.Around, relative_cell: np.ndarray) -> tuple[Tensor, Tensor]:
+        """By output columns: cosines and sines of what they turn waves by, cooled, (C', P', D)."""
+        relative, cell = on_device_of(known, across.relative[..., None] / 2, relative_cell)
+        theta, cooled = relative * self.components[1], self.cooled(cell[0])
+        return theta.cos() * cooled, theta.sin() * cooled
 
-    def on_columns(self, told: Tensor, across: grids.Around, relative_cell: np.ndarray) -> Tensor:
-        """Of output columns what `on_rows` is multiplied with: (C', 2 D, P')."""
-        relative, cell = on_device_of(told, across.relative[..., None] / 2, relative_cell)
-        with torch.autocast(told.device.type, enabled=False):  # PyTorch: as above
-            theta = relative * self.components[1]  # (C', P', D)
-            waves = torch.cat([theta.cos(), theta.sin()], dim=-1) * self.cooled(cell[:1]).repeat(1, 2)
-        return waves.transpose(1, 2).contiguous()
+    def fields_at(self, known: Tensor, down: grids.Around, cosine_right: Tensor, sine_right: Tensor) -> Tensor:
+        """The colours of all queries in the feature pixels, known and image (R, C', 5 D + 3) -> (R P, C' P', 3)."""
+        (relative,) = on_device_of(known, down.relative[:, None, :, None] / 2)
+        dim, (n_rows, n_columns) = self.hidden_dim, known.shape[:2]
+        weight, sine, cosine, image = known.unsqueeze(2).split([3 * dim, dim, dim, 3], dim=-1)
+        theta = relative * self.components[0]  # (R, 1, P, D)
+        sine_down, cosine_down = theta.sin(), theta.cos()
+        turned = torch.addcmul(sine * cosine_down, cosine, sine_down).unsqueeze(3)  # (R, C', P, 1, D)
+        ahead = torch.addcmul(cosine * cosine_down, sine, sine_down, value=-1).unsqueeze(3)
+        waves = torch.addcmul(turned * cosine_right.unsqueeze(1), ahead, sine_right.unsqueeze(1))  # (R, C', P, P', D)
+        with torch.autocast(known.device.type, enabled=False):  # PyTorch: as above
+            # PyTorch: on the CPU, products of many small matrices want the longest side to be the last.
+            rgb = weight.reshape(-1, 3, dim) @ waves.flatten(2, 3).flatten(0, 1).mT  # (R C', 3, P P')
+        rgb = rgb.view(n_rows, n_columns, 3, *waves.shape[2:4]) + (image + self.offset(image)).mT.unsqueeze(-1)
+        return rgb.permute(0, 3, 1, 4, 2).reshape(n_rows * waves.shape[2], -1, 3)
