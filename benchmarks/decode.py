@@ -2,7 +2,7 @@
 
 The same weights and image for all, encoder and decoder together: the authors' code where --upstream names a clone of
 it (originals.py), otherwise the plain formulation of tests/helpers/equations.py, and ours in both frameworks. On a GPU
-PyTorch's decoder comes a second time, in the kernel of liif_torch/models/decoders/fused.py. --beside measures another
+PyTorch's decoder comes a second time, in the kernel of liif_torch/models/decoders/bands.py. --beside measures another
 model of ours in the same turns. --runs 1 is enough for what takes minutes: candidates are warmed up on
 a few rows of the image, and only Jittor, which compiles, on all of them.
 """
@@ -26,6 +26,9 @@ class Kernel(candidates.Ours):
         os.environ["LIIF_TRITON"] = "1"
         warnings.filterwarnings("error", message="LIIF_TRITON")
         super().__init__(*arguments)
+        from liif_torch.models.decoders import bands
+
+        assert bands.ASKED == "1", "PyTorch's tree was imported before it was asked"
         self.decode(self.image[:, :, : candidates.WARM_UP_ROWS])
 
 

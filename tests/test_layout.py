@@ -78,6 +78,7 @@ LONGER = {
     "liif_core/images/vips.py": "what libvips does to each format, kept side by side",
     "liif_core/inference/plan.py": "arguments to names and sizes, with every sentence that refuses them",
     "liif_core/system/jittor_setup.py": "all that Jittor needs before its import, standard library alone",
+    "liif_torch/models/decoders/bands.py": "the kernel, what it is compiled for, and its trial before use",
     "scripts/demo_web.py": "one page of gradio, layout and callbacks",
 }
 

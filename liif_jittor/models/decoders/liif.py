@@ -22,6 +22,7 @@ from jittor import Var, nn
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
+from liif_jittor.models.decoders.bands import decode_bands
 from liif_jittor.models.decoders.features import FeatureMap
 from liif_jittor.models.decoders.gather import on_device_of, rows_of
 from liif_jittor.models.registry import make, models
@@ -85,19 +86,10 @@ class LIIF(nn.Module):
         A model without f is one of its encoder's factor, and its image the encoder's.
         """
         grid = grids.Grid((height, width), features.size, self.corners, window)
-        constant, on_down, on_right, down, right = self.position_on_grid(grid)
+        constant, *position = self.position_on_grid(grid)
         for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
             first = self.first_layer_of_rows(features, top, bottom, constant)  # ((bottom - top) * W, D)
-            for rows in bands:
-                band = []
-                for columns in grid.across:
-                    index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
-                    x = first[index.flatten()].reshape(*index.shape, -1)  # (S, rows, columns, D)
-                    x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
-                    x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
-                    x = self.imnet.after_first(x.reshape(-1, x.shape[-1])).reshape(*index.shape, -1)
-                    band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
-                yield jt.concat(band, dim=1)
+            yield from decode_bands(self.imnet, grid, position, first, top, bands)
 
     def first_layer_of_rows(self, features: FeatureMap, top: int, bottom: int, constant: Var) -> Var:
         """What feature rows top to bottom (excluded) and a constant contribute: ((bottom - top) * W, D)."""

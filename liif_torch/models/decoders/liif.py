@@ -13,9 +13,7 @@ columns for relative coordinate and cell stay with the query. On a regular grid 
 vector per output row and one per output column. tests/helpers/equations.py has the equations as they are printed.
 """
 
-import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,11 +23,10 @@ from torch import Tensor, nn
 
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
+from liif_torch.models.decoders.bands import decode_bands
 from liif_torch.models.decoders.features import FeatureMap
 from liif_torch.models.decoders.gather import on_device_of, rows_of
 from liif_torch.models.registry import make, models
-
-TRITON = "LIIF_TRITON"  # in the environment: 1 asks for the kernel of fused.py
 
 
 @models.register("liif")
@@ -94,11 +91,7 @@ class LIIF(nn.Module):
         constant, *position = self.position_on_grid(grid)
         for top, bottom, bands in grid.blocks(grids.TILE[features.device]):
             first = self.first_layer_of_rows(features, top, bottom, constant)  # ((bottom - top) * W, D)
-            decode = _kernel(self.imnet, self.corners, first) or _band
-            if decode is _band:
-                first = first.float()  # PyTorch: with autocast it has 16 bits, but coordinates are added to it
-            for rows in bands:
-                yield decode(self.imnet, grid, position, first, rows, top)
+            yield from decode_bands(self.imnet, grid, position, first, top, bands)
 
     def first_layer_of_rows(self, features: FeatureMap, top: int, bottom: int, constant: Tensor) -> Tensor:
         """What feature rows top to bottom (excluded) and a constant contribute: ((bottom - top) * W, D)."""
@@ -123,38 +116,3 @@ class LIIF(nn.Module):
         n_feat = self.encoder.out_dim * side * side
         kernel = layer.weight[:, :n_feat].reshape(-1, self.encoder.out_dim, side, side)
         return kernel, layer.weight[:, n_feat:], layer.bias
-
-
-def _band(imnet: Any, grid: grids.Grid, position: list[Tensor], first: Tensor, rows: slice, top: int) -> Tensor:
-    """Output rows (rows, w, 3) from feature vectors ((bottom - top) * W, D) and what `position_on_grid` gives of it."""
-    on_down, on_right, down, right = position
-    band = []
-    for columns in grid.across:
-        index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
-        x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
-        x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
-        x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
-        x = imnet.after_first(x.flatten(0, 2)).view(*index.shape, -1)
-        band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
-    return torch.cat(band, dim=1)
-
-
-def _kernel(imnet: Any, corners: int, first: Tensor) -> Callable | None:
-    """`band` of fused.py, where it is asked for, on a GPU or in Triton's interpreter, and where a trial went well."""
-    asked = os.environ.get(TRITON, "")
-    if asked not in ("", "0", "1"):
-        raise UserError(f"{TRITON}={asked}: expected 1 for the kernel of Triton, or 0")
-    runs = first.device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    if asked != "1" or not runs or torch.is_grad_enabled() or torch.compiler.is_exporting():
-        return None
-    try:
-        from liif_torch.models.decoders import fused
-    except ImportError as error:
-        trouble = str(error)
-    else:
-        widths = tuple(layer.out_features for layer in imnet.layers[::2])
-        trouble = fused.trouble(_band, widths, corners, first.dtype, first.device)
-    if not trouble:
-        return fused.band
-    warnings.warn(f"{TRITON}=1: the kernel of Triton is not used here: {trouble}", stacklevel=2)
-    return None

@@ -1,10 +1,9 @@
-"""LIIF's decoding function over a band of output rows, in one kernel of Triton (https://triton-lang.org), for CUDA.
+"""LIIF's decoding function over bands of output rows, from the first layer's map: where decoding spends its time.
 
-`band` computes what `_band` of liif.py does. There, each layer's rows go through the GPU's memory, 1 KB for each pixel
-and neighbour, forward and back; here they stay where the products are made, and weights alone stream through shared
-memory. It is off unless LIIF_TRITON=1 asks for it, and `trouble` tries it before its first use.
-
-A program of the kernel takes BLOCK rows, each one neighbour of one pixel, the S neighbours of a pixel side by side. Of
+PyTorch: on a GPU one kernel of Triton (https://triton-lang.org) does it where LIIF_TRITON=1 asks for that; Jittor
+compiles its kernels itself. By the plain path each layer's rows go through the GPU's memory, 1 KB for each pixel and
+neighbour, forward and back; in the kernel they stay where products are made, and weights alone stream through shared
+memory. A program of it takes BLOCK rows, each one neighbour of one pixel, the S neighbours of a pixel side by side. Of
 two layers that follow each other, the first gives CHUNK features at a time, of which the second takes its part at once:
 
     h = relu(b_0 + sum over chunks of  relu(first[place] + relative coordinates) W_0)                       (BLOCK, D)
@@ -12,28 +11,37 @@ two layers that follow each other, the first gives CHUNK features at a time, of 
     colour = sum over the S rows of a pixel of  weight (h W_last + b_last)
 
 so that it needs an even number of hidden layers. Products are in the type of `first`, sums in float32.
-
-PyTorch: Jittor has no counterpart; it compiles its kernels itself.
 """
 
+from __future__ import annotations
+
+import contextlib
 import functools
-from collections.abc import Callable
+import importlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
-from liif_core.training.initial import initial_parameters
 from liif_torch.models.decoders.gather import on_device_of
 from liif_torch.models.decoders.mlp import MLP
 
+ASKED = os.environ.get("LIIF_TRITON", "")
+triton: Any = None
+tl: Any = None
+if ASKED == "1":  # it takes a quarter of a second
+    with contextlib.suppress(ImportError):
+        triton, tl = importlib.import_module("triton"), importlib.import_module("triton.language")
+
 # BLOCK, CHUNK and warps. For D = 256 no register is spilled, and of shared memory LARGE takes 104 KiB on an A100 and
-# 64 KiB on an H100, SMALL 68 KiB, FLOAT32 66 KiB: tests/trees/test_torch_fused.py compiles them. A larger CHUNK leaves
+# 64 KiB on an H100, SMALL 68 KiB, FLOAT32 66 KiB: tests/trees/test_torch_bands.py compiles them. A larger CHUNK leaves
 # an H100 too few registers to have several products on their way.
 LARGE, SMALL, FLOAT32 = (128, 32, 8), (64, 32, 8), (32, 16, 8)
 LARGE_MEMORY = 160 * 2**10  # bytes of shared memory that a program may have, where LARGE fits
@@ -44,19 +52,67 @@ WIDTHS = (64, 128, 256)
 # 1e-6; TF32 would be at 1e-3. With 8 or 11 bits of mantissa, layers are each rounded by 2^-9 or 2^-12.
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
+Position = Sequence[Tensor]
 
-@triton.jit
+
+def decode_bands(
+    imnet: Any, grid: grids.Grid, position: Position, first: Tensor, top: int, bands: Sequence[slice]
+) -> Iterator[Tensor]:
+    """Bands of output rows, (rows, w, 3) each, from feature vectors ((bottom - top) * W, D).
+
+    imnet: an MLP. position: what LIIF.position_on_grid gives behind the constant. Raises UserError for an LIIF_TRITON
+    that is neither 0 nor 1.
+    """
+    decode = _plain
+    if _asked(first.device):
+        widths = tuple(layer.out_features for layer in imnet.layers[::2])
+        if trouble := _trouble(widths, grid.corners, first.dtype, first.device):
+            warnings.warn(f"LIIF_TRITON=1: the kernel of Triton is not used here: {trouble}", stacklevel=2)
+        else:
+            decode = _by_kernel
+    if decode is _plain:
+        first = first.float()  # PyTorch: with autocast it has 16 bits, but coordinates are added to it
+    for rows in bands:
+        yield decode(imnet, grid, position, first, top, rows)
+
+
+def _plain(imnet: Any, grid: grids.Grid, position: Position, first: Tensor, top: int, rows: slice) -> Tensor:
+    on_down, on_right, down, right = position
+    band = []
+    for columns in grid.across:
+        index, weight = on_device_of(first, *grid.neighbours(rows, columns, top))
+        x = first.index_select(0, index.flatten()).view(*index.shape, -1)  # (S, rows, columns, D)
+        x += down[:, rows].unsqueeze(2) * on_down  # (S, rows, 1, D)
+        x += right[:, columns].unsqueeze(1) * on_right  # (S, 1, columns, D)
+        x = imnet.after_first(x.flatten(0, 2)).view(*index.shape, -1)
+        band.append((x * weight.unsqueeze(-1)).sum(dim=0))  # (rows, columns, 3)
+    return torch.cat(band, dim=1)
+
+
+def _asked(device: torch.device) -> bool:
+    """Whether the kernel shall run, and could: on a GPU, or in Triton's interpreter."""
+    if ASKED not in ("", "0", "1"):
+        raise UserError(f"LIIF_TRITON={ASKED}: expected 1 for the kernel of Triton, or 0")
+    runs = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    return ASKED == "1" and runs and not torch.is_grad_enabled() and not torch.compiler.is_exporting()
+
+
+def _jit(function: Any) -> Any:
+    return triton.jit(do_not_specialize=["height", "width"])(function) if triton else function
+
+
+@_jit
 def _relu(x):
     return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
-@triton.jit
+@_jit
 def _area(down, right, corner, y, x, height, width, MIN_AREA: tl.constexpr):
     """Of the rectangle between queries and a neighbour (equation 4)."""
     return tl.abs(tl.load(down + corner * height + y) * tl.load(right + corner * width + x)) + MIN_AREA
 
 
-@triton.jit(do_not_specialize=["height", "width"])
+@_jit
 def _kernel(
     first,  # (n, D)
     row,  # (S, height) int32: the first feature vector of a neighbour's feature row
@@ -123,11 +179,8 @@ def _kernel(
     tl.store(out + pixel[:, None] * 3 + colour, rgb, (pixel < height * width)[:, None] & (colour < 3))
 
 
-def band(imnet: Any, grid: grids.Grid, position: Any, first: Tensor, rows: slice, top: int) -> Tensor:
-    """Output rows (rows, w, 3) in float32, from feature vectors ((bottom - top) * W, D) whose type the products have.
-
-    position: what LIIF.position_on_grid gives behind the constant. No gradient.
-    """
+def _by_kernel(imnet: Any, grid: grids.Grid, position: Position, first: Tensor, top: int, rows: slice) -> Tensor:
+    """As `_plain`, in products of the type of `first`. No gradient."""
     on_down, on_right, down, right = position
     layers, last = list(imnet.layers[2:-1:2]), imnet.layers[-1]
     dtype, (_, width) = first.dtype, first.shape
@@ -138,21 +191,21 @@ def band(imnet: Any, grid: grids.Grid, position: Any, first: Tensor, rows: slice
         first, ((grid.row[:, rows] - top) * grid.size[1]).astype(np.int32), grid.column.astype(np.int32)
     )
     out = torch.empty(rows.stop - rows.start, grid.output[1], 3, device=first.device)
-    block, chunk, warps = layout(dtype, first.device)
+    block, chunk, warps = _layout(dtype, first.device)
     programs = triton.cdiv(out.shape[0] * out.shape[1] * grid.corners, block)
     with torch.cuda.device_of(first):
         _kernel[(programs,)](
             *(first.contiguous(), row, column, down[:, rows].contiguous(), right.contiguous()),
             *(on_down.contiguous(), on_right.contiguous(), weights, biases),
             *(F.pad(last.weight.T, (0, colours)).to(dtype), F.pad(last.bias, (0, colours)), out, *out.shape[:2]),
-            **shapes(width, len(layers), grid.corners, block, chunk),
+            **_shapes(width, len(layers), grid.corners, block, chunk),
             num_warps=warps,
             num_stages=STAGES,
         )
     return out
 
 
-def layout(dtype: torch.dtype, device: torch.device) -> tuple[int, int, int]:
+def _layout(dtype: torch.dtype, device: torch.device) -> tuple[int, int, int]:
     """BLOCK, CHUNK and warps on a device."""
     if dtype == torch.float32:
         return FLOAT32
@@ -162,24 +215,26 @@ def layout(dtype: torch.dtype, device: torch.device) -> tuple[int, int, int]:
     return LARGE if properties.shared_memory_per_block_optin >= LARGE_MEMORY else SMALL
 
 
-def shapes(width: int, layers: int, corners: int, block: int, chunk: int) -> dict[str, Any]:
+def _shapes(width: int, layers: int, corners: int, block: int, chunk: int) -> dict[str, Any]:
     """What the kernel is compiled for. width: D. layers: hidden ones behind the first."""
     found = {"S": corners, "D": width, "PAIRS": layers // 2, "BLOCK": block, "CHUNK": chunk}
     return found | {"COLOURS": COLOURS, "MIN_AREA": float(coords.MIN_AREA)}
 
 
 @functools.cache
-def trouble(plain: Callable, widths: tuple[int, ...], corners: int, dtype: torch.dtype, device: torch.device) -> str:
-    """Why `band` cannot take the place of `plain` for an MLP of these widths; empty where it can.
+def _trouble(widths: tuple[int, ...], corners: int, dtype: torch.dtype, device: torch.device) -> str:
+    """Why `_by_kernel` cannot take the place of `_plain` for an MLP of these widths; empty where it can.
 
     widths: of the hidden layers and of the output. It is tried on a small image, which compiles it.
     """
+    if not triton:
+        return "it cannot be imported"
     *hidden, colours = widths
     if len(set(hidden)) != 1 or hidden[0] not in WIDTHS or len(hidden) % 2 or colours != 3:
         one_of = ", ".join(map(str, WIDTHS))
         return f"it needs an even number of hidden layers, all {one_of} wide, and 3 colours, got {list(widths)}"
     try:
-        difference = apart(plain, hidden, corners, dtype, device)
+        difference = _apart(hidden, corners, dtype, device)
     except Exception as error:  # of Triton, of what it compiles with, of CUDA: they share no class
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     limit = TOLERANCE[dtype]
@@ -187,20 +242,18 @@ def trouble(plain: Callable, widths: tuple[int, ...], corners: int, dtype: torch
 
 
 @torch.no_grad()
-def apart(plain: Callable, hidden: list[int], corners: int, dtype: torch.dtype, device: torch.device) -> float:
-    """How far `band` is from `plain` in float32 on a small image, against the largest value."""
-    with torch.random.fork_rng(devices=[]):  # PyTorch: layers draw initial values
+def _apart(hidden: list[int], corners: int, dtype: torch.dtype, device: torch.device) -> float:
+    """How far `_by_kernel` is from `_plain` in float32 on a small image, against the largest value."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         imnet = MLP(1, 3, hidden).to(device)
-    parameters = dict(imnet.named_parameters())
-    for name, array in initial_parameters({name: tuple(p.shape) for name, p in parameters.items()}, 0).items():
-        parameters[name].copy_(torch.from_numpy(array))
     grid, rows, rng = grids.Grid((11, 13), (5, 7), corners), slice(3, 11), np.random.default_rng(0)
     top = int(grid.row[:, rows].min())
     normal = [rng.standard_normal(shape).astype(np.float32) for shape in ((5 * 7, hidden[0]), *[(hidden[0],)] * 2)]
-    first, *position = on_device_of(parameters["layers.0.bias"], *normal, grid.relative_down, grid.relative_right)
+    first, *position = on_device_of(next(imnet.parameters()), *normal, grid.relative_down, grid.relative_right)
     position[2:] = [axis.unsqueeze(-1) for axis in position[2:]]
     first = first.to(dtype)
-    found = band(imnet, grid, position, first, rows, top)
+    found = _by_kernel(imnet, grid, position, first, top, rows)
     with torch.autocast(device.type, enabled=False):
-        expected = plain(imnet, grid, position, first.float(), rows, top)
+        expected = _plain(imnet, grid, position, first.float(), top, rows)
     return ((found - expected).abs().max() / expected.abs().max()).item()

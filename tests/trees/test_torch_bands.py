@@ -1,5 +1,5 @@
 """The kernel of Triton that decodes LIIF on a GPU: its numbers in Triton's interpreter, which needs no GPU, and how it
-compiles, which needs none either. What a GPU makes of it, liif_torch/models/decoders/fused.py tries before its first
+compiles, which needs none either. What a GPU makes of it, liif_torch/models/decoders/bands.py tries before its first
 use.
 
 Tolerance: the kernel adds the same products in another order, in float32, at the end of four layers 256 wide: 4e-7 of
@@ -7,6 +7,7 @@ the largest value here. With float16 each layer rounds to 11 bits, 7e-4 in all. 
 give 1e-2 at least. The interpreter has no products in bfloat16.
 """
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import torch
 from helpers import ROOT
 from helpers.small_run import run
 from liif_core.errors import UserError
-from liif_torch.models.decoders import liif
+from liif_torch.models.decoders import bands
 
 pytest.importorskip("triton", reason="Triton cannot be imported")
 
@@ -30,11 +31,11 @@ sys.path[:0] = ["tests", "benchmarks"]
 import decode
 from helpers.models import MODELS
 from liif_torch.engine import Engine
-from liif_torch.models.decoders import fused, liif
+from liif_torch.models.decoders import bands
 
 warnings.filterwarnings("error", message="LIIF_TRITON")  # where the kernel is not used
-calls, band = [], fused.band
-fused.band = lambda *given: calls.append(given[3].dtype) or band(*given)
+calls, band = [], bands._by_kernel
+bands._by_kernel = lambda *given: calls.append(given[3].dtype) or band(*given)
 inp = np.random.default_rng(0).uniform(-1, 1, (1, 3, 5, 7)).astype(np.float32)
 
 def spec(hidden, **flags):
@@ -45,7 +46,7 @@ def spec(hidden, **flags):
 def images(spec):
     engine, found = Engine(spec, "cpu"), []
     engine.seed(0)
-    for os.environ["LIIF_TRITON"] in "10":
+    for bands.ASKED in "10":
         found.append(np.concatenate(list(engine.predict_image(inp, 9, 11))))
     return found
 
@@ -58,7 +59,8 @@ line("full", *images(spec([256] * 4)))
 for flag in ("local_ensemble", "feat_unfold", "cell_decode"):
     line(flag, *images(spec([64] * 2, **{flag: False})))
 where = torch.device("cpu")
-print("float16", 1, fused.apart(liif._band, [256] * 4, 4, torch.float16, where))
+print("float16", 1, bands._apart([256] * 4, 4, torch.float16, where))
+bands.ASKED = "1"
 work = decode.Kernel("torch", "fp32", "cpu", small, (5, 7), 2)
 calls.clear()
 work.once()
@@ -68,11 +70,11 @@ with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     line("uncovered", *images(spec([64] * 3)))
     line("narrow", *images(spec([48] * 2)))
-    fused.trouble.cache_clear()
-    fused.band = lambda *given: band(*given) * 1.01
+    bands._trouble.cache_clear()
+    bands._by_kernel = lambda *given: band(*given) * 1.01
     line("wrong", *images(small))
-    fused.trouble.cache_clear()
-    fused.band = lambda *given: 1 / 0
+    bands._trouble.cache_clear()
+    bands._by_kernel = lambda *given: 1 / 0
     line("broken", *images(small))
 print(*(warning.message for warning in said), sep="\\n")
 """
@@ -80,7 +82,7 @@ print(*(warning.message for warning in said), sep="\\n")
 
 @pytest.mark.slow
 def test_the_kernels_numbers_and_what_it_leaves_to_the_plain_path():
-    result = run([sys.executable, "-c", NUMBERS], ROOT, TRITON_INTERPRET="1")
+    result = run([sys.executable, "-c", NUMBERS], ROOT, LIIF_TRITON="1", TRITON_INTERPRET="1")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     found = {name: (int(calls), float(apart)) for name, calls, apart in map(str.split, lines[:10])}
@@ -99,23 +101,21 @@ def test_the_kernels_numbers_and_what_it_leaves_to_the_plain_path():
 @torch.no_grad()
 @pytest.mark.parametrize("asked", ["", "0", "1", "yes"])
 def test_without_a_gpu_the_plain_path_stays(asked, monkeypatch):
-    monkeypatch.setenv("LIIF_TRITON", asked)
+    monkeypatch.setattr(bands, "ASKED", asked)
     if asked == "yes":
         with pytest.raises(UserError, match="LIIF_TRITON=yes: expected 1 .* or 0"):
-            liif._kernel(None, 4, torch.zeros(1))
+            bands._asked(torch.device("cpu"))
     else:
-        assert liif._kernel(None, 4, torch.zeros(1)) is None
+        assert not bands._asked(torch.device("cpu")) and bands._asked(torch.device("cuda")) == (asked == "1")
 
 
 @pytest.mark.parametrize(("memory", "layout"), [(163, "LARGE"), (227, "LARGE"), (99, "SMALL"), (64, "SMALL")])
 def test_a_gpus_shared_memory_says_how_many_rows_a_program_takes(memory, layout, monkeypatch):
-    from liif_torch.models.decoders import fused
-
     found = SimpleNamespace(shared_memory_per_block_optin=memory * 2**10)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
     where = torch.device("cuda")
-    assert fused.layout(torch.bfloat16, where) == getattr(fused, layout)
-    assert fused.layout(torch.float32, where) == fused.FLOAT32
+    assert bands._layout(torch.bfloat16, where) == getattr(bands, layout)
+    assert bands._layout(torch.float32, where) == bands.FLOAT32
 
 
 @pytest.mark.slow
@@ -137,22 +137,24 @@ def test_it_compiles_without_spilling_into_the_shared_memory_that_is_there(
 ):
     """most: KiB that a program may have on that GPU, by NVIDIA's programming guide."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("LIIF_TRITON", "1")
+    spec = importlib.util.spec_from_file_location("asked", bands.__file__)
+    asked = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(asked)  # which knows the kernel, as LIIF_TRITON was there before it
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from liif_torch.models.decoders import fused
-
-    block, chunk, warps = getattr(fused, layout)
-    constants = fused.shapes(256, 3, 4, block, chunk)
+    block, chunk, warps = getattr(bands, layout)
+    constants = asked._shapes(256, 3, 4, block, chunk)
     types = dict.fromkeys(("first", "weights", "last"), f"*{kind}") | dict.fromkeys(("row", "column"), "*i32")
     types |= dict.fromkeys(("height", "width"), "i32") | dict.fromkeys(constants, "constexpr")
-    signature = {name: types.get(name, "*fp32") for name in fused._kernel.arg_names}
+    signature = {name: types.get(name, "*fp32") for name in asked._kernel.arg_names}
     aligned = {(n,): [["tt.divisibility", 16]] for n, kind in enumerate(signature.values()) if kind.startswith("*")}
     compiled = triton.compile(
-        ASTSource(fused._kernel, signature, constants, aligned),
+        ASTSource(asked._kernel, signature, constants, aligned),
         target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": warps, "num_stages": fused.STAGES},
+        options={"num_warps": warps, "num_stages": bands.STAGES},
     )
     assert 0 < compiled.metadata.shared <= most * 2**10
     cubin = tmp_path / "kernel.cubin"
