@@ -31,7 +31,7 @@ from torch import Tensor
 from liif_core.errors import UserError
 from liif_core.geometry import coords, grids
 from liif_torch.models.decoders.gather import on_device_of
-from liif_torch.models.decoders.mlp import MLP
+from liif_torch.models.registry import make
 
 ASKED = os.environ.get("LIIF_TRITON", "")
 triton: Any = None
@@ -246,7 +246,7 @@ def _apart(hidden: list[int], corners: int, dtype: torch.dtype, device: torch.de
     """How far `_by_kernel` is from `_plain` in float32 on a small image, against the largest value."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        imnet = MLP(1, 3, hidden).to(device)
+        imnet = make({"name": "mlp", "args": {"out_dim": 3, "hidden_list": hidden}}, in_dim=1).to(device)
     grid, rows, rng = grids.Grid((11, 13), (5, 7), corners), slice(3, 11), np.random.default_rng(0)
     top = int(grid.row[:, rows].min())
     normal = [rng.standard_normal(shape).astype(np.float32) for shape in ((5 * 7, hidden[0]), *[(hidden[0],)] * 2)]
