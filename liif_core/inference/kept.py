@@ -16,6 +16,7 @@ from liif_core.geometry import tiling
 from liif_core.inference.network import Network
 
 SIDE = 160  # pixels of a tile at most: with EDSR-baseline's halo a second of two CPU cores
+HALOS = 3  # of an encoder that reads further, as RDN does, tiles are so many times as large, lest most of them be halo
 VALUES = 1 << 27  # kept at most, 512 MiB: LM-LIIF has 208 for each pixel, Thera Air 163
 
 Tile = tuple[int, int]
@@ -34,8 +35,10 @@ class KeptFeatures:
 
     def __init__(self, network: Network, image: np.ndarray):
         self.network, self.image = network, image
-        self.borders = [_borders(side) for side in image.shape[:2]]
-        self.tiles: dict[Tile, tuple[Any, tuple[int, int]]] = {}  # the one that was used last is the last
+        self.side = max(SIDE, HALOS * network.engine.receptive_radius)
+        self.borders = [_borders(length, self.side) for length in image.shape[:2]]
+        self.tiles: dict[Tile, tuple[Any, tuple[int, int]]] = {}
+        self.viewed: set[Tile] = set()  # by the last view
 
     def part(self, box: tiling.Box, height: int, width: int) -> np.ndarray:
         """As network.part."""
@@ -52,7 +55,8 @@ class KeptFeatures:
                 window.append((start, stop))
             bands = self.network.engine.decode_image(features, *size, (window[0], window[1]))
             result[rows, columns] = np.concatenate([self.network.normalisation.rgb(band) for band in bands])
-        self._forget(len(down) * len(right))
+        self.viewed = {(row, column) for (row, _), (column, _) in itertools.product(down, right)}
+        self._forget(self._nearest(box), self._room())
         return result
 
     def covers(self, box: tiling.Box, height: int, width: int) -> bool:
@@ -61,19 +65,25 @@ class KeptFeatures:
         return all((row, column) in self.tiles for (row, _), (column, _) in itertools.product(down, right))
 
     def surround(self, box: tiling.Box) -> bool:
-        """Encode the nearest tile that is missing around a part; False if none is, or no more are kept."""
+        """Encode the nearest tile that is missing around a part, and drop the one that is farthest from it if there is
+        no room for both; False if the tiles that there is room for are the nearest."""
+        order = self._nearest(box)
+        number = next((number for number, tile in enumerate(order[: self._room()]) if tile not in self.tiles), None)
+        if number is None or not self._forget(order[number + 1 :], self._room() - 1):
+            return False
+        self._features(order[number])
+        return True
+
+    def _nearest(self, box: tiling.Box) -> list[Tile]:
+        """All tiles, those whose centres are near the middle of a part first."""
         middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         rows, columns = (range(len(borders) - 1) for borders in self.borders)
-        missing = [tile for tile in itertools.product(rows, columns) if tile not in self.tiles]
-        if not missing or len(self.tiles) >= self._room():
-            return False
 
         def distance(tile: Tile) -> float:
             centres = ((edges[i] + edges[i + 1]) / 2 for i, edges in zip(tile, self.borders, strict=True))
             return math.dist(middle, tuple(centres))
 
-        self._features(min(missing, key=distance))
-        return True
+        return sorted(itertools.product(rows, columns), key=distance)
 
     def _touched(self, box: tiling.Box, height: int, width: int) -> list[list[tuple[int, slice]]]:
         """By axis, the tiles and their pixels."""
@@ -83,7 +93,6 @@ class KeptFeatures:
         """Those of a tile with what queries read around it, and their first row and column in the image."""
         if tile not in self.tiles:
             self.tiles[tile] = self._encoded(tile)
-        self.tiles[tile] = self.tiles.pop(tile)
         return self.tiles[tile]
 
     def _encoded(self, tile: Tile) -> tuple[Any, tuple[int, int]]:
@@ -101,18 +110,22 @@ class KeptFeatures:
         features = engine.encode(self.network.normalisation.inp(crop, 255), 0, (kept[0], kept[1]), known=True)
         return features, (first[0], first[1])
 
-    def _forget(self, used: int) -> None:
-        """Drop what was used least recently; what the last view used stays."""
-        while len(self.tiles) > max(used, self._room()):
-            del self.tiles[next(iter(self.tiles))]
+    def _forget(self, order: list[Tile], room: int) -> bool:
+        """Drop the last tiles of an order until no more than `room` are kept, but for what the last view shows; whether
+        as many could be dropped."""
+        for tile in reversed(order):
+            if len(self.tiles) > room and tile not in self.viewed:
+                self.tiles.pop(tile, None)
+        return len(self.tiles) <= room
 
     def _room(self) -> int:
         """How many tiles are kept."""
-        return next((VALUES // (SIDE**2 * features.shape[-1]) for features, _ in self.tiles.values()), 1)
+        return next((VALUES // (self.side**2 * features.shape[-1]) for features, _ in self.tiles.values()), 1)
 
 
-def _borders(length: int) -> list[int]:
-    count = math.ceil(length / SIDE)
+def _borders(length: int, side: int) -> list[int]:
+    """Where tiles of about the same length, of `side` at most, begin and end."""
+    count = math.ceil(length / side)
     return [length * i // count for i in range(count + 1)]
 
 

@@ -157,8 +157,32 @@ def test_the_tiles_around_a_view_come_first_and_only_so_many_are_kept(tmp_path, 
     assert len(tiles) == len(encoded) == 6
     monkeypatch.setattr(kept, "VALUES", 2 * 40 * 40 * 163)  # 5 for each of 32 waves, and the image
     service.pair(0, model, rgb, view, 1, None)
-    assert len(tiles) == 2 and list(tiles)[-1] == (0, 0) and len(encoded) == 6
+    assert {*tiles} == {(0, 0), (0, 1)} and len(encoded) == 6
     assert not service.look_around()
+    service.pair(0, model, rgb, web_view.view(SIZE, 30, (1, 1)), 1, None)  # far from all that is kept
+    assert (1, 2) in tiles and len(tiles) == 2 and len(encoded) == 7
+    assert service.look_around() and {*tiles} == {(1, 2), (1, 1)} and not service.look_around()
+
+
+def test_of_a_view_that_there_is_no_room_for_all_tiles_stay_until_the_next(tmp_path, small_tiles, monkeypatch):
+    model, rgb = Path(FAST[0]), tmp_path / "rgb.npy"
+    np.save(rgb, make_image(*SIZE))
+    service, encoded = service_of("torch", FAST[0])
+    monkeypatch.setattr(kept, "VALUES", 40 * 40 * 163)
+    whole, near = (web_view.view(SIZE, factor, (0, 0)) for factor in (1, 30))
+    service.pair(0, model, rgb, whole, 1, None)
+    tiles = service.kept[model, rgb].tiles
+    assert len(tiles) == len(encoded) == 6 and not service.look_around()
+    service.pair(0, model, rgb, near, 1, None)
+    assert {*tiles} == {(0, 0)} and not service.look_around() and len(encoded) == 6
+
+
+def test_tiles_are_larger_where_the_encoder_reads_further(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "SIDE", 8)
+    service, _ = service_of("torch", FAST[0])
+    network = service.networks[Path(FAST[0])]
+    radius = network.engine.receptive_radius
+    assert kept.KeptFeatures(network, make_image(*SIZE)).side == kept.HALOS * radius > 0
 
 
 def test_only_what_needs_no_encoding_is_drawn_at_once(tmp_path, small_tiles):
