@@ -170,7 +170,7 @@ def main() -> None:
     """Models, then protocols."""
     parser = common.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("upstream", type=common.clone, help="a clone of yinboc/liif, or of a decoder after it")
-    parser.add_argument("--models", nargs="*", choices=SPECS, help="default: all that the clone knows")
+    parser.add_argument("--models", nargs="*", choices=SPECS, metavar="NAME", help="default: all that the clone knows")
     parser.add_argument(
         "--images", "--pictures", type=int, default=6, help="of B100, for the protocols (default: 6; 0: none)"
     )

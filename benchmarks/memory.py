@@ -91,7 +91,7 @@ def measure(arguments: Namespace) -> list[list[str]]:
 def main() -> None:
     """Measure, print."""
     parser = common.options(__doc__)
-    parser.add_argument("--model", choices=SPECS, default="edsr-baseline-liif")
+    parser.add_argument("--model", choices=SPECS, metavar="NAME", default="edsr-baseline-liif")
     parser.add_argument("--size", type=int, nargs=2, default=[339, 510], metavar=("H", "W"))
     parser.add_argument("--scale", type=float, default=4)
     parser.add_argument("--tile", type=int, nargs="+", default=[None])

@@ -81,7 +81,7 @@ def main() -> None:
     """Measure and print."""
     parser = common.options(__doc__, runs=20)
     parser.add_argument("--size", type=int, nargs=2, default=(300, 450), metavar=("H", "W"))
-    parser.add_argument("--model", nargs="+", choices=SPECS, default=MODELS)
+    parser.add_argument("--model", nargs="+", choices=SPECS, metavar="NAME", default=MODELS)
     arguments = common.parse(parser)
     rows = measured(arguments)
     common.print_head(arguments.kind)
