@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from liif_core.errors import UserError
 from liif_core.geometry import resampling
@@ -38,7 +39,66 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 def group_norm(groups: int, channels: int) -> nn.GroupNorm:
     """Group normalisation (Wu and He, 2018) of (B, channels, H, W)."""
-    return nn.GroupNorm(groups, channels)
+    return _GroupNorm(groups, channels)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """PyTorch: the gradient of its own takes a processor 5 to 15 times as long as this one, with channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        if x.device.type == "cpu" and last and torch.is_grad_enabled():
+            return _Normed.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        return super().forward(x)
+
+
+class _Normed(torch.autograd.Function):
+    """(x - mean) / deviation * weight + bias, image by image in the backward pass, so that what it makes stays in the
+    cache; in float32 where x has 16 bits.
+
+    P pixels, D channels of a group. With y the gradient of the result, n the normed x and w the weight, that of x is
+    (w y - mean of w y - n times the mean of n w y) / deviation, where the means are a group's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        batch, channels, height, width = x.shape
+        result, *moments = torch.native_group_norm(x, weight, bias, batch, channels, height * width, groups, eps)
+        ctx.save_for_backward(x, weight, *moments)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse = ctx.saved_tensors  # both moments (B, groups), of the deviation its inverse
+        gradient = gradient.contiguous(memory_format=torch.channels_last)  # or else sums of y would be of 16 bits
+        batch, channels, height, width = x.shape
+        groups, dtype = mean.shape[1], mean.dtype
+        size = channels // groups
+        of_channels = mean.repeat_interleave(size, 1), inverse.repeat_interleave(size, 1)
+        # BatchNorm's gradient has the two sums of a channel of one image in one pass, n y and y.
+        ones, asked = torch.ones(channels, dtype=dtype), [False, True, True]
+        sums = [
+            torch.ops.aten.native_batch_norm_backward(
+                gradient[i : i + 1], x[i : i + 1], ones, None, None, *(one[i] for one in of_channels), True, 0.0, asked
+            )[1:]
+            for i in range(batch)
+        ]
+        of_normed, plain = (torch.stack(each) for each in zip(*sums, strict=True))
+        weighted = ((each * weight).view(batch, groups, size).sum(2) for each in (of_normed, plain))
+        second, first = (each / (size * height * width) for each in weighted)  # the means
+        scale = weight * of_channels[1]
+        slope, offset = (
+            each.repeat_interleave(size, 1)
+            for each in (-second * inverse**2, (second * inverse * mean - first) * inverse)
+        )
+        pixels = [each.permute(0, 2, 3, 1).reshape(batch, -1, channels) for each in (x, gradient)]
+        result = torch.empty_like(pixels[0])
+        for one, image, given, *factors in zip(result, *pixels, scale, slope, offset, strict=True):
+            own = torch.addcmul(factors[2], image.to(dtype), factors[1])
+            one.copy_(own.addcmul_(given.to(dtype), factors[0]))
+        result = result.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return result, of_normed.sum(0), plain.sum(0), None, None
 
 
 def layer_norm(channels: int) -> nn.LayerNorm:

@@ -57,6 +57,37 @@ def test_a_denoiser_is_the_plain_unet(framework, name):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # float32 sums of 288 products near 1
 
 
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-14), ("float32", 2e-6), ("bfloat16", 4e-3)])
+@pytest.mark.parametrize("last", [True, False])
+def test_pytorchs_group_norm_has_the_gradients_of_torchs_own(dtype, tolerance, last):
+    """The tolerances are some roundings of a value, in 53, 24 and 8 bits."""
+    import torch
+    from torch.nn import functional
+
+    from liif_torch.models.layers import group_norm
+
+    rng, double = np.random.default_rng(1), torch.float64
+    arrays = [
+        rng.standard_normal((3, 12, 7, 11)) + 1,
+        *rng.standard_normal((2, 12)),
+        rng.standard_normal((3, 12, 7, 11)),
+    ]
+    layer = group_norm(4, 12).to(double if dtype == "float64" else torch.float32)
+    with torch.no_grad():
+        for own, array in zip((layer.weight, layer.bias), arrays[1:], strict=False):
+            own.copy_(torch.from_numpy(array))
+    image, gradient = (torch.from_numpy(array).to(getattr(torch, dtype)) for array in (arrays[0], arrays[3]))
+    image = image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format).requires_grad_()
+    result = layer(image)
+    found = torch.autograd.grad(result, [image, layer.weight, layer.bias], gradient)
+    plain = [one.detach().to(double).requires_grad_() for one in (image, layer.weight, layer.bias)]
+    expected_result = functional.group_norm(plain[0], 4, *plain[1:], layer.eps)
+    expected = torch.autograd.grad(expected_result, plain, gradient.to(double))
+    for one, other in zip((result, *found), (expected_result, *expected), strict=True):
+        assert one.shape == other.shape
+        assert torch.linalg.norm(one.to(double) - other) <= tolerance * torch.linalg.norm(other)
+
+
 @pytest.mark.jittor
 def test_weights_start_orthogonal_and_equal_in_both_frameworks():
     states = [make(framework, denoiser("sr3-unet")).state()["model"].parameters for framework in FRAMEWORKS]
