@@ -12,6 +12,7 @@ from liif_core.errors import UserError
 from liif_core.geometry import resampling
 from liif_torch.models.registry import make
 
+IN_CACHE = 1 << 20  # numbers
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601)
 
 
@@ -53,8 +54,8 @@ class _GroupNorm(nn.GroupNorm):
 
 
 class _Normed(torch.autograd.Function):
-    """(x - mean) / deviation * weight + bias, image by image in the backward pass, so that what it makes stays in the
-    cache; in float32 where x has 16 bits.
+    """(x - mean) / deviation * weight + bias, some images at a time in the backward pass, so that what it makes stays
+    in the cache; in float32 where x has 16 bits.
 
     P pixels, D channels of a group. With y the gradient of the result, n the normed x and w the weight, that of x is
     (w y - mean of w y - n times the mean of n w y) / deviation, where the means are a group's.
@@ -93,10 +94,11 @@ class _Normed(torch.autograd.Function):
             for each in (-second * inverse**2, (second * inverse * mean - first) * inverse)
         )
         pixels = [each.permute(0, 2, 3, 1).reshape(batch, -1, channels) for each in (x, gradient)]
-        result = torch.empty_like(pixels[0])
-        for one, image, given, *factors in zip(result, *pixels, scale, slope, offset, strict=True):
-            own = torch.addcmul(factors[2], image.to(dtype), factors[1])
-            one.copy_(own.addcmul_(given.to(dtype), factors[0]))
+        factors = (each[:, None] for each in (scale, slope, offset))
+        result, some = torch.empty_like(pixels[0]), max(1, IN_CACHE // pixels[0][0].numel())
+        for one, image, given, *terms in zip(*(each.split(some) for each in (result, *pixels, *factors)), strict=True):
+            own = torch.addcmul(terms[2], image.to(dtype), terms[1])
+            one.copy_(own.addcmul_(given.to(dtype), terms[0]))
         result = result.view(batch, height, width, channels).permute(0, 3, 1, 2)
         return result, of_normed.sum(0), plain.sum(0), None, None
 
