@@ -175,8 +175,9 @@ class Engine(Protocol):
     def seed(self, seed: int) -> None:
         """Set the initial parameters of all networks (liif_core.training.initial)."""
 
-    def begin_step(self, random_seed: int, learning_rate: Callable[[float], float]) -> None:
-        """The framework's random numbers and the learning rate of the step to come, from each optimizer's own base."""
+    def begin_step(self, random_seed: int, learning_rate: Callable[[float], float], decay: float | None = None) -> None:
+        """The framework's random numbers, the learning rate of the step to come, from each optimizer's own base, and
+        the decay of the average of the weights in it, None for that of `update`."""
 
     def train_step(self, batch: dict[str, np.ndarray], weight: float = 1.0) -> None:
         """One step of the method. The losses stay on the device: this does not wait for them.

@@ -44,11 +44,11 @@ class Engine:
         for name, network in self.networks.items():
             network.seed(seed, name)
 
-    def begin_step(self, random_seed: int, learning_rate: Callable[[float], float]) -> None:
+    def begin_step(self, random_seed: int, learning_rate: Callable[[float], float], decay: float | None = None) -> None:
         jt.set_seed(random_seed)
         for network in self.networks.values():
             if network.updater:
-                network.updater.set_rate(learning_rate)
+                network.updater.begin_step(learning_rate, decay)
 
     def train_step(self, batch: dict[str, np.ndarray], weight: float = 1.0) -> None:
         for network in self.networks.values():

@@ -30,7 +30,7 @@ class Updater:
         scaled: bool,
     ):
         self.optimizer, self.update, self.world_size = optimizer, update, world_size
-        self.base_rate = float(optimizer.lr)
+        self.base_rate, self.decay = float(optimizer.lr), update.ema
         self.parameters = self._all("params")
         self.buffers = _buffers(module)
         self.average = None if average is None else [*_parameters(average), *_buffers(average)]
@@ -40,8 +40,10 @@ class Updater:
         """What the optimizer keeps of its parameters under a key, in their order."""
         return [value for group in self.optimizer.param_groups for value in group[key]]
 
-    def set_rate(self, learning_rate: Callable[[float], float]) -> None:
-        """The learning rate of the steps to come, from the one that the optimizer was made with."""
+    def begin_step(self, learning_rate: Callable[[float], float], decay: float | None = None) -> None:
+        """The learning rate of the step to come, from the one that the optimizer was made with, and the decay of the
+        average, None for the one of `update`."""
+        self.decay = self.update.ema if decay is None else decay
         optim.set_lr(self.optimizer, learning_rate(self.base_rate))
 
     def step(self, losses: Iterable[jt.Var]) -> jt.Var:
@@ -60,9 +62,9 @@ class Updater:
         if self.update.clip_grad is not None:
             self.optimizer.clip_grad_norm(self.update.clip_grad)
         self.optimizer.step()
-        if self.average is not None and self.update.ema is not None:
+        if self.average is not None and self.decay is not None:
             for average, variable in zip(self.average, [*self.parameters, *self.buffers], strict=True):
-                average.update(average + (variable - average) * (1 - self.update.ema))
+                average.update(average + (variable - average) * (1 - self.decay))
         # Jittor: evaluates lazily; without this a loss that nobody reads keeps its whole graph alive.
         jt.sync([total, *self.parameters, *self.buffers, *(self.average or [])])
         return total

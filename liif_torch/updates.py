@@ -32,15 +32,17 @@ class Updater:
         scaled: bool,
     ):
         self.optimizer, self.update, self.world_size = optimizer, update, world_size
-        self.base_rate = float(optimizer.param_groups[0]["lr"])
+        self.base_rate, self.decay = float(optimizer.param_groups[0]["lr"]), update.ema
         self.parameters = list(module.parameters())
         self.buffers = _buffers(module)
         self.average = None if average is None else [*average.parameters(), *_buffers(average)]
         # PyTorch: float16 gradients vanish below 6e-8 unless the loss is scaled (Micikevicius et al., 2018).
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
 
-    def set_rate(self, learning_rate: Callable[[float], float]) -> None:
-        """The learning rate of the steps to come, from the one that the optimizer was made with."""
+    def begin_step(self, learning_rate: Callable[[float], float], decay: float | None = None) -> None:
+        """The learning rate of the step to come, from the one that the optimizer was made with, and the decay of the
+        average, None for the one of `update`."""
+        self.decay = self.update.ema if decay is None else decay
         optim.set_lr(self.optimizer, learning_rate(self.base_rate))
 
     def step(self, losses: Iterable[Tensor]) -> Tensor:
@@ -59,9 +61,9 @@ class Updater:
             nn.utils.clip_grad_norm_(self.parameters, self.update.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
+        if self.average is not None and self.decay is not None:
             with torch.no_grad():
-                get_ema_multi_avg_fn(self.update.ema)(self.average, [*self.parameters, *self.buffers], None)
+                get_ema_multi_avg_fn(self.decay)(self.average, [*self.parameters, *self.buffers], None)
         return total
 
     def state(self, names: list[str]) -> dict[str, np.ndarray]:

@@ -154,7 +154,8 @@ class TrainConfig(Evaluation):
     clip_grad: PositiveFloat | None = None
     """Ours. The largest L2 norm of all gradients together."""
     ema: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
-    """Ours. Decay, like 0.999, of a moving average of the weights; the average is validated, kept and tested."""
+    """Ours. Decay, like 0.999, of a moving average of the weights; the average is validated, kept and tested. In the
+    first steps the decay is less, (1 + steps) / (10 + steps), so that a short run forgets its initial weights."""
     resume: str | None = None
     """A checkpoint to start a new run from, at the epoch after its own, or at the beginning of the epoch that it was
     in the middle of. Bare weights start at epoch 1."""

@@ -122,7 +122,8 @@ def train_epoch(run: Run, make_loader, train_set) -> float:
     title, hidden = f"epoch {progress.epoch}/{config.epoch_max}", ranks.rank > 0 or None
     with tqdm(total=steps, initial=progress.batch, desc=title, leave=False, disable=hidden) as bar:
         for batch, weight in zip(checked(make_loader(batches)), batches.weights, strict=True):
-            run.engine.begin_step(step_seed(config.seed, progress.step, ranks.rank), rate_at(progress.batch))
+            decay = schedule.decay(config.ema, progress.step)
+            run.engine.begin_step(step_seed(config.seed, progress.step, ranks.rank), rate_at(progress.batch), decay)
             run.engine.train_step(run.normalisation.batch(batch), weight)
             progress.step += 1
             progress.batch += 1

@@ -1,4 +1,6 @@
-"""The learning rate as a pure function of where training is: nothing to save, nothing to resume."""
+"""The learning rate and the decay of the average of the weights as pure functions of where training is: nothing to
+save, nothing to resume.
+"""
 
 import math
 
@@ -29,3 +31,9 @@ def learning_rate(
         wave = (1 + math.cos(math.pi * (done - warm) / (epoch_max - warm))) / 2
         return schedule.lr_min + (base - schedule.lr_min) * wave
     return base
+
+
+def decay(ema: float | None, steps: int) -> float | None:
+    """The decay after that many steps: at most (1 + steps) / (10 + steps), as in TensorFlow's
+    ExponentialMovingAverage, so that a short run forgets its initial weights. None where there is no average."""
+    return None if ema is None else min(ema, (1 + steps) / (10 + steps))

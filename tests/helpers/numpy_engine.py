@@ -36,7 +36,7 @@ class Engine:
     def seed(self, seed):
         self.weights, self.momentum = np.zeros((2, FEATURES, 3), np.float32)
 
-    def begin_step(self, random_seed, learning_rate):
+    def begin_step(self, random_seed, learning_rate, decay=None):
         self.rate = np.float32(learning_rate(self.base_rate))
 
     def train_step(self, batch, weight=1.0):

@@ -367,19 +367,22 @@ def test_processes_that_begin_with_other_weights_are_refused(image_folders, tmp_
 
 
 def test_the_rate_of_every_step_follows_the_cosine_also_when_resumed(run, tmp_path):
+    decays = []
+
     def rates(name, *lives):
         found = []
 
         class Watched(TimedEngine):
-            def begin_step(self, random_seed, learning_rate):
+            def begin_step(self, random_seed, learning_rate, decay=None):
                 found.append(learning_rate(1e-3))
+                decays.append(decay)
 
         for steps in lives:
             engine = Watched(steps)
             try:
-                run(engine, name=name, go_on=True, multi_step_lr=None, cosine_lr={"lr_min": 1e-4})
+                run(engine, name=name, go_on=True, multi_step_lr=None, cosine_lr={"lr_min": 1e-4}, ema=0.5)
             except UserError:
-                found.pop()  # of the step that broke
+                found.pop(), decays.pop()  # of the step that broke
         return found
 
     whole = rates("whole", math.inf)
@@ -387,7 +390,10 @@ def test_the_rate_of_every_step_follows_the_cosine_also_when_resumed(run, tmp_pa
     assert whole == pytest.approx(
         [1e-4 + (1e-3 - 1e-4) * (1 + math.cos(math.pi * step / total)) / 2 for step in range(total)], rel=1e-12
     )
+    assert decays == [min(0.5, (1 + step) / (10 + step)) for step in range(total)] and decays[-1] == 0.5
+    decays.clear()
     assert rates("resumed", 4, 5, math.inf) == whole
+    assert decays == [min(0.5, (1 + step) / (10 + step)) for step in range(total)]
 
 
 def test_with_a_cosine_the_end_cannot_be_moved(run):

@@ -8,7 +8,7 @@ import torch
 
 from liif_core.config.schema import CosineLR, MultiStepLR, Warmup
 from liif_core.training.initial import initial_parameters
-from liif_core.training.schedule import learning_rate
+from liif_core.training.schedule import decay, learning_rate
 
 
 def test_the_paper_recipe_by_hand():
@@ -34,6 +34,11 @@ def test_equals_the_scheduler_that_steps_when_an_epoch_ends():
         assert learning_rate(1e-3, epoch, ours) == optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
+
+
+def test_the_average_is_short_in_the_beginning():
+    assert [decay(0.999, steps) for steps in (0, 1, 90, 8990, 10**6)] == [0.1, 2 / 11, 0.91, 0.999, 0.999]
+    assert decay(None, 3) is None
 
 
 def test_warm_up_is_a_line_and_the_cosine_begins_behind_it():

@@ -100,6 +100,11 @@ def test_the_average_follows_the_weights(make):
         expected = {name: 0.75 * average + 0.25 * now[name] for name, average in expected.items()}
     for name, array in engine.state()["model"].average.items():
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-6, err_msg=name)  # float32 near 0.1, 3 steps
+    engine.begin_step(0, lambda base: base, 0.0)
+    engine.train_step(batch())
+    now = engine.state()["model"]
+    for name, array in now.average.items():
+        np.testing.assert_allclose(array, now.parameters[name], rtol=0, atol=1e-7, err_msg=name)
 
 
 def test_the_average_is_what_predicts_and_what_others_read(make, framework, tmp_path):
