@@ -30,19 +30,23 @@ from liif_core.system import devices, packages
 from liif_core.system.arguments import Parser
 
 MODELS = ["edsr-baseline-thera-air", "edsr-baseline-lmliif"]
-FRAMEWORKS = {"PyTorch": "torch", "Jittor": "jittor"}
+FRAMEWORKS = "PyTorch", "Jittor"
+QUICK = [
+    name for name, spec in SPECS.items() if spec["name"] in ("thera", "lmliif", "lmlte")
+]  # others show a draft first
 PATIENCE = 600  # seconds: Jittor may have to compile
 IDLE = 8  # seconds before the first move, in which the page encodes what lies around the first view
 # Resolves to milliseconds from the slider's event to the decoded image that answers it.
-MOVE = """factor => new Promise(resolve => {
+MOVE = """factor => new Promise((resolve, reject) => {
     const seen = () => [...document.querySelectorAll('#view img')].pop()
     const slider = document.querySelector('#factor input[type=range]')
     const before = seen().src, start = performance.now()
     const observer = new MutationObserver(() => {
         if (seen().src === before) return
         observer.disconnect()
-        seen().decode().then(() => resolve(performance.now() - start))
+        seen().decode().then(() => resolve(performance.now() - start), reject)
     })
+    setTimeout(() => reject(new Error('no other view in ten seconds')), 10000)
     observer.observe(document.querySelector('#view'), {subtree: true, childList: true, attributeFilter: ['src']})
     slider.value = factor
     slider.dispatchEvent(new Event('input', {bubbles: true}))
@@ -106,7 +110,7 @@ def measured(playwright: Any, executable: str, address: str, framework: str, run
 def main() -> None:
     """Measure and print."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--model", nargs="+", choices=SPECS, metavar="NAME", default=MODELS)
+    parser.add_argument("--model", nargs="+", choices=QUICK, metavar="NAME", default=MODELS)
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--gpu", default="cpu", help="GPU number (default: cpu)")

@@ -137,7 +137,7 @@ class Network:
             features = encode(self.predictor, self.backend.images(inp), tile)
             rows = slice(0, features.size[0])
             if known:
-                return features.known(self.predictor, rows, part[1])[part[0]].clone()
+                return features.known(self.predictor, rows, part[1])[part[0]].clone()  # PyTorch: as below
             found = features.rows(rows.start, rows.stop)
             return found[:, :, part[0], part[1]].clone()  # PyTorch: a view would keep all of it
 

@@ -1,4 +1,4 @@
-"""The paper's runs, from configs/experiments.txt."""
+"""Every run, from configs/experiments.txt."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ FILE = SHIPPED / "configs" / "experiments.txt"
 class Experiment:
     """One line of the file.
 
-    config: below configs/train-<recipe>/. group: paper, more, faces, rivals or decoders. curve: the experiment in
-    reference/curves.csv with which it is compared, None without one.
+    config: below configs/train-<recipe>/. group: paper, more, faces, rivals, photo, decoders or diffusion. curve: the
+    experiment in reference/curves.csv with which it is compared, None without one.
     """
 
     name: str

@@ -18,16 +18,20 @@ from liif_core.inference.network import Network
 SIDE = 160  # pixels of a tile at most: with EDSR-baseline's halo a second of two CPU cores
 HALOS = 3  # of an encoder that reads further, as RDN does, tiles are so many times as large, lest most of them be halo
 VALUES = 1 << 27  # kept at most, 512 MiB: LM-LIIF has 208 for each pixel, Thera Air 163
+WIDEST = 512  # for each pixel: Thera Plus has 2563, of which the tiles of a single view would be gigabytes
+PROBE = 8  # pixels of the side of an image that tells how many there are
 
 Tile = tuple[int, int]
 
 
 def worthwhile(network: Network) -> bool:
-    """Whether a view of kept features takes hardly any time: the decoder makes most of them beforehand, whatever the
-    factor, and they depend on their surroundings alone."""
+    """Whether a view of kept features takes hardly any time and memory: the decoder makes most of them beforehand,
+    whatever the factor, they are few for each pixel, and depend on their surroundings alone."""
     engine = network.engine
     cheap = hasattr(engine.networks[MODEL].predictor, "known")
-    return cheap and engine.receptive_radius is not None and not network.self_ensemble
+    if not cheap or engine.receptive_radius is None or network.self_ensemble:
+        return False
+    return engine.encode(np.zeros((1, 3, PROBE, PROBE), np.float32), 0, known=True).shape[2] <= WIDEST
 
 
 class KeptFeatures:

@@ -144,8 +144,7 @@ class Service:
         """Wait for a question and answer it."""
         while not self.connection.poll() and self.look_around():
             pass
-        question = self.connection.recv()
-        if question is None:
+        if (question := self.connection.recv()) is None:
             sys.exit()
         number, name, arguments = question
         try:
@@ -159,12 +158,15 @@ class Service:
         self.connection.send((number, answer))
 
     def look_around(self) -> bool:
-        """Encode some more of the image around the last view, so that those to come take no time; False where there is
-        no more."""
+        """Encode some more around the last view, so that those to come take no time; False where there is no more."""
         while self.around:
             features, box = self.around[-1]
-            if features.surround(box):
-                return True
+            try:
+                if features.surround(box):
+                    return True
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):  # the view is there, and the next one is told if it cannot be
+                    raise
             self.around.pop()
         return False
 
@@ -204,10 +206,9 @@ class Service:
     def source(self, model: Path, rgb: Path, image: np.ndarray) -> Network | KeptFeatures:
         """What makes the views of an image: the network or, where that saves anything, its features that are kept."""
         network = self.network(model)
-        if not worthwhile(network):
+        if (model, rgb) not in self.kept and not worthwhile(network):
             return network
-        kept = self.kept.pop((model, rgb), None) or KeptFeatures(network, image)
-        self.kept[model, rgb] = kept
+        self.kept[model, rgb] = kept = self.kept.pop((model, rgb), None) or KeptFeatures(network, image)
         while len(self.kept) > IMAGES:
             del self.kept[next(iter(self.kept))]
         return kept

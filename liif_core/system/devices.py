@@ -83,7 +83,7 @@ def let_threads_sleep() -> None:
     """Threads of the framework that wait for each other sleep, unless the user has said how they shall wait.
 
     By default each spins for milliseconds, on a core that the thread it waits for may need: beside another program
-    everything takes several times as long (benchmarks/threads.py).
+    everything takes up to three times as long (benchmarks/threads.py).
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

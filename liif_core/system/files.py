@@ -152,6 +152,8 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
 
 def _keep(path: Path, previous: Path) -> None:
     """Have the file under another name, too, in the place of what was there."""
+    if previous.exists() and path.samefile(previous):
+        return  # killed between the two renames; POSIX's rename leaves both names of one file
     second = path.with_name(f"{WRITING}{previous.name}")
     try:
         second.unlink(missing_ok=True)

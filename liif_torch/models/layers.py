@@ -44,11 +44,11 @@ def group_norm(groups: int, channels: int) -> nn.GroupNorm:
 
 
 class _GroupNorm(nn.GroupNorm):
-    """PyTorch: the gradient of its own takes a processor 5 to 15 times as long as this one, with channels last."""
+    """PyTorch: in 16 bits the gradient of its own takes a processor 7 to 15 times as long, with channels last."""
 
     def forward(self, x: Tensor) -> Tensor:
         last = x.is_contiguous(memory_format=torch.channels_last)
-        if x.device.type == "cpu" and last and torch.is_grad_enabled():
+        if x.device.type == "cpu" and x.element_size() == 2 and last and torch.is_grad_enabled():
             return _Normed.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         return super().forward(x)
 

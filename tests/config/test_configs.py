@@ -218,13 +218,14 @@ def test_the_papers_runs_are_named_once():
         assert [e.name for e in listed.select(recipe, "paper")] == paper
         groups = [experiment.group for experiment in listed.select(recipe)]
         of_group = [groups.count(group) for group in ("rivals", "photo", "decoders", "diffusion")]
-        expected = {"div2k": [5, 4, 20, 0], "div2k-100": [0, 0, 2, 0], "bsds400": [5, 4, 8, 1]}
+        expected = {"div2k": [5, 4, 20, 0], "div2k-100": [0, 0, 2, 0], "bsds400": [5, 4, 10, 1]}
         assert of_group == expected[recipe]
         assert len(groups) == 13 + sum(of_group)
     assert [e.group for e in listed.select("celebAHQ")] == ["faces"] * 4
     diffusion = [e.name for recipe in ("emoji", "bsds400", "faces") for e in listed.select(recipe, "diffusion")]
     assert [e.name for e in found if e.group == "diffusion"] == sorted(diffusion, key=[e.name for e in found].index)
-    assert [e.name for e in listed.select("bsds400-short")] == paper
+    of_edsr = [f"edsr-baseline-{name}" for name in ("lte", "srno", "lmliif", "lmlte", "thera-air", "thera-plus")]
+    assert [e.name for e in listed.select("bsds400-short")] == [*paper, *of_edsr]
     assert listed.select("bsds400", "study") == listed.select("bsds400", "paper")  # its former name
     assert [e.name for e in listed.select("bsds400-further")] == ["edsr-baseline-liif"]
     named = {str(e.config_in(recipe).relative_to(FOLDER)) for recipe in listed.recipes() for e in listed.select(recipe)}

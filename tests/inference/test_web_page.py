@@ -102,7 +102,13 @@ def service_of(framework: str, model: str, border: str = "mirror") -> tuple[Serv
     engine = importlib.import_module(f"liif_{framework}.engine").Engine(spec)
     engine.seed(3)
     encoded, encode = [], engine.encode
-    engine.encode = lambda *given, **named: encoded.append(given[0].shape) or encode(*given, **named)
+
+    def watched(inp, *given, **named):
+        if inp.shape[2:] != (kept.PROBE, kept.PROBE):
+            encoded.append(inp.shape)
+        return encode(inp, *given, **named)
+
+    engine.encode = watched
     service = Service(None, framework, "cpu")
     service.networks[Path(model)] = Network(engine, Normalisation(DataNorm()), border=border)
     return service, encoded
@@ -175,6 +181,30 @@ def test_of_a_view_that_there_is_no_room_for_all_tiles_stay_until_the_next(tmp_p
     assert len(tiles) == len(encoded) == 6 and not service.look_around()
     service.pair(0, model, rgb, near, 1, None)
     assert {*tiles} == {(0, 0)} and not service.look_around() and len(encoded) == 6
+
+
+def test_what_would_take_gigabytes_is_not_kept(tmp_path, small_tiles, monkeypatch):
+    np.save(tmp_path / "rgb.npy", make_image(*SIZE))
+    service, encoded = service_of("torch", FAST[0])
+    monkeypatch.setattr(kept, "WIDEST", 162)  # 5 for each of 32 waves, and the image, are 163
+    view = web_view.view(SIZE, 1.3, (0.5, 0.5))
+    _, draft = service.pair(0, Path(FAST[0]), tmp_path / "rgb.npy", view, web_view.DRAFT, None)
+    assert draft.shape[0] < view.height and not service.kept and not service.look_around()
+
+
+def test_memory_that_is_refused_while_nobody_asks_ends_nothing(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    service = Service(theirs, "torch", "cpu")
+
+    class Large:
+        def surround(self, box):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    service.around = [(Large(), (0, 0, 1, 1))]
+    ours.send((3, "stop", ()))
+    assert not service.look_around() and not service.around
+    service.answer_next()
+    assert ours.recv() == (3, None)
 
 
 def test_tiles_are_larger_where_the_encoder_reads_further(tmp_path, monkeypatch):

@@ -94,3 +94,22 @@ def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path, kept):
         Path(temporary).write_bytes(b"new")
     assert (path.read_bytes(), mode(path)) == (b"new", kept)
     assert (previous.read_bytes(), mode(previous)) == (b"old", kept)
+
+
+def test_after_a_kill_between_its_renames_the_next_save_leaves_nothing_behind(tmp_path, monkeypatch):
+    path, previous = tmp_path / "last", tmp_path / "previous"
+    files.write_atomically(path, b"1", previous)
+    files.write_atomically(path, b"2", previous)
+    replace = os.replace
+
+    def killed(source, target):
+        if Path(target) == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        files.write_atomically(path, b"3", previous)
+    assert path.samefile(previous) and path.read_bytes() == b"2"
+    files.write_atomically(path, b"4", previous)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"last": b"4", "previous": b"2"}

@@ -124,7 +124,7 @@ class Thera(nn.Module):
     def turned_right(self, known: Var, across: grids.Around, relative_cell: np.ndarray) -> tuple[Var, Var]:
         """By output columns: cosines and sines of what they turn waves by, cooled, (C', P', D)."""
         relative, cell = on_device_of(known, across.relative[..., None] / 2, relative_cell)
-        theta, cooled = relative * self.components[1], self.cooled(cell[:1])
+        theta, cooled = relative * self.components[1], self.cooled(cell[:1])  # Jittor: has no array without axes
         turn = theta.cos() * cooled, theta.sin() * cooled
         jt.sync(turn)  # Jittor: as above
         return turn

@@ -119,6 +119,7 @@ class Upsample(jt.Module):
     def execute(self, x: Var) -> Var:
         """(B, C, h, w) -> (B, C, 2 h, 2 w)"""
         batch, channels, height, width = x.shape
+        # Jittor: its interpolation computes the coordinates of every pixel.
         pixels = x.reshape(batch, channels, height, 1, width, 1).expand(batch, channels, height, 2, width, 2)
         return self.conv(pixels.reshape(batch, channels, 2 * height, 2 * width))
 
