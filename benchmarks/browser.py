@@ -31,9 +31,8 @@ from liif_core.system.arguments import Parser
 
 MODELS = ["edsr-baseline-thera-air", "edsr-baseline-lmliif"]
 FRAMEWORKS = "PyTorch", "Jittor"
-QUICK = [
-    name for name, spec in SPECS.items() if spec["name"] in ("thera", "lmliif", "lmlte")
-]  # others show a draft first
+DECODERS = "thera", "lmliif", "lmlte"  # others show a draft first, which this would take for the view
+QUICK = [name for name, spec in SPECS.items() if spec["name"] in DECODERS]
 PATIENCE = 600  # seconds: Jittor may have to compile
 IDLE = 8  # seconds before the first move, in which the page encodes what lies around the first view
 # Resolves to milliseconds from the slider's event to the decoded image that answers it.

@@ -12,7 +12,7 @@ from liif_core.errors import UserError
 from liif_core.geometry import resampling
 from liif_torch.models.registry import make
 
-IN_CACHE = 1 << 20  # numbers
+IN_CACHE = 1 << 20  # numbers in float32, 4 MiB, that GroupNorm's gradient works on at a time
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601)
 
 
@@ -57,8 +57,8 @@ class _Normed(torch.autograd.Function):
     """(x - mean) / deviation * weight + bias, some images at a time in the backward pass, so that what it makes stays
     in the cache; in float32 where x has 16 bits.
 
-    P pixels, D channels of a group. With y the gradient of the result, n the normed x and w the weight, that of x is
-    (w y - mean of w y - n times the mean of n w y) / deviation, where the means are a group's.
+    x (B, C, H, W), weight and bias (C,). With y the gradient of the result, n the normed x and w the weight, that of x
+    is (w y - mean of w y - n times the mean of n w y) / deviation, where the means are a group's.
     """
 
     @staticmethod
