@@ -30,10 +30,11 @@ def load(
 
     Imports Jittor, which compiles its core the first time. Until then it reads its settings from the environment, so
     these are set unless Jittor is imported already: `nvcc_path`, `use_mpi`, `python_config_path` where it would be
-    missed, and, unless they are set, `log_silent`, `FIX_TORCH_ERROR`, `cache_name` and on a GPU `NVIDIA_TF32_OVERRIDE`;
-    `OMPI_COMM_WORLD_SIZE` is removed. oneDNN is linked into its cache. Ctrl-C and the end of children are handled as
-    before; Jittor's handlers of other signals stay. jittor.flags.use_cuda is set to the device, for the whole process.
-    Jittor's random numbers go on from another place, since its layers draw initial values.
+    missed, and, unless they are set, `log_silent`, `FIX_TORCH_ERROR`, `cache_name`, `use_parallel_op_compiler` and on a
+    GPU `NVIDIA_TF32_OVERRIDE`; `OMPI_COMM_WORLD_SIZE` is removed. oneDNN is linked into its cache. Ctrl-C and the end
+    of children are handled as before; Jittor's handlers of other signals stay. jittor.flags.use_cuda is set to the
+    device, for the whole process. Jittor's random numbers go on from another place, since its layers draw initial
+    values.
 
     Raises UserError, which is a ValueError, for a file that is no checkpoint, a model that gives no images, and a
     device or precision that is not there.

@@ -222,6 +222,9 @@ def prepare_jittor(device: Device) -> Device:
     os.environ.setdefault("FIX_TORCH_ERROR", "0")
     # Unset, Jittor names its cache after the git branch around it, and compiles again on every branch.
     os.environ.setdefault("cache_name", "default")
+    # Jittor 1.3.11: its threads compile at once what shares an input, and make nodes of the graph without a lock, which
+    # ends in a crash now and then: 3 of 300 processes with 40 products of one matrix; none of 300 with one thread.
+    os.environ.setdefault("use_parallel_op_compiler", "1")
     jittor_setup.link_onednn(home)
     if not jittor_setup.core_is_compiled(home, bool(nvcc)):
         compiling = "Jittor now compiles its core, once, which takes one to five minutes"

@@ -4,6 +4,7 @@ Where Jittor and PyTorch part, both are asked, so that a release that changes it
 """
 
 import importlib.util
+import os
 import statistics
 
 import numpy as np
@@ -40,6 +41,11 @@ def predecessor():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_one_thread_compiles_jittors_operators(jt):
+    """With more it crashed now and then, where two of them made nodes behind one variable."""
+    assert jt.flags.use_parallel_op_compiler == int(os.environ["use_parallel_op_compiler"]) == 1
 
 
 HALVES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], dtype=np.float32)
