@@ -33,7 +33,11 @@ from liif_core.system import packages, provenance
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import PRETRAINED
 
-FEW_STEPS = [("dpmpp-2m", 10), ("dpmpp-2m", 20), ("ddim", 20), ("ddim", 50)]
+# Name, steps and start; None is all of the schedule. Those with more steps than the schedule has are left out.
+SAMPLERS = [
+    *(("dpmpp-2m", 10, 1.0), ("dpmpp-2m", 20, 1.0), ("ddim", 20, 1.0), ("ddim", 50, 1.0)),
+    *(("dpmpp-2m", 10, 0.55), ("ddim", 20, 0.55), ("ancestral", 50, 0.55), ("ancestral", None, 1.0)),
+]
 
 
 class Measured(common.Work):
@@ -85,10 +89,13 @@ def methods(arguments: Namespace) -> list[dict[str, Any]]:
     times = Schedule(**found.method.get("args", {}).get("schedule", {})).steps
     plain = [("bicubic", None), *((name, file) for name, file in arguments.beside)]
     listed = [{"name": name, "file": file, "sampler": None, "asked": None, "few": False} for name, file in plain]
-    for name, steps in [*FEW_STEPS, ("ancestral", None)]:
-        sampler = Sampler(name=name, steps=steps).model_dump()  # type: ignore[arg-type]
+    for name, steps, start in SAMPLERS:
+        sampler = Sampler(name=name, steps=steps, start=start).model_dump()  # type: ignore[arg-type]
         asked = steps or times
-        one = {"name": f"{name} {asked}", "file": arguments.model, "sampler": sampler, "asked": asked}
+        if asked > round(start * times):
+            continue
+        label = f"{name} {asked}" + (f" from {start}" if start < 1 else "")
+        one = {"name": label, "file": arguments.model, "sampler": sampler, "asked": asked}
         listed.append(one | {"few": steps is None})
     for one in listed:
         one["weights"] = provenance.sha256(formats.locate(one["file"])) if one["file"] else None

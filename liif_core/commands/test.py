@@ -101,7 +101,7 @@ def test(framework: str, load_tree: Callable) -> None:
     if str(arguments.model) == "bicubic" and (arguments.self_ensemble or arguments.border != "zeros"):
         raise UserError("--border and --self-ensemble: expected a network, got bicubic")
     if str(arguments.model) == "bicubic" and sampler:
-        raise UserError("--sampler, --steps and --eta: expected a network, got bicubic")
+        raise UserError("--sampler, --steps, --eta and --start: expected a network, got bicubic")
     if arguments.metrics:
         arguments.set.append(f"metrics=[{', '.join(arguments.metrics)}]")
     tests = [(name, configs.load(name, "test", arguments.set)) for name in arguments.config]

@@ -31,7 +31,8 @@ class Sampler(Strict):
 
     steps: how often the network is asked, None for all times of the schedule. eta: how much new noise ddim adds, from
     0 (none) to 1 (as ancestral). spacing: levels equally far apart in time, or in the logarithm of the signal-to-noise
-    ratio.
+    ratio. start: at which part of the schedule's times to begin: 1 with nothing but noise, less with the condition and
+    the noise of that time (Chung et al., CVPR 2022, arXiv 2112.05146, algorithm 1).
     """
 
     model_config = pydantic.ConfigDict(frozen=True)
@@ -40,6 +41,7 @@ class Sampler(Strict):
     steps: PositiveInt | None = 50
     eta: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
     spacing: Literal["time", "log-snr"] = "time"
+    start: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
 
 
 DEFAULT = Sampler()
@@ -61,16 +63,17 @@ class Row:
     chance: float
 
 
-def levels(schedule: Schedule, steps: int | None, spacing: str) -> tuple[np.ndarray, np.ndarray]:
+def levels(schedule: Schedule, steps: int | None, spacing: str, start: float = 1) -> tuple[np.ndarray, np.ndarray]:
     """Times and gammas (K + 1,) from the most noise to none. Times without any signal, as jsd ends with, are left out.
 
-    Raises UserError for more steps than the schedule has.
+    Raises UserError for more steps than the schedule has from `start` on.
     """
     gamma = gammas(schedule)
-    most = int(np.flatnonzero(gamma > 0)[-1])
+    most = max(1, round(start * int(np.flatnonzero(gamma > 0)[-1])))
     count = most if steps is None else steps
     if not 1 <= count <= most:
-        raise UserError(f"sampler: 'steps' is {count}: expected 1 to {most}, which the schedule has")
+        rest = "" if start == 1 else f" from {start:g} of its times on"
+        raise UserError(f"sampler: 'steps' is {count}: expected 1 to {most}, which the schedule has{rest}")
     if spacing == "time" or count == 1:
         times = np.rint(most * np.arange(count, -1, -1) / count)
         return times, gamma[times.astype(int)]
@@ -81,8 +84,8 @@ def levels(schedule: Schedule, steps: int | None, spacing: str) -> tuple[np.ndar
 
 
 def table(schedule: Schedule, sampler: Sampler) -> list[Row]:
-    """The steps of a sampler from standard normal noise to an image. Raises UserError as `levels` does."""
-    times, gamma = levels(schedule, sampler.steps, sampler.spacing)
+    """The steps of a sampler from what `beginning` mixes to an image. Raises UserError as `levels` does."""
+    times, gamma = levels(schedule, sampler.steps, sampler.spacing, sampler.start)
     rows = []
     for number, (now, after) in enumerate(zip(gamma[:-1], gamma[1:], strict=True)):
         before = gamma[number - 1] if number else None
@@ -95,6 +98,18 @@ def table(schedule: Schedule, sampler: Sampler) -> list[Row]:
         of_x, of_noise = 1 / math.sqrt(now), -math.sqrt(1 / now - 1)  # x_0 of x and its noise (DDPM, equation 15)
         rows.append(Row(math.sqrt(now), float(times[number] - 1), of_x, of_noise, *map(float, factors)))
     return rows
+
+
+def beginning(sampler: Sampler, rows: list[Row], conditional: bool) -> tuple[float, float]:
+    """How much of the condition and of standard normal noise the first image is made of.
+
+    Raises UserError for a network without a condition that shall not begin with noise.
+    """
+    if sampler.start == 1:
+        return 0.0, 1.0
+    if not conditional:
+        raise UserError(f"sampler: 'start' is {sampler.start:g}: expected 1, since this model has no condition")
+    return rows[0].level, math.sqrt(1 - rows[0].level ** 2)
 
 
 def shown(number: int, steps: int) -> bool:

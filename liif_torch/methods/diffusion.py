@@ -27,7 +27,8 @@ class Diffusion:
 
     schedule: how noise grows, in `steps` times from `start` to `end`: linear, quad, const, warmup10, warmup50, jsd or
     cosine. loss: of the noise; l1 is SR3's, mse DDPM's. sampler: how noise becomes an image: ancestral, ddim with eta,
-    or dpmpp-2m, in so many steps (null: all of the schedule), whose levels are equally far apart in time or in log-snr.
+    or dpmpp-2m, in so many steps (null: all of the schedule), whose levels are equally far apart in time or in log-snr,
+    from noise alone or, with a start below 1, from the condition with the noise of that part of the schedule.
 
     A batch has gt (B, 3, h, w) and, for a conditional model, inp (B, 3, h, w), both in [-1, 1]; noise (B, 3, h, w);
     level (B,), which is sqrt(gamma), and for ddpm-unet step (B,), the number of its time from 0.
@@ -46,6 +47,7 @@ class Diffusion:
         self.model = backend.model(denoises=True)
         self.networks = {MODEL: self.model}
         self.conditional, self.told = self.model.module.conditional, self.model.module.told
+        self.of_condition, self.of_noise = samplers.beginning(sampler, self.rows, self.conditional)
         self.receptive_radius = None
 
     def step(self, micro_batches: list[dict]) -> dict[str, Tensor]:
@@ -86,7 +88,8 @@ class Diffusion:
             return self.backend.images(np.stack([one.standard_normal(shape, np.float32) for one in generators]))
 
         condition = None if inp is None else self.backend.images(inp).expand(count, *shape)
-        x = last = drawn()
+        x = drawn() if condition is None else self.of_condition * condition + self.of_noise * drawn()
+        last = x
         for number, row in enumerate(self.rows, start=1):
             told = torch.full((count,), getattr(row, self.told), device=x.device)
             x0 = (row.of_x * x + row.of_noise * self._noise(network, condition, x, told)).clamp(-1, 1)

@@ -79,8 +79,10 @@ def test_a_test_draws_with_the_sampler_and_the_seed_that_are_named(models, call,
 
     plain, other = tested(), tested("--seed", 1)
     assert plain["consistency"] != other["consistency"] and other["seed"] == 1
-    one = tested("--sampler", "ddim", "--steps", 3, "--eta", 0.5, "--images", "im", "--sr3-names")
-    assert one["sampler"] == {"name": "ddim", "steps": 3, "eta": 0.5}
+    given = {"steps": 3, "eta": 0.5, "start": 0.6}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    one = tested("--sampler", "ddim", *words, "--images", "im", "--sr3-names")
+    assert one["sampler"] == {"name": "ddim"} | given
     loaded = network.load(models / "up.safetensors", "torch", "cpu", sampler=one["sampler"])
     high = rgb8.read_image(tmp_path / "hr" / "a.png")
     low = rgb8.resize(high, 3, 5)
@@ -134,6 +136,8 @@ def test_samples_are_the_same_in_both_frameworks_and_however_many(models, call, 
         ("sample", "free", ["--steps", 0], "--steps: expected 1 or more, got 0"),
         ("sample", "free", ["--steps", 31], "sampler: 'steps' is 31: expected 1 to 30, which the schedule has"),
         ("sample", "free", ["--eta", 2], "--eta: expected 0 to 1, got 2"),
+        ("sample", "free", ["--start", 0], "--start: expected more than 0, at most 1, got 0"),
+        ("sample", "free", ["--start", 0.5], "'start' is 0.5: expected 1, since this model has no condition"),
         ("sample", "free", ["--sampler", "ancestral", "--eta", 1], "--eta is of ddim, not of ancestral"),
         ("sample", "free", ["--seed", -1], "--seed: expected 0 or more, got -1"),
         ("sample", "free", ["--count", 0], "--count: expected 1 or more images, got 0"),
@@ -141,7 +145,7 @@ def test_samples_are_the_same_in_both_frameworks_and_however_many(models, call, 
         ("sample", "up", [], "this model upscales an image, and none was given"),
         ("sample", None, [], "method 'regression' draws no samples"),
         ("test", None, ["--steps", 3], "its method 'regression' draws nothing, so it has no sampler (steps 3)"),
-        ("test", "bicubic", ["--sampler", "ddim"], "--sampler, --steps and --eta: expected a network, got bicubic"),
+        ("test", "bicubic", ["--start", 0.5], "--sampler, --steps, --eta and --start: expected a network, got bicubic"),
         ("test", "up", ["--sr3-names"], "--sr3-names says how images are kept: give --images FOLDER too"),
         ("test", "free", [], "this model makes images of noise alone and upscales none"),
         ("demo", "free", ["--scale", 1], "this model makes images of noise alone and upscales none"),

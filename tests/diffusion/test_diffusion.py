@@ -151,6 +151,26 @@ def test_more_steps_than_the_schedule_has_are_one_sentence(steps):
         Sampler(steps=0)
 
 
+@pytest.mark.parametrize("spacing", ["time", "log-snr"])
+def test_a_sampler_may_begin_with_the_condition_and_the_noise_of_a_part_of_the_schedule(spacing):
+    sampler = Sampler(name="ddim", steps=5, spacing=spacing, start=0.25)
+    rows, gamma = samplers.table(Schedule(), sampler), schedules.gammas(Schedule())
+    assert len(rows) == 5 and rows[0].step == pytest.approx(499) and rows[0].level ** 2 == pytest.approx(gamma[500])
+    of_condition, of_noise = samplers.beginning(sampler, rows, conditional=True)
+    assert of_condition == rows[0].level and of_condition**2 + of_noise**2 == pytest.approx(1)
+    assert samplers.beginning(Sampler(), samplers.table(Schedule(), Sampler()), conditional=True) == (0, 1)
+
+
+def test_a_start_that_cannot_be_is_one_sentence():
+    with pytest.raises(UserError, match=r"'steps' is 6: expected 1 to 5, which the schedule has from 0.5 of its times"):
+        samplers.table(SHORT, Sampler(steps=6, start=0.5))
+    with pytest.raises(UserError, match=r"'start' is 0.5: expected 1, since this model has no condition"):
+        samplers.beginning(Sampler(start=0.5), [], conditional=False)
+    for start in (0, 1.1):
+        with pytest.raises(ValidationError, match="start"):
+            Sampler(start=start)
+
+
 def test_levels_in_log_snr_are_equally_spaced_and_their_times_between_the_schedules():
     times, gamma = samplers.levels(Schedule(), 5, "log-snr")
     ratios, known = schedules.log_snr(gamma[:-1]), schedules.gammas(Schedule())

@@ -1,5 +1,7 @@
 """Method `diffusion`: losses by hand, trajectories that both frameworks walk, and what is kept of a run."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -98,10 +100,13 @@ def condition() -> np.ndarray:
     return np.random.default_rng(8).uniform(-1, 1, (1, 3, *SIZE)).astype(np.float32)
 
 
-def walk(parameters: dict, args: dict, rows: list, generator: np.random.Generator) -> np.ndarray:
+def walk(parameters: dict, args: dict, rows: list, generator: np.random.Generator, start: float) -> np.ndarray:
     """The samplers' loop in numpy, with the plain network."""
     (noise,) = generator.spawn(1)
-    x = last = noise.standard_normal((1, 3, *SIZE), np.float32)
+    x = noise.standard_normal((1, 3, *SIZE), np.float32)
+    if start < 1:
+        x = rows[0].level * condition() + math.sqrt(1 - rows[0].level ** 2) * x
+    last = x
     for row in rows:
         told = np.array([row.level], np.float32)
         found = unet(parameters, np.concatenate([condition(), x], axis=1), told, args)
@@ -112,11 +117,14 @@ def walk(parameters: dict, args: dict, rows: list, generator: np.random.Generato
     return x[0].transpose(1, 2, 0)
 
 
-@pytest.mark.parametrize("sampler", [{"name": "ancestral", "steps": 4}, {"name": "dpmpp-2m", "steps": 4}], ids=str)
+@pytest.mark.parametrize(
+    "sampler", [{"name": "ancestral", "steps": 4}, {"name": "dpmpp-2m", "steps": 4, "start": 0.4}], ids=str
+)
 def test_an_image_is_what_the_loop_makes_of_the_tables(framework, sampler):
     engine = make(framework, denoiser("sr3-unet"), optimizer=None, **sampler)
     rows = samplers.table(Schedule(**SCHEDULE), Sampler(**sampler))
-    expected = walk(engine.state()["model"].parameters, denoiser("sr3-unet")["args"], rows, sampling.noise(7, 2))
+    args, start = denoiser("sr3-unet")["args"], sampler.get("start", 1)
+    expected = walk(engine.state()["model"].parameters, args, rows, sampling.noise(7, 2), start)
     (found,) = engine.predict_image(condition(), *SIZE, noise=sampling.noise(7, 2))
     assert found.shape == (*SIZE, 3) and expected.std() > 0.1
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)  # float32, of which early steps keep 1e-6
