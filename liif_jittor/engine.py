@@ -1,5 +1,6 @@
 """liif_core.engine's contract in Jittor."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import jittor as jt
@@ -8,6 +9,7 @@ import numpy as np
 from liif_core.engine import MODEL, PLAIN, REGRESSION, State, Update, choose_precision, require_samples, split
 from liif_core.errors import UserError
 from liif_core.geometry import coords
+from liif_core.system import jittor_headers
 from liif_core.system.memory import peak_resident_memory
 from liif_jittor import distributed
 from liif_jittor.methods import build as methods
@@ -31,6 +33,10 @@ class Engine:
         self.precision = choose_precision(precision, native_precisions(device), f"Jittor on this {device}")
         # Jittor: one device for the whole process, not one per variable.
         jt.flags.use_cuda = int(device == "cuda")
+        # Jittor: what every operator includes is read once, not for a second by each.
+        jt.flags.cc_flags = jittor_headers.precompile(
+            jt.flags.cc_path, jt.flags.cc_flags, jt.compiler.cache_path, os.path.join(jt.compiler.jittor_path, "src")
+        )
         self.world_size = distributed.join(device) if optimizer_spec is not None else 1
         self.backend = Backend(model_spec, device, self.precision, optimizer_spec, update, self.world_size)
         self.method_spec = method_spec or REGRESSION

@@ -5,7 +5,10 @@ Where Jittor and PyTorch part, both are asked, so that a release that changes it
 
 import importlib.util
 import os
+import shlex
 import statistics
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +44,30 @@ def predecessor():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def machine_code(path: Path, flags: str, folder: Path) -> bytes:
+    """What Jittor's flags make of an operator."""
+    kept = [flag for flag in shlex.split(flags) if not flag.startswith(("-l", "-L", "-shared"))]
+    subprocess.run(["g++", path, *kept, "-Ofast", "-g", "-c", "-o", folder / "it.o"], check=True, capture_output=True)
+    code = subprocess.run(["objdump", "-d", "it.o"], cwd=folder, check=True, capture_output=True).stdout
+    assert b"jit_run" in code
+    return code
+
+
+def test_jittors_operators_are_the_same_with_precompiled_headers(jt, tmp_path):
+    """Two thirds of the time in which an operator is compiled go by in headers; liif_core/system/jittor_headers.py."""
+    from liif_jittor.engine import Engine
+
+    plain = jt.flags.cc_flags.split(" -include")[0]
+    Engine(SMALL)
+    if not Path(jt.flags.cc_path).name.startswith("g++"):
+        pytest.skip("Jittor compiles with another compiler than GCC")
+    assert jt.flags.cc_flags.startswith(plain) and "operators.h" in jt.flags.cc_flags
+    (jt.array(np.arange(12, dtype=np.float32).reshape(3, 4)).transpose(1, 0) * 3).sum(1).sync()
+    operators = sorted(Path(jt.compiler.cache_path, "jit").glob("*_op.cc"))
+    for path in (operators[0], operators[-1]):
+        assert machine_code(path, jt.flags.cc_flags, tmp_path) == machine_code(path, plain, tmp_path)
 
 
 def test_one_thread_compiles_jittors_operators(jt):
