@@ -45,13 +45,13 @@ def precompile(cc_path: str, cc_flags: str, cache: str, source: str) -> str:
         try:
             header.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=header.parent) as folder:
-                own_header, own = Path(folder) / header.name, Path(folder) / precompiled.name
+                own_header, made = Path(folder) / header.name, Path(folder) / precompiled.name
                 own_header.write_text(text)
                 # -g: Jittor adds it to the flags.
-                command = [compiler, "-x", "c++-header", str(own_header), *flags, "-g", "-o", str(own)]
+                command = [compiler, "-x", "c++-header", str(own_header), *flags, "-g", "-o", str(made)]
                 subprocess.run(command, check=True, capture_output=True, timeout=120)
                 os.replace(own_header, header)
-                os.replace(own, precompiled)
+                os.replace(made, precompiled)
         except (OSError, subprocess.SubprocessError):
             return cc_flags
     # In one word: Jittor would look through a second one as a file to compile.
