@@ -1,4 +1,4 @@
-"""Train the paper's experiments; batch_0.sh calls this:  python scripts/batch_train.py --recipe bsds400 --only paper"""
+"""Train the runs of a recipe; batch_0.sh calls this:  python scripts/batch_train.py --recipe bsds400 --only paper"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train the paper's experiments as jobs of a cluster:  python scripts/sweep.py --recipe bsds400 --cluster slurm"""
+"""Train the runs of a recipe as jobs of a cluster:  python scripts/sweep.py --recipe bsds400 --cluster slurm"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train the paper's experiments one after the other; batch_0.sh calls this.
+"""Train the runs of a recipe one after the other; batch_0.sh calls this.
 
     bash batch_0.sh --recipe bsds400 --only paper --gpu 0
     bash batch_0.sh --recipe div2k-100 --framework both --gpu 0,1 --dry-run
@@ -11,7 +11,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from liif_core.config import load as configs
@@ -21,7 +21,7 @@ from liif_core.system import packages, text
 from liif_core.system.arguments import Parser
 from liif_core.system.files import look
 from liif_core.system.places import WORK
-from liif_core.training import run_folder, runlog
+from liif_core.training import run_folder, runlog, start
 
 HEADER = ["experiment", "framework", "best PSNR", "time"]
 WORDS = {"new": "train", "unfinished": "go on with", "finished": "skip"}
@@ -29,13 +29,17 @@ WORDS = {"new": "train", "unfinished": "go on with", "finished": "skip"}
 
 @dataclass
 class Task:
-    """One experiment in one framework, and what train.py is called with."""
+    """One experiment in one framework, and what train.py is called with.
+
+    first: the folders of runs that it may start from, which must have ended.
+    """
 
     experiment: listed.Experiment
     framework: str
     folder: Path
     config: Path
     changes: list[str]
+    first: list[Path] = field(default_factory=list)
 
     def command(self) -> list[str]:
         """train.py's, without --gpu."""
@@ -84,8 +88,14 @@ def tasks(arguments: argparse.Namespace) -> list[Task]:
         for framework in frameworks
     ]
     for task in found:
-        configs.load(task.config, "train", task.changes)  # a misspelt --set is an error now, not thirteen later
+        config = configs.load(task.config, "train", task.changes)  # what is misspelt is an error now
+        task.first = start.runs(task.folder, config.start_from) if config.start_from else []
     return found
+
+
+def parents(task: Task, todo: Sequence[Task]) -> list[Task]:
+    """Those among the tasks whose weights another one starts from."""
+    return [other for other in todo if other.folder in task.first]
 
 
 def begin(task: Task, command: Sequence[str], where: str, dry_run: bool) -> jobs.Result | None:
@@ -106,7 +116,7 @@ def begin(task: Task, command: Sequence[str], where: str, dry_run: bool) -> jobs
 
 def main() -> int:
     """Returns the exit status."""
-    parser = Parser(description="Train the paper's experiments.")
+    parser = Parser(description="Train the runs of a recipe.")
     add_arguments(parser)
     jobs.add_arguments(parser)
     arguments = parser.parse_args()
@@ -122,4 +132,4 @@ def main() -> int:
         return task.result(jobs.state_of(status, pool.stopping), last_lines)
 
     started = time.time()
-    return jobs.finish(pool, HEADER, pool.map(work, todo), started)
+    return jobs.finish(pool, HEADER, pool.map(work, todo, lambda task: parents(task, todo)), started)

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import pty
-import queue
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import termios
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,20 +70,34 @@ class Pool:
         self.children: set[subprocess.Popen] = set()
         self.lock = threading.RLock()  # _stop takes it too, and may break into itself
 
-    def map(self, work: Callable, items: Iterable) -> list:
-        """[work(item, device) for each item]; what Ctrl-C leaves undone gives None."""
-        free: queue.Queue = queue.Queue()
-        for device in self.devices:
-            free.put(device)
+    def map(self, work: Callable, items: Sequence, after: Callable[[Any], Sequence] = lambda item: ()) -> list:
+        """[work(item, device) for each item]; what Ctrl-C leaves undone gives None.
 
-        def take(item):
-            if self.stopping:
-                return None
-            device = free.get()
-            try:
-                return work(item, device)
-            finally:
-                free.put(device)
+        Items are begun in their order, but each only when those that after(item) gives have ended.
+        """
+        waiting, results = list(range(len(items))), [None] * len(items)
+        unfinished = list(items)
+        changed = threading.Condition()
+
+        def ready() -> int | None:
+            """The next item that may begin."""
+            return next((k for k in waiting if not any(item in unfinished for item in after(items[k]))), None)
+
+        def serve(device) -> None:
+            while True:
+                with changed:
+                    changed.wait_for(lambda: self.stopping or not waiting or ready() is not None)
+                    if self.stopping or not waiting:
+                        return
+                    chosen = ready()
+                    assert chosen is not None
+                    waiting.remove(chosen)
+                try:
+                    results[chosen] = work(items[chosen], device)
+                finally:
+                    with changed:
+                        unfinished.remove(items[chosen])
+                        changed.notify_all()
 
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's request to go on
@@ -92,7 +105,9 @@ class Pool:
         before = {number: signal.signal(number, self._stop) for number in numbers}
         try:
             with ThreadPoolExecutor(len(self.devices)) as threads:
-                return [future.result() for future in [threads.submit(take, item) for item in items]]
+                for future in [threads.submit(serve, device) for device in self.devices]:
+                    future.result()
+                return results
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

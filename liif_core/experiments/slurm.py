@@ -1,4 +1,4 @@
-"""Train the paper's experiments as jobs: on a Slurm cluster, or on this machine to try it.
+"""Train the runs of a recipe as jobs: on a Slurm cluster, or on this machine to try it.
 
     python scripts/sweep.py --recipe div2k-100 --framework both --only paper --cluster slurm --partition gpu --dry-run
     python scripts/sweep.py --recipe bsds400 --cluster local --parallel 2
@@ -70,8 +70,10 @@ def run_here(pool: jobs.Pool, task: batch_train.Task, run: Run, gpus: tuple[int,
     return task.result(jobs.state_of(int(failed), pool.stopping), lines[-jobs.TAIL :])
 
 
-def requested(arguments: argparse.Namespace, name: str) -> dict:
-    """A job's name and resources, in submitit's words; None is left to Slurm."""
+def requested(arguments: argparse.Namespace, name: str, first: list[str]) -> dict:
+    """A job's name and resources, in submitit's words; None is left to Slurm. It begins after the jobs `first`, and is
+    taken back when one of them fails."""
+    waits = {"dependency": f"afterok:{':'.join(first)}", "kill_on_invalid_dep": "yes"} if first else {}
     return {
         "name": name,
         "timeout_min": round((arguments.hours or 24) * 60),
@@ -84,12 +86,12 @@ def requested(arguments: argparse.Namespace, name: str) -> dict:
         "slurm_signal_delay_s": slurm_job.SAVE_SECONDS,
         # Since 22.05, srun does not take over what was asked of sbatch.
         "slurm_srun_args": [f"--cpus-per-task={arguments.cpus}"] if arguments.cpus else None,
-        "slurm_additional_parameters": {"requeue": True},
+        "slurm_additional_parameters": {"requeue": True} | waits,
     }
 
 
-def submit(task: batch_train.Task, run: Run, resources: dict) -> jobs.Result:
-    """Hand one job to Slurm."""
+def submit(task: batch_train.Task, run: Run, resources: dict, numbers: dict[Path, str]) -> jobs.Result:
+    """Hand one job to Slurm; its number joins `numbers`, under its run folder."""
     import submitit
 
     executor = submitit.AutoExecutor(logs(task), cluster="slurm", slurm_max_num_timeout=TIMEOUTS)
@@ -98,6 +100,7 @@ def submit(task: batch_train.Task, run: Run, resources: dict) -> jobs.Result:
         job = executor.submit(run)
     except (RuntimeError, OSError) as error:  # what sbatch says
         return task.result("failed", str(error).splitlines())
+    numbers[task.folder] = job.job_id
     print(f"job {job.job_id}, which writes {logs(task) / f'{job.job_id}_0_log.out'}", flush=True)
     return task.result(f"submitted as {job.job_id}")
 
@@ -121,7 +124,7 @@ def job_of(task: batch_train.Task, known: set[str]) -> str | None:
 
 def read_arguments() -> argparse.Namespace:
     """Raises UserError for what does not go together."""
-    parser = Parser(description="Train the paper's experiments as jobs.")
+    parser = Parser(description="Train the runs of a recipe as jobs.")
     batch_train.add_arguments(parser)
     parser.add_argument("--cluster", choices=["slurm", "local"], required=True, help="local: processes of this machine")
     parser.add_argument("--gpus", type=int, default=1, help="of each node; 0 for the CPU (default: 1)")
@@ -167,23 +170,28 @@ def main() -> int:
     local, nodes = arguments.cluster == "local", arguments.nodes or 1
     pool = jobs.Pool(gpu_groups(arguments.parallel or 1, arguments.gpus) if local else [None])
     known = set() if local else queued()
+    numbers: dict[Path, str] = {}  # of jobs that are queued
 
     def work(task: batch_train.Task, device) -> jobs.Result:
         number = job_of(task, known)
         if number is not None:
+            numbers[task.folder] = number
             print(f"\n{task.folder.name} is queued as {number}")
             return task.result(f"queued as {number}")
         shown = launched(
             task.command(), task.framework, arguments.gpus, nodes, *(("HOST", "PORT") if nodes > 1 else ())
         )
         result = batch_train.begin(task, shown, "", arguments.dry_run)
-        resources = requested(arguments, task.folder.name)
+        first = [numbers[folder] for folder in task.first if folder in numbers]
+        resources = requested(arguments, task.folder.name, first)
         if result is not None:
             if result.state.startswith("would") and not local:
                 print(", ".join(f"{key} {value}" for key, value in resources.items() if value is not None))
             return result
         run = Run(task.command(), task.framework, arguments.gpus, nodes)
-        return run_here(pool, task, run, device) if local else submit(task, run, resources)
+        return run_here(pool, task, run, device) if local else submit(task, run, resources, numbers)
 
     started = time.time()
-    return jobs.finish(pool, batch_train.HEADER, pool.map(work, todo), started)
+    return jobs.finish(
+        pool, batch_train.HEADER, pool.map(work, todo, lambda task: batch_train.parents(task, todo)), started
+    )

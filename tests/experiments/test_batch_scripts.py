@@ -92,6 +92,19 @@ def test_gpus_take_the_next_experiment_when_they_are_free(plan, call, tmp_path):
         assert all(before[1] <= after[0] for before, after in zip(own, own[1:], strict=False))
 
 
+def test_a_run_that_starts_from_another_waits_for_its_end(plan, call, tmp_path):
+    (plan / "slow").touch()
+    arguments = ["--recipe", "bsds400", "--only", "srgan-x4,srresnet-x4,srcnn-x3,srcnn-x4", "--framework", "both"]
+    status, output = call("batch_train", *arguments, "--save-dir", tmp_path / "save", "--gpu", "0,1,2,3")
+    assert status == 0, output
+    begun, ended = ({title: moment for title, *_, moment in calls(plan, what)} for what in ("begin", "end"))
+    assert len(begun) == 8
+    for framework in FRAMEWORKS:
+        assert ended[f"srresnet-x4_{framework}"] <= begun[f"srgan-x4_{framework}"]
+    # The others do not wait for it: both SRGANs begin last.
+    assert {title.rpartition("_")[0] for title in sorted(begun, key=begun.__getitem__)[-2:]} == {"srgan-x4"}
+
+
 def test_a_dry_run_touches_nothing(plan, call, tmp_path):
     status, output = call(
         "batch_train", "--recipe", "div2k", "--save-dir", tmp_path / "save", "--dry-run", "--gpu", "cpu"
@@ -442,7 +455,7 @@ def test_tests_are_chosen_by_their_scale(image_folders, tmp_path):
     paths = []
     for scale in ("2", "2.5", "4"):
         content = test_config(image_folders, eval_type=f"benchmark-{scale}")
-        folder = {"name": "image-folder", "args": {"root_path": str(image_folders / "HR")}}
+        folder = {"name": "image-folder", "args": {"root_path": str(image_folders / "HR"), "split_file": None}}
         wrapper = {"name": "sr-implicit-downsampled", "args": {"scale_min": float(scale)}}
         content["test_dataset"] |= {"dataset": folder, "wrapper": wrapper}
         paths.append(str(write_yaml(tmp_path / f"test-small-{scale}.yaml", content)))

@@ -7,6 +7,7 @@ local executor is submitit's own.
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,22 @@ def test_a_second_call_submits_what_is_neither_finished_nor_queued(slurm, call, 
     status, output = call("sweep", *arguments, THREE)
     states = [line.rpartition("  ")[2] for line in output.rpartition("summary\n")[2].splitlines()[1:4]]
     assert status == 0 and states == ["skipped", "queued as 78", "submitted as 80"]
+
+
+def test_a_job_that_starts_from_another_run_waits_for_its_job(slurm, call, tmp_path):
+    arguments = ["--recipe", "bsds400", "--only", "srresnet-x4,srgan-x4", "--cluster", "slurm"]
+    assert call("sweep", *arguments, "--save-dir", tmp_path / "save")[0] == 0
+    scripts = [
+        (tmp_path / "save" / "jobs" / f"{name}_torch" / f"{number}_submission.sh").read_text()
+        for name, number in (("srresnet-x4", 77), ("srgan-x4", 78))
+    ]
+    assert "dependency" not in scripts[0]
+    assert "#SBATCH --dependency=afterok:77\n" in scripts[1] and "#SBATCH --kill-on-invalid-dep=yes\n" in scripts[1]
+    # A second call finds the first job in the queue.
+    shutil.rmtree(tmp_path / "save" / "jobs" / "srgan-x4_torch")
+    (slurm / "queue").write_text("77 srresnet-x4_torch\n")
+    _, output = call("sweep", *arguments, "--save-dir", tmp_path / "save", "--dry-run")
+    assert "'dependency': 'afterok:77'" in output
 
 
 def test_jobs_that_sbatch_refuses_are_failures_with_its_words(slurm, call, tmp_path):
