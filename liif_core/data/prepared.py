@@ -103,6 +103,8 @@ class PreparedFolders(Prepared):
     ):
         root = locate_data(root_path)
         self.where = str(root)
+        if not is_folder(root):
+            raise UserError(f"root_path: {root} is a file, expected a folder of the folders hr_{high} and others")
         folders = {part: root / folder for part, folder in parts(low, high).items()}
         if not is_folder(folders["high"]):
             there = [name for name in sorted(os.listdir(root)) if name[:3] in ("hr_", "lr_", "sr_")]

@@ -92,7 +92,7 @@ def find_tests(patterns: list[str] | None, scales: list[float] | None = None) ->
         name = str(path.relative_to(SHIPPED / "configs")) if path.is_relative_to(SHIPPED / "configs") else str(path)
         try:
             for key, value in config.test_dataset.dataset.args.items():
-                if key.startswith("root_path") or key == "split_file":
+                if value is not None and (key.startswith("root_path") or key == "split_file"):
                     configs.locate_data(value)
         except UserError as error:
             if patterns is None:

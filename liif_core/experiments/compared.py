@@ -14,6 +14,7 @@ from typing import Any
 from liif_core.checkpoints import formats
 from liif_core.config import load as configs
 from liif_core.config import protocol
+from liif_core.config.factor import factor_of
 from liif_core.config.registry import nearest_known
 from liif_core.data.check import make_uncached
 from liif_core.errors import UserError
@@ -74,8 +75,7 @@ def methods(texts: Sequence[str], scale: float, model_configs: Sequence[str] = (
 
 
 def _check_factor(method: Method, model: dict, scale: float) -> None:
-    """A model that has a scale itself, and no encoder that has it, knows no other."""
-    own = model["args"].get("scale")
+    own = factor_of(model)
     if own not in (None, scale):
         raise UserError(f"--models: {method.name} upscales x{own} alone, --scale is {scale:g}: leave out one of them")
 

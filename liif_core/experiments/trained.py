@@ -10,6 +10,7 @@ from pathlib import Path
 from liif_core.checkpoints import formats
 from liif_core.config import load as configs
 from liif_core.config import protocol
+from liif_core.config.factor import factor_of
 from liif_core.errors import UserError
 from liif_core.experiments import listed
 from liif_core.system import packages, provenance
@@ -42,18 +43,14 @@ class Model:
     def spec(self) -> dict:
         """Its model's, as far as its checkpoint says it; empty for bicubic."""
         try:
-            return formats.load(self.path).model if self.path else {"args": {}}
+            return formats.load(self.path).model if self.path else {}
         except UserError:  # test.py says what is wrong
-            return {"args": {}}
+            return {}
 
     @property
     def scale(self) -> int | None:
         """The factor of a model that has no other."""
-        spec = self.spec
-        encoder = spec["args"].get("encoder_spec")
-        if encoder is None:
-            return spec["args"].get("scale")
-        return None if spec["args"].get("imnet_spec") else (encoder.get("args") or {}).get("scale")
+        return factor_of(self.spec)
 
     def at_its_scale(self, tests: list[str]) -> list[str]:
         """Of a model of one factor the tests at that factor; of one that makes images of noise alone none; of others

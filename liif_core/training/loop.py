@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from liif_core.config import protocol
 from liif_core.config.schema import TrainConfig
 from liif_core.data import sets
 from liif_core.data.batching import Batches, checked
@@ -55,6 +56,8 @@ def require_fit(engine, data_sets: tuple, config: TrainConfig) -> None:
             f"train_dataset: wrapper '{config.train_dataset.wrapper.name}' does not go with the method "
             f"'{config.method.name}': take one of {fitting}"
         )
+    if data_sets[1] is not None and scale is not None and protocol.scale_of(config.eval_type) not in (None, scale):
+        raise UserError(f"eval_type: '{config.eval_type}' is not of the only factor of model '{model}', x{scale}")
     for key, data_set in zip(("train_dataset", "val_dataset"), data_sets, strict=True):
         if data_set is None or (key == "val_dataset" and config.eval_type is not None):
             continue  # whole images are asked for as a test asks

@@ -73,11 +73,11 @@ NESTEROV = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
 SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 4}}
 
 
-def with_crops(good: dict) -> dict:
+def with_crops(good: dict, scale: int = 2) -> dict:
     """A config of a model of one factor."""
-    crops = {"name": "sr-patches-downsampled", "args": {"scale": 2, "inp_size": 8}}
+    crops = {"name": "sr-patches-downsampled", "args": {"scale": scale, "inp_size": 8}}
     parts = {part: good[part] | {"wrapper": crops} for part in ("train_dataset", "val_dataset")}
-    return copy.deepcopy(good | parts | {"model": SRRESNET})
+    return copy.deepcopy(good | parts | {"model": {"name": "srresnet", "args": SRRESNET["args"] | {"scale": scale}}})
 
 
 BROKEN = {
@@ -135,6 +135,13 @@ BROKEN = {
     "another factor": (
         lambda good, *more: with_value("train_dataset", "wrapper", "args", "scale", 3)(with_crops(good), *more),
         "train_dataset: wrapper 'sr-patches-downsampled' gives crops at x3, model 'srresnet' upscales x2",
+    ),
+    "validation at another factor": (
+        lambda good, image_folders, place: (
+            with_crops(good, 3)
+            | {"val_dataset": test_config(image_folders)["test_dataset"], "eval_type": "benchmark-2"}
+        ),
+        "eval_type: 'benchmark-2' is not of the only factor of model 'srresnet', x3",
     ),
     "luma for colours": (
         lambda good, *_: with_crops(good) | {"model": {"name": "srcnn", "args": {"scale": 2}}},

@@ -327,4 +327,7 @@ def test_a_model_of_one_factor_is_asked_for_no_other():
         compared._check_factor(method, srcnn, 3)
     compared._check_factor(method, srcnn, 4.0)
     within = {"name": "liif", "args": {"encoder_spec": {"name": "edsr-baseline", "args": {"scale": 2}}}}
-    compared._check_factor(method, within, 3)
+    with pytest.raises(UserError, match="upscales x2 alone"):
+        compared._check_factor(method, within, 3)
+    features = {"name": "edsr-baseline", "args": {"scale": 2, "no_upsampling": True}}
+    compared._check_factor(method, {"name": "metasr", "args": {"encoder_spec": features}}, 3)

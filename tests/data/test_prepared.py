@@ -221,7 +221,13 @@ def other_factor(root):
     return "do not differ by one integer factor"
 
 
-@pytest.mark.parametrize("change", [broken_folders, lonely_folders, other_size, other_factor])
+def a_file(root):
+    shutil.rmtree(root)
+    root.write_text("")
+    return "is a file, expected a folder of the folders hr_24 and others"
+
+
+@pytest.mark.parametrize("change", [broken_folders, lonely_folders, other_size, other_factor, a_file])
 def test_folders_that_do_not_fit_are_one_sentence(prepared, tmp_path, change):
     root = shutil.copytree(prepared["prepared-folders"], tmp_path / "p")
     expected = change(root)
