@@ -11,6 +11,7 @@ from liif_core.config import load as configs
 from liif_core.engine import MODEL, Update
 from liif_core.errors import Stopped
 from liif_core.evaluation import metrics
+from liif_core.evaluation.evaluate import sees_images
 from liif_core.inference.network import choose_device
 from liif_core.system.arguments import Parser
 from liif_core.system.devices import available_cores
@@ -43,11 +44,11 @@ def train(framework: str, load_tree: Callable) -> None:
     resume = arguments.resume is not None
     if arguments.wandb is not None:
         runlog.find_wandb()
-    metrics.of_validation(config.metrics, config.best, config.eval_type)
     run_folder.check(folder, config, resume)
     if ranks.rank == 0:
         run_folder.lock(folder)
     data_sets = loop.make_data_sets(config)
+    metrics.of_validation(config.metrics, config.best, sees_images(data_sets[1], config))
     device = choose_device(framework, arguments.gpu, ranks)
     engine_class, make_loader = load_tree()
     specs = (spec.model_dump() for spec in (config.method, config.optimizer))

@@ -128,7 +128,8 @@ class TrainConfig(Evaluation):
     val_dataset: Data | None = None
     """The same for validation; without it nothing is validated."""
     metrics: Annotated[list[str], pydantic.Field(min_length=1)] = ["psnr"]
-    """Ours. What is validated. Without an `eval_type` validation sees colours without their neighbours: PSNR alone."""
+    """Ours. What is validated. Without an `eval_type`, a wrapper of queries gives colours without their neighbours:
+    PSNR alone, also as `psnr-y` or `psnr-rgb`."""
     best: str = "psnr"
     """Ours. The metric, one of `metrics`, by which `epoch-best` is chosen."""
     model: Spec

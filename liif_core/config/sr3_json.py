@@ -95,7 +95,6 @@ def _converted(content: dict, images: int) -> dict:
         "optimizer": {"name": "adam", "args": {"lr": train["optimizer"]["lr"]}},
         "epoch_max": math.ceil(train["n_iter"] / batches),
         **({"ema": train["ema_scheduler"]["ema_decay"]} if train.get("ema_scheduler") else {}),
-        **({"metrics": ["psnr-rgb"], "best": "psnr-rgb"} if "val_dataset" in parts else {}),
         **({"epoch_val": max(1, round(train["val_freq"] / batches))} if "val" in data else {}),
         "step_save": int(train["save_checkpoint_freq"]),
         **({"resume": f"{resume}_gen.pth"} if resume else {}),

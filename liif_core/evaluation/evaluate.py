@@ -107,6 +107,11 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
+def sees_images(val_set, config: TrainConfig) -> bool:
+    """Whether a training is validated on whole images, not on queries; None for a set means without one."""
+    return config.eval_type is not None or (val_set is not None and val_set.scale is not None)
+
+
 def validate(
     engine, make_loader, val_set, config: TrainConfig, normalisation: Normalisation, ranks: Ranks = ALONE
 ) -> dict[str, float]:
@@ -118,8 +123,9 @@ def validate(
     """
     assert config.val_dataset is not None
     bar = functools.partial(tqdm, desc="val", leave=False, disable=ranks.rank > 0 or None)
-    measured = metrics.of_validation(config.metrics, config.best, config.eval_type)
-    if config.eval_type is not None or val_set.scale is not None:
+    images = sees_images(val_set, config)
+    measured = metrics.of_validation(config.metrics, config.best, images)
+    if images:
         network = Network(engine, normalisation)
         scores, weights = np.zeros((len(measured), len(val_set))), np.ones(len(val_set))
         for index in bar(range(ranks.rank, len(val_set), ranks.world_size)):

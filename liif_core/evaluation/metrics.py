@@ -70,8 +70,9 @@ def find(names: Iterable[str]) -> list[Metric]:
     return [METRICS[name] for name in names]
 
 
-def of_validation(names: list[str], best: str, eval_type: str | None) -> list[Metric]:
-    """The metrics of a training's validation. Raises UserError for what it cannot measure, or cannot choose by."""
+def of_validation(names: list[str], best: str, images: bool) -> list[Metric]:
+    """The metrics of a training's validation, which sees whole images or else colours without their neighbours. Raises
+    UserError for what it cannot measure, or cannot choose by."""
     found = find(names)
     if best not in names:
         raise UserError(f"best is '{best}': expected one of the metrics, {', '.join(names)}")
@@ -82,6 +83,6 @@ def of_validation(names: list[str], best: str, eval_type: str | None) -> list[Me
     if of_low:
         raise UserError(f"metric '{of_low[0]}' is of the low resolution: test.py measures it, validation does not")
     whole = [metric.name for metric in found if not metric.of_queries]
-    if eval_type is None and whole:
+    if whole and not images:
         raise UserError(f"metric '{whole[0]}' is of whole images: validation takes them with an eval_type")
     return found

@@ -15,6 +15,7 @@ from liif_core.system.files import is_file, is_folder
 from liif_core.training.runlog import read_metrics
 
 FRAMEWORKS = {"torch": "PyTorch", "jittor": "Jittor"}
+LOSSES = {"l1": "L1", "l2": "L2", "mse": "MSE", "charbonnier": "Charbonnier"}
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,14 @@ class Run:
     @property
     def origin(self) -> str:
         """What the run did not learn itself, to be put behind the rest: ", from a.safetensors"; empty for most."""
-        source = self.config.get("resume")
+        source = self.config.get("resume") or self.config.get("start_from")
         return f", from {Path(source).name}" if source else ""
+
+    @property
+    def loss(self) -> str:
+        """What was minimised: "L1"; empty for a sum of several losses."""
+        method = {"name": "regression", "args": {}} | (self.config.get("method") or {})
+        return LOSSES.get(method["args"].get("loss", "l1"), "") if method["name"] != "adversarial" else ""
 
     def validated(self) -> list[dict[str, Any]]:
         """The epochs after which there was a validation."""

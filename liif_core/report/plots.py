@@ -57,7 +57,6 @@ VARIABLES = {
 }
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-
 BOTH = ("train_loss", "val_psnr")  # of every run, and of the predecessor's curves
 
 
@@ -103,7 +102,9 @@ def experiment_figure(runs: list[Run], curve: str | None) -> Figure:
     with matplotlib.rc_context(STYLE):
         drawn = lines(runs, curve)
         others = dict.fromkeys(name for line in drawn for name in line.curves if name not in BOTH)
-        units = {"train_loss": "training loss (L1)", "val_psnr": "validation PSNR (dB)"}
+        losses = {run.loss for run in runs}
+        loss = f" ({losses.pop()})" if len(losses) == 1 and losses != {""} else ""
+        units = {"train_loss": f"training loss{loss}", "val_psnr": "validation PSNR (dB)"}
         units |= {name: name.removeprefix("train_").replace("_", " ") for name in others}
         rows = -(-len(units) // 2)
         figure = Figure(figsize=(8, 3 * rows))

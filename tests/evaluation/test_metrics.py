@@ -40,7 +40,7 @@ def test_sr3s_numbers_are_of_8_bits_and_of_the_low_resolution():
     assert sr3.consistency(flat, low) == pytest.approx(0, abs=1e-6)
     assert sr3.consistency(flat, low + np.float32(0.01)) == pytest.approx(10, rel=1e-4)  # 0.01 squared, in 1e-5
     with pytest.raises(UserError, match="metric 'consistency' is of the low resolution: test.py measures it"):
-        metrics.of_validation(["psnr", "consistency"], "psnr", "benchmark-4")
+        metrics.of_validation(["psnr", "consistency"], "psnr", True)
 
 
 def test_what_is_white_does_not_count():

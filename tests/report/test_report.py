@@ -376,6 +376,20 @@ def test_a_plot_has_our_lines_and_the_predecessors_each_with_its_label(made):
     assert not ours.is_dashed() and psnr.lines[0].is_dashed()
 
 
+def test_a_run_says_where_it_began_and_a_plot_which_loss_it_shows(tmp_path):
+    adversarial = {"method": {"name": "adversarial", "args": {"content": "pixel"}}, "start_from": "srresnet-x4"}
+    write_run(tmp_path, "srgan-x4_torch", 1, **adversarial)
+    write_run(tmp_path, "srcnn-x4_torch", 1, method={"name": "regression", "args": {"loss": "mse"}})
+    runs = {run.experiment: run for run in experiments_folder.load(tmp_path).runs}
+    assert runs["srgan-x4"].origin == ", from srresnet-x4" and runs["srcnn-x4"].origin == ""
+    for chosen, label in (
+        (["srcnn-x4"], "training loss (MSE)"),
+        (["srgan-x4"], "training loss"),
+        (["srcnn-x4", "srgan-x4"], "training loss"),
+    ):
+        assert plots.experiment_figure([runs[name] for name in chosen], None).axes[0].get_ylabel() == label
+
+
 def test_the_predecessors_curves_are_left_out_where_the_images_are_others(made):
     those = [run for run in made.runs if run.experiment == "edsr-baseline-liif"]
     assert {run.data for run in those} == {"bsds400"}
