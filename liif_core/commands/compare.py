@@ -26,6 +26,7 @@ from liif_core.report.experiments_folder import FRAMEWORKS
 from liif_core.report.score_tables import set_title
 from liif_core.report.tables import Table, markdown
 from liif_core.system import packages
+from liif_core.system.arguments import Parser
 from liif_core.system.files import check_writable, write_atomically
 from liif_core.system.places import INSTALLED, WORK
 
@@ -33,7 +34,7 @@ HEADER = ["method", "framework", "sets", "measured now"]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Lay methods side by side: a table, and a figure of details.")
+    parser = Parser(description="Lay methods side by side: a table, and a figure of details.")
     model_help = "NAME=CHECKPOINT, CHECKPOINT or bicubic (which is always there)"
     parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help=model_help)
     config_help = "of which model bare weights are"

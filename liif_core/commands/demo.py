@@ -204,8 +204,9 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
         vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             rgb8.write_image(task.compare, compared(image, result, network.caption))
-    if arguments.samples > 1:
-        rgb8.write_image(plan.samples_path(task.output), samples(network, image, arguments.samples))
+    drawn = plan.samples_path(task.output)
+    if arguments.samples > 1 and not (arguments.skip_existing and os.path.lexists(drawn)):
+        rgb8.write_image(drawn, samples(network, image, arguments.samples))
     sizes = " -> ".join(f"{height}x{width}" for height, width in (task.source_size, task.size))
     return "; ".join([f"{task.source} {sizes} {task.output}", *network.notes(image.size, *task.size), *image.notes])
 

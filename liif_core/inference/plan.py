@@ -142,7 +142,7 @@ def files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     if arguments.ext != "auto" and not any(f".{arguments.ext}" in _formats(source, arguments) for source, _ in pairs):
         kind = "a video or an animation" if f".{arguments.ext}" in WRITTEN else "an image"
         raise UserError(f"--ext {arguments.ext}: expected {kind} among the inputs, got none")
-    written = [(source, result) for source, output in pairs for result in _results(output, arguments)]
+    written = [(source, result) for source, output in pairs for result in results(output, arguments)]
     _check_names(written)
     _check_existing([result for _, result in written], arguments)
     return pairs
@@ -230,8 +230,8 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _results(output: Path, arguments: argparse.Namespace) -> list[Path]:
-    """All files that will become of an image."""
+def results(output: Path, arguments: argparse.Namespace) -> list[Path]:
+    """All files that will become of an image, the result first."""
     several = vars(arguments).get("samples", 1) > 1  # other commands draw no more than one
     compared = [compare_path(output)] if arguments.compare else []
     return [output, *compared, *([samples_path(output)] if several else [])]

@@ -44,12 +44,15 @@ class Task:
 
 def task_of(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
     """Raises UserError for an image or video that cannot be read, or not be upscaled so far."""
-    if arguments.compare:
-        try:
-            rgb8.check_writable(plan.compare_path(output))
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from None
+    beside = plan.results(output, arguments)[1:]
+    try:
+        for path in beside:
+            rgb8.check_writable(path)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     if frames := _frames(source, output, arguments):
+        if plan.samples_path(output) in beside:
+            raise UserError(f"{source}: --samples draws one image several times, and this has {frames.count} of them")
         return _frames_task(frames, output, arguments)
     source_size = vips.read_header(source)
     try:

@@ -133,6 +133,9 @@ def framed(small: np.ndarray, size: tuple[int, int], box: tiling.Box) -> np.ndar
     height, width = small.shape[:2]
     factors = height / size[0], width / size[1]
     top, left, bottom, right = (round(edge * factor) for edge, factor in zip(box, factors * 2, strict=True))
+    # As large as its four lines are wide, however small the view is.
+    top, left = max(0, min(top, height - 8)), max(0, min(left, width - 8))
+    bottom, right = max(bottom, top + 8), max(right, left + 8)
     image = small.copy()
     for inset, level in ((0, 0), (1, 255), (2, 255), (3, 0)):
         rows, columns = slice(top + inset, bottom - inset), slice(left + inset, right - inset)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import made_images
 from helpers.models import denoiser
@@ -104,6 +105,24 @@ def test_a_demo_shows_several_samples_of_one_image(models, call, tmp_path):
     np.testing.assert_array_equal(images[0], rgb8.resize(low, 12, 20))
     np.testing.assert_array_equal(images[1], result)
     assert (images[2] != images[1]).any() and (images[3] != images[2]).any()
+
+
+def test_samples_stay_where_existing_files_are_skipped_and_are_of_one_image(models, call, tmp_path):
+    made_images.write(tmp_path / "a.png", 3, 5)
+    words = ["--scale", 4, "--model", models / "up.safetensors", "--samples", 2]
+    (tmp_path / "a_liif_samples.png").write_text("mine")
+    status, _, err = call("demo", "a.png", *words, "--skip-existing")
+    assert status == 0, err
+    assert (tmp_path / "a_liif.png").exists() and (tmp_path / "a_liif_samples.png").read_text() == "mine"
+    frames = [Image.fromarray(made_images.make_image(3, 5, seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:], duration=40)
+    status, _, err = call("demo", "b.gif", *words)
+    assert status == 2 and "b.gif: --samples draws one image several times, and this has 3 of them" in err
+    assert not (tmp_path / "b_liif.gif").exists()
+    (tmp_path / "c_liif_samples.png").mkdir()
+    made_images.write(tmp_path / "c.png", 3, 5)
+    status, _, err = call("demo", "c.png", *words)
+    assert status == 2 and "c_liif_samples.png" in err and not (tmp_path / "c_liif.png").exists()
 
 
 def test_the_batch_runner_tests_a_network_at_its_factor_and_none_without_a_condition(models, tmp_path, config):

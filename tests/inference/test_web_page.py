@@ -276,8 +276,12 @@ def test_the_frame_encloses_the_view_and_nothing_else_changes():
     np.testing.assert_allclose([columns[0], columns[-1] + 1], np.array([20, 50]) * scale, atol=1)
     assert (framed[round(20 * scale), round(35 * scale)] == 128).all()
     assert (small == 128).all()
-    web_view.framed(small, SIZE, (0, 0, 0.01, 0.01))  # smaller than a pixel of the overview
-    web_view.framed(small, SIZE, (60.99, 92.99, 61, 93))
+    for box in ((0, 0, 0.01, 0.01), (60.99, 92.99, 61, 93), (30, 50, 30.2, 70)):  # smaller than a pixel of the overview
+        framed = web_view.framed(small, SIZE, box)
+        changed = np.argwhere((framed != 128).any(axis=2))
+        assert (framed == 255).any() and np.ptp(changed[:, 0]) == 7  # its lines, and no more
+        assert (changed.min(axis=0) <= np.array(box[:2]) * scale + 1).all()
+        assert (changed.max(axis=0) + 1 >= np.array(box[2:]) * scale - 1).all()
 
 
 def test_too_many_pixels_are_refused_in_a_sentence():
