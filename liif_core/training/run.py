@@ -136,7 +136,8 @@ class Run:
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
-        """Whatever ends the block too early, the last step is saved and the logs are closed."""
+        """When a signal, an image or a loader's process ends the block too early, the last step is saved. The logs are
+        closed in any case. What else ends it, as memory that is full, may have left a step half done."""
         several = self.ranks.world_size > 1
         with contextlib.closing(self.log):
             try:

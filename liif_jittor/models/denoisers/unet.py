@@ -78,6 +78,7 @@ class SelfAttention(jt.Module):
         """(B, C, h, w) -> (B, C, h, w)"""
         batch, channels, height, width = x.shape
         qkv = self.qkv(self.norm(x)).reshape(batch, 3 * channels, height * width)
+        # Jittor: it has no attention of its own, and its convolutions give channels before pixels.
         query, key, value = (qkv[:, part * channels : (part + 1) * channels] for part in range(3))
         weights = nn.softmax(nn.bmm(query.transpose(0, 2, 1), key) / math.sqrt(channels), dim=2)  # (B, h w, h w)
         seen = nn.bmm(value, weights.transpose(0, 2, 1))
@@ -129,7 +130,7 @@ class Sinusoids(jt.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        # An array of numpy: Jittor takes every Var of a module for a parameter.
+        # Jittor: it takes every Var of a module for a parameter, hence an array of numpy.
         self.frequencies = np.exp(-math.log(1e4) * np.arange(channels // 2, dtype=np.float32) / (channels // 2))
 
     def execute(self, level: Var) -> Var:
