@@ -9,7 +9,7 @@ demo: .venv/.installed
 	$(PY) scripts/demo.py
 
 test: .venv/.installed-dev
-	$(PY) -m pytest -m "not nightly" $(PYTEST)
+	$(PY) -m pytest -m "not nightly" -n 2 --dist loadgroup $(PYTEST)
 
 # No Jittor, no training, no data: to be called after every change. test_parity.py starts Jittor when it is read.
 quick: .venv/.installed-dev

@@ -32,6 +32,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker("jittor")
         if "trained" in item.fixturenames:
             item.add_marker("slow")
+        # Two processes of pytest-xdist: Jittor's tests wait for one compiler thread, and the others need not wait.
+        item.add_marker(pytest.mark.xdist_group("jittor" if item.get_closest_marker("jittor") else "others"))
 
 
 @pytest.fixture(autouse=True)
