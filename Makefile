@@ -8,6 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 demo: .venv/.installed
 	$(PY) scripts/demo.py
 
+# Two processes, one for all tests of Jittor (tests/conftest.py).
 test: .venv/.installed-dev
 	$(PY) -m pytest -m "not nightly" -n 2 --dist loadgroup $(PYTEST)
 

@@ -43,6 +43,14 @@ def test_sr3s_numbers_are_of_8_bits_and_of_the_low_resolution():
         metrics.of_validation(["psnr", "consistency"], "psnr", True)
 
 
+def test_what_needs_an_image_is_not_measured_on_queries():
+    names = ["psnr", "ssim"]
+    assert [metric.name for metric in metrics.of_validation(names, "ssim", True)] == names
+    with pytest.raises(UserError, match="metric 'ssim' is of whole images: validation takes them with an eval_type"):
+        metrics.of_validation(names, "ssim", False)
+    assert [metric.name for metric in metrics.of_validation(["psnr-y"], "psnr-y", False)] == ["psnr-y"]
+
+
 def test_what_is_white_does_not_count():
     """The right half is white, and the prediction is right there: the errors of the left half alone."""
     target, low = np.ones((48, 80, 3), np.float32), np.ones((6, 10, 3), np.float32)
