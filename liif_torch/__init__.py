@@ -30,7 +30,8 @@ def load(
     LIIF.
 
     Imports PyTorch. No setting of it and nothing else of the process is changed: convolutions are computed without
-    TF32 while the model works, and random numbers go on as if nothing had been drawn.
+    TF32 while the model works, and random numbers go on as if nothing had been drawn. But where nobody has set up
+    logging, what Pillow and imageio-ffmpeg log is not printed any more.
 
     Raises UserError, which is a ValueError, for a file that is no checkpoint, a model that gives no images, and a
     device or precision that is not there.

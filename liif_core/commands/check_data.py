@@ -14,6 +14,7 @@ from liif_core.data.sheet import sheet
 from liif_core.errors import UserError
 from liif_core.images import rgb8
 from liif_core.system.arguments import Parser, as_path
+from liif_core.system.files import check_new
 
 
 def examine(path: str, checker: Checker) -> Iterator[tuple[str, Finding]]:
@@ -73,10 +74,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="read the headers of the images, not their pixels")
     sheet_help = "draw the first samples of a config into FILE, each input beside its target"
     parser.add_argument("--sheet", type=as_path, metavar="FILE", help=sheet_help)
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     arguments = parser.parse_args()
     if arguments.sheet:
         if len(arguments.configs) != 1:
             raise UserError(f"--sheet: expected one config, got {len(arguments.configs)}")
+        check_new(arguments.sheet, Path(arguments.configs[0]), arguments.overwrite)
         rgb8.check_writable(arguments.sheet)
     checker = Checker(arguments.quick)
     count = sum(check(path, checker) for path in arguments.configs)

@@ -1,5 +1,6 @@
 """The command of scripts/convert_config.py: a JSON config of SR3-PyTorch in, our YAML out."""
 
+import tempfile
 from pathlib import Path
 
 from liif_core.config import load, sr3_json, yaml_text
@@ -45,8 +46,14 @@ def main() -> int:
     check_new(arguments.output, arguments.input, arguments.overwrite)
     check_writable(arguments.output)
     converted = sr3_json.convert(content, arguments.images or _count(content), str(arguments.input))
+    with tempfile.TemporaryDirectory() as folder:  # checked before it may take an older one's place
+        trial = Path(folder) / arguments.output.name
+        trial.write_text(yaml_text.dump(converted), encoding="utf-8")
+        try:
+            config = load.load(trial, "train")
+        except UserError as error:
+            raise UserError(f"{arguments.input}: {str(error).removeprefix(f'{trial}: ')}") from None
     write_atomically(arguments.output, yaml_text.dump(converted).encode())
-    config = load.load(arguments.output, "train")
     print(f"{arguments.input} -> {arguments.output}: {config.model.name}, {config.epoch_max} epochs")
     print("its path, wandb, gpu_ids and print_freq are words of the command line here: --save-dir, --wandb, --gpu")
     return 0

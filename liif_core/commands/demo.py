@@ -22,7 +22,7 @@ from liif_core.inference import frames, plan, zoom
 from liif_core.inference.beside import compared, samples
 from liif_core.inference.network import Network, choose_device
 from liif_core.inference.network import load as load_network
-from liif_core.inference.task import Task, task_of
+from liif_core.inference.task import Task, require_new, task_of
 from liif_core.inference.upscale import passes, upscale
 from liif_core.system import memory
 from liif_core.system.arguments import Parser, as_path
@@ -201,6 +201,7 @@ def upscale_file(network: Network, task: Task, arguments: argparse.Namespace, pr
     progress.begin(task, passes(network, image))
     with scratch(task.output.parent, (*task.size, image.pixels.shape[2]), image.pixels.dtype) as result:
         upscale(network, image, result, progress.bar.update)
+        require_new(task, arguments)
         vips.write(task.output, result, image, arguments.metadata)
         if arguments.compare and not (arguments.skip_existing and os.path.lexists(task.compare)):
             rgb8.write_image(task.compare, compared(image, result, network.caption))
@@ -236,6 +237,7 @@ def upscale_frames(network: Network, task: Task, arguments: argparse.Namespace, 
                 middle.append(compared(image, result, network.caption))
             yield image, result
 
+    require_new(task, arguments)
     notes += frames_write.write(task.output, results(), source, arguments.metadata)
     progress.bar.set_postfix_str("")
     if middle and not (arguments.skip_existing and os.path.lexists(task.compare)):

@@ -23,7 +23,12 @@ def find_folders(folders: list[Path]) -> list[experiments_folder.ExperimentsFold
         raise UserError(
             "no experiments folder: name one like save/bsds400, or run batch_0.sh and scripts/batch_test_simple.py"
         )
-    return [experiments_folder.load(folder) for folder in found]
+    loaded = [experiments_folder.load(folder) for folder in found]
+    named = {one.name: one.folder for one in loaded}
+    for one in loaded:  # results/, plots and sections of the page go by the name
+        if named[one.name] != one.folder:
+            raise UserError(f"{one.folder} and {named[one.name]} have one name: name one of them, or rename a folder")
+    return loaded
 
 
 def write_plots(sources: list[experiments_folder.ExperimentsFolder], folder: Path) -> None:

@@ -12,9 +12,10 @@ from liif_core.commands.entry import CONFIG_HELP, GPU_HELP, PRECISION_HELP
 from liif_core.data import sampling
 from liif_core.engine import MODEL, PRECISIONS
 from liif_core.errors import UserError
-from liif_core.images import comparison, rgb8
+from liif_core.images import comparison, rgb8, vips
 from liif_core.inference import network
 from liif_core.system.arguments import Parser
+from liif_core.system.files import check_new
 
 AT_ONCE = 8  # images that go through the network together
 
@@ -30,6 +31,11 @@ def side(text: str | None, found: network.Network) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
+def path_of(folder: Path, number: int) -> Path:
+    """Where --images keeps an image."""
+    return folder / f"{number:05d}.png"
+
+
 def sample(framework: str, load_tree: Callable) -> None:
     """sample.py"""
     parser = Parser(description=f"Images that a model of diffusion makes of noise, in {framework}.")
@@ -39,6 +45,7 @@ def sample(framework: str, load_tree: Callable) -> None:
     parser.add_argument("--size", help="side, or height,width, in pixels (default: as the model was trained)")
     parser.add_argument("--output", "-o", type=Path, default=Path("samples.png"), help="all on one sheet")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="write each to FOLDER/00000.png ... as well")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing images")
     parser.add_argument("--gpu", help=GPU_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=f"{PRECISION_HELP} (default: fp32)")
     sampler_options.add(parser)
@@ -48,12 +55,18 @@ def sample(framework: str, load_tree: Callable) -> None:
         raise UserError(f"--count: expected 1 or more images, got {arguments.count}")
     rgb8.check_writable(arguments.output)
     if arguments.images:
-        rgb8.check_writable(arguments.images / "00000.png")
+        rgb8.check_writable(path_of(arguments.images, 0))
+    numbered = (path_of(arguments.images, k) for k in range(arguments.count)) if arguments.images else ()
+    for path in (arguments.output, *numbered):
+        check_new(path, Path(arguments.model), arguments.overwrite)
     kind = network.choose_device(framework, arguments.gpu).kind
     loaded = network.load(
         arguments.model, framework, kind, arguments.precision, None, load_tree, config=arguments.config, sampler=sampler
     )
     height, width = side(arguments.size, loaded)
+    columns = math.ceil(math.sqrt(arguments.count))
+    if arguments.output.suffix.lower() in vips.FORMATS:
+        vips.check_output(arguments.output, height * math.ceil(arguments.count / columns), width * columns)
     started, noise, images = time.monotonic(), sampling.noise(arguments.seed, 0), []
     with tqdm(total=arguments.count, unit="image", leave=False, disable=None) as bar:
         for first in range(0, arguments.count, AT_ONCE):
@@ -61,9 +74,8 @@ def sample(framework: str, load_tree: Callable) -> None:
             for image in loaded.engine.sample(count, height, width, noise):
                 images.append(rgb8.to_uint8(loaded.normalisation.rgb(image)))
                 if arguments.images:
-                    rgb8.write_image(arguments.images / f"{len(images) - 1:05d}.png", images[-1])
+                    rgb8.write_image(path_of(arguments.images, len(images) - 1), images[-1])
                 bar.update()
-    columns = math.ceil(math.sqrt(len(images)))
     rgb8.write_image(arguments.output, comparison.sheet(images, columns))
     seconds = time.monotonic() - started
     print(f"{len(images)} images of {height}x{width} -> {arguments.output}; {loaded.device}, {seconds:.1f} s")

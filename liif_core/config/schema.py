@@ -4,7 +4,7 @@ The keys are LIIF's, so its files run unmodified; "Ours" marks the others. The d
 docs/configs.md says about it: `python scripts/report.py --readme` writes it there.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,10 +13,24 @@ from liif_core.config import protocol
 from liif_core.config.yaml_text import numbers
 
 
+def _kinds(annotation: Any) -> set:
+    """An annotation and those within it."""
+    return {annotation}.union(*map(_kinds, get_args(annotation)))
+
+
 class Strict(pydantic.BaseModel):
     """A block of a config that knows its keys."""
 
     model_config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """YAML's `yes` and `true` would count as 1."""
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and bool not in kinds and not {int, float}.isdisjoint(kinds):
+            raise ValueError("expected a number")
+        return value
 
 
 class Spec(Strict):

@@ -12,8 +12,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -118,20 +117,6 @@ def _crc32(index: dict) -> int:
     return zlib.crc32(json.dumps(index, sort_keys=True).encode())
 
 
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Hold the cache's lock. On a file system without locks two processes do the same work, and the last one stays."""
-    with open(cache / "lock", "a") as lock:
-        try:
-            locks.lock_open_file(lock, wait=False)
-        except BlockingIOError:
-            tqdm.write(f"waiting for another process that makes {cache}")
-            locks.lock_open_file(lock, wait=True)
-        except OSError:
-            pass
-        yield
-
-
 def _decode_all(folder: Path, pixels) -> tuple[dict, dict]:
     """Write the pixels of all images, one in memory at a time; returns their offsets and what is broken."""
     images: dict[str, tuple[int, int, int]] = {}
@@ -198,7 +183,8 @@ def open_folder(folder: Path) -> BinCache:
     cache = next(filter(_can_be_written, candidates), candidates[-1])
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache):
+        # On a file system without locks two processes do the same work, and the last one stays.
+        with locks.alone(cache / "lock", f"makes {cache}", stays=True):
             for _ in range(3):  # without locks another process can take the file away before it is read
                 if found := _read(cache, source):
                     return found

@@ -164,12 +164,13 @@ class PairedImageFolders:
         refuse_or_warn(self.low.broken | self.high.broken, skip_broken)
         paths = [(low / small, high / large) for small, large in pairs]
         self.paths = [(a, b) for a, b in paths if a in self.low.sizes and b in self.high.sizes]
+        self.names = names.told_apart([str(large.relative_to(high)) for _, large in self.paths])
         if not self.paths:
             raise UserError(f"no pair of {low} and {high} can be read: replace the broken files")
 
     def name(self, index: int) -> str:
-        """File name, without its ending, of the high-resolution image of item `index`."""
-        return self.paths[index % len(self.paths)][1].stem
+        """File name of the high-resolution image of item `index`, without its ending unless another has the same."""
+        return self.names[index % len(self.paths)]
 
     def sizes(self, index: int) -> tuple[Size, ...]:
         """Height and width of the low and of the high resolution of item `index`, known without their pixels."""

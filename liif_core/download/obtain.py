@@ -15,7 +15,7 @@ from liif_core.data.names import image_files
 from liif_core.download.archives import unpack
 from liif_core.download.transfer import Failed, check_room, download, sha256
 from liif_core.errors import UserError
-from liif_core.system import provenance
+from liif_core.system import locks, provenance
 from liif_core.system.files import is_folder, write_atomically
 
 LEDGER = ".downloads.json"
@@ -112,35 +112,43 @@ def _install(archive: Archive, path: Path, root: Path) -> None:
 def obtain(archive: Archive, root: Path, keep: bool = False) -> None:
     """Fill the archive's folders below `root`, from the first of its addresses that gives what it should.
 
-    keep: leave the archive in `<root>/.downloads`. Raises UserError with what every address did.
+    keep: leave the archive in `<root>/.downloads`. One process at a time: another one that wants the same archive
+    waits, and finds the folders filled. Raises UserError with what every address did.
     """
     place = root / ".downloads"
+    names = [url.rsplit("/", 1)[1] for url in archive.urls]
     try:
         place.mkdir(parents=True, exist_ok=True)
-        names = [url.rsplit("/", 1)[1] for url in archive.urls]
-        for leftover in [folder for name in names for folder in place.glob(f"unpacking-{name}-*")]:
-            shutil.rmtree(leftover)  # a killed process unpacked this archive; others may be at work on theirs
-        here = [file.stat().st_size for name in dict.fromkeys(names) for file in place.glob(f"{name}*")]
-        check_room(place, 2 * archive.size - sum(here))
-        reasons = []
-        for url, name in zip(archive.urls, names, strict=True):
-            path = place / name
-            ledger = Ledger(root)
-            try:
-                digest = _fetch(archive, url, path, ledger)
-                _install(archive, path, root)
-            except Failed as error:
-                path.unlink(missing_ok=True)
-                reasons.append(str(error))
-                tqdm.write(f"{error}")
-                continue
-            if not archive.sha256 and not ledger.digest(url):
-                ledger.record(url, digest, path.stat().st_size)
-                tqdm.write(f"{path.name}: no checksum is published; {ledger.path} now holds its SHA-256")
-            if not keep:
-                path.unlink()
-            return
+        with locks.alone(place / f"{names[0]}.lock", f"fetches {names[0]}"):
+            if missing(archive, root):
+                _obtain(archive, names, root, place, keep)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or root} ({error.strerror})") from None
+
+
+def _obtain(archive: Archive, names: list[str], root: Path, place: Path, keep: bool) -> None:
+    for leftover in [folder for name in names for folder in place.glob(f"unpacking-{name}-*")]:
+        shutil.rmtree(leftover)  # a killed process unpacked this archive; others may be at work on theirs
+    here = [file.stat().st_size for name in dict.fromkeys(names) for file in place.glob(f"{name}*")]
+    check_room(place, 2 * archive.size - sum(here))
+    reasons = []
+    for url, name in zip(archive.urls, names, strict=True):
+        path = place / name
+        ledger = Ledger(root)
+        try:
+            digest = _fetch(archive, url, path, ledger)
+            _install(archive, path, root)
+        except Failed as error:
+            path.unlink(missing_ok=True)
+            reasons.append(str(error))
+            tqdm.write(f"{error}")
+            continue
+        if not archive.sha256 and not ledger.digest(url):
+            with locks.alone(place / "ledger.lock", f"writes {ledger.path}"):
+                Ledger(root).record(url, digest, path.stat().st_size)  # others may have written since
+            tqdm.write(f"{path.name}: no checksum is published; {ledger.path} now holds its SHA-256")
+        if not keep:
+            path.unlink()
+        return
     kept = f" What has come is kept in {place}: run this again to go on." if list(place.glob("*.part")) else ""
     raise UserError(f"{archive.data_set}: no address gives what it should. {'. '.join(reasons)}.{kept}")

@@ -7,6 +7,7 @@ and bicubic, and log.txt. What was made of the same image with the same weights 
 """
 
 import json
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from liif_core.system.places import PRETRAINED, WORK
 
 HEADER = ["model", "framework", "image"]
 SHEET = "sheet.jpg"  # a third of the PNG
+FINISHED = "finished.json"
 COLUMN = 360  # pixels: how wide a column of the comparison is at most
 NEAREST = Image.Resampling.NEAREST
 
@@ -47,7 +49,7 @@ class Finished:
     """Of every PNG in a folder what it was made from; kept in a file beside them."""
 
     def __init__(self, folder: Path):
-        self.path, self.lock = folder / "finished.json", threading.Lock()
+        self.path, self.lock = folder / FINISHED, threading.Lock()
         self.origins: dict = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         for origin in self.origins.values():
             if "picture" in origin:  # the key's name before
@@ -113,6 +115,15 @@ def check_names(tasks: list[Task]) -> None:
             )
 
 
+def check_folder(folder: Path, outputs: list[Path], source: Path) -> None:
+    """Raise UserError where a result would replace the input, or an image in a folder that is not of this command."""
+    for path in (*outputs, folder / SHEET):
+        if os.path.exists(path) and os.path.samefile(path, source):
+            raise UserError(f"{path} is the input: name another folder with --output")
+        if os.path.lexists(path) and not os.path.lexists(folder / FINISHED):
+            raise UserError(f"{path} exists already, and no {FINISHED} says whose it is: name another folder")
+
+
 def main() -> int:
     """Returns the exit status."""
     parser = Parser(description="Upscale one image with all models.")
@@ -136,6 +147,7 @@ def main() -> int:
             origin = f"_trained-in-{model.trained_in}" if model.trained_in not in (None, framework) else ""
             tasks.append(Task(model, framework, arguments.output / f"{name}{origin}_{framework}.png"))
     check_names(tasks)
+    check_folder(arguments.output, [task.output for task in tasks], arguments.input)
     finished = Finished(arguments.output)
     lines: list[str] = []
 

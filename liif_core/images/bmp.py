@@ -20,7 +20,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python would pr
 def _open(path: Path) -> PIL.Image.Image:
     try:
         with quiet():
-            image = PIL.Image.open(path, formats=["BMP"])
+            image = rgb8.opened(path, formats=["BMP"])
     except PIL.Image.DecompressionBombError:
         raise UserError(f"{path} claims more than {rgb8.MAX_PIXELS:,} pixels; scale it down first") from None
     except Exception as error:  # Pillow raises whatever a broken file provokes

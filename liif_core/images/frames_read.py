@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 
 from liif_core.errors import UserError
-from liif_core.images import vips
+from liif_core.images import rgb8, vips
 from liif_core.images.image import ImageData, pyvips, to_vips
 from liif_core.images.tiff_tags import quiet
 
@@ -147,7 +147,7 @@ def _by_pillow(path: Path, first: ImageData) -> Iterator[tuple[np.ndarray, Fract
 @contextmanager
 def _pillow(path: Path) -> Iterator[PIL.Image.Image]:
     with _refused(path), quiet():
-        file = PIL.Image.open(path, formats=["PNG", "AVIF"])
+        file = rgb8.opened(path, formats=["PNG", "AVIF"])
     with file:
         yield file
 

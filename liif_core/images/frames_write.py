@@ -204,7 +204,7 @@ def _by_pillow(name: str, images: Results, source: Source, metadata: str) -> lis
     kept = ("icc_profile", "exif", "xmp") if metadata == "keep" else ("icc_profile",)
     options: dict[str, Any] = {key: value for key, value in info.items() if key in kept}
     options |= {"quality": vips.QUALITY, "duration": _whole(source.durations, 1000), "loop": source.plays}
-    if name.endswith(".webp"):
+    if name.lower().endswith(".webp"):
         options |= {"method": 4, "exif": options.get("exif", b"").removeprefix(b"Exif\0\0")}
     else:
         options["subsampling"] = "4:4:4"

@@ -9,8 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-os.environ.setdefault("VIPS_WARNING", "0")  # libvips would write its warnings between ours
+# libvips would write its warnings between ours, and asks once, when it is imported.
+_asked = "VIPS_WARNING" in os.environ
+os.environ.setdefault("VIPS_WARNING", "0")
 import pyvips  # noqa: E402
+
+if not _asked:
+    del os.environ["VIPS_WARNING"]
 
 from liif_core.images import png_chunks  # noqa: E402
 
@@ -37,7 +42,7 @@ class Format:
 
 
 PNG = Format("pngload", (1, 2, 4, 8, 16), alpha=True, palette=True)
-JPEG = Format("jpegload", (8,), cmyk=True, longest=65_535)
+JPEG = Format("jpegload", (8,), cmyk=True, longest=65_500)
 WEBP = Format("webpload", (8,), alpha=True, grey=False, longest=16_383)
 TIFF = Format("tiffload", (1, 8, 16), alpha=True, cmyk=True, exif=False)  # libvips corrupts odd widths of 4 bits
 AVIF = Format("heifload", (8, 10, 12), alpha=True, grey=False, longest=16_384)
@@ -137,7 +142,7 @@ def fit(image: ImageData, suffix: str) -> ImageData:
     if form is not PNG and len(image.chunks) > len(png_chunks.colours(image.chunks)):
         notes.append(f"{name} has no texts here")
     image = replace(image, fields={key: value for key, value in image.fields.items() if key not in lost})
-    if image.alpha and suffix == ".gif" and not np.isin(image.pixels[..., -1], (0, 255)).all():
+    if image.alpha and suffix == ".gif" and not np.isin(image.pixels[..., -1], (0, image.white)).all():
         notes.append("GIF has no half-transparent pixels")
     if image.alpha and not form.alpha:
         image, notes = _over_white(image), [*notes, f"{name} has no alpha: laid over white"]

@@ -21,12 +21,15 @@ from liif_core.errors import UserError
 from liif_core.images import png_chunks, profiles, tiff_tags, vips
 from liif_core.images.image import PROFILE, ImageData
 from liif_core.images.tiff_tags import quiet
+from liif_core.system import files
 
 Source = str | os.PathLike | PIL.Image.Image | np.ndarray
 # Makes an image of the source's kind from pixels (h, w, c) of the ImageData's dtype and channels.
 Restore = Callable[[np.ndarray], PIL.Image.Image | np.ndarray]
 
 CHANNELS = {"1": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "I;16": 1, "I;16L": 1, "I;16B": 1}
+IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+DESCRIBING = {*IFDS, 270, 271, 272, 305, 306, 315, 33432}  # description, camera, software, date, artist, copyright
 STRAIGHT = {"La": "LA", "RGBa": "RGBA"}  # modes whose colours are multiplied by alpha, and those that they become
 PALETTES = ("P", "PA")  # come out as RGB, or RGBA where there is transparency: the result has colours between
 
@@ -72,6 +75,7 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
     # Of a TIFF whose white is 0, Pillow inverts 8 bits and leaves 16 as they are.
     negative = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(tiff_tags.PHOTOMETRIC) == 0
     try:
+        exif = _told(image)
         image = ImageOps.exif_transpose(image)
         image.load()
     except Exception as error:  # Pillow decodes only now, and raises whatever a broken file provokes
@@ -79,6 +83,8 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
     if image.mode in PALETTES or "transparency" in image.info:
         image = _without_palette(image)
     info = {key: value for key, value in image.info.items() if key != "transparency"}
+    if exif is not None:
+        info["exif"] = exif
     if image.mode.startswith("I;16") and "transparency" in image.info:
         _say("image", "the grey that is transparent is not kept: Pillow has no alpha of 16 bits")
     pixels = np.asarray(image)
@@ -99,6 +105,22 @@ def _from_pillow(image: PIL.Image.Image) -> tuple[ImageData, Restore]:
         return to_pillow(result.astype(stored, copy=False), image.mode, info)
 
     return ImageData(pixels, depth=depth, cmyk=image.mode == "CMYK"), restore
+
+
+def _told(image: PIL.Image.Image) -> bytes | None:
+    """The EXIF of an image whose `getexif` says other things than its `info`: where a program has changed it, and of a
+    TIFF. None where `info` has it all."""
+    exif, kept = image.getexif(), PIL.Image.Exif()
+    if "exif" in image.info:
+        kept.load(image.info["exif"])
+        if dict(kept) == dict(exif):
+            return None
+        kept = PIL.Image.Exif()
+    of_a_file = hasattr(image, "tag_v2")  # of which most tags say how a TIFF is laid out
+    for tag, value in exif.items():
+        if tag != ExifTags.Base.Orientation and (tag in DESCRIBING or not of_a_file):
+            kept[tag] = exif.get_ifd(tag) if tag in IFDS else value
+    return kept.tobytes() if kept or "exif" in image.info else None
 
 
 def _way_out(mode: str) -> str:
@@ -125,6 +147,7 @@ def _without_palette(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _from_file(path: Path) -> tuple[ImageData, Restore]:
+    files.check_readable(path)
     image = vips.read(path)
     channels = image.pixels.shape[2]
     if image.pixels.dtype == np.uint16 and channels > 1:

@@ -5,6 +5,7 @@ An image is uint8 (h, w, 3) RGB everywhere in the core.
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ from liif_core.system import files
 
 # Pillow warns above 89 and refuses above 179 megapixels; a 2 GB image is where memory gets tight.
 MAX_PIXELS = 700_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises at twice this value
+_limit = threading.Lock()
+
+
+def opened(source: Any, formats: list[str] | None = None) -> Image.Image:
+    """Pillow's image of a file, its header read, with MAX_PIXELS as the limit instead of Pillow's own, which stays as
+    the program that calls has it."""
+    with _limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2  # Pillow raises at twice this value
+        try:
+            return Image.open(source, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def read_image(path: str | Path, content: bytes | None = None) -> np.ndarray:
@@ -42,7 +54,7 @@ def read_image(path: str | Path, content: bytes | None = None) -> np.ndarray:
 def is_image(path: str | Path) -> bool:
     """Whether the file starts like an image (its header is read, its pixels are not)."""
     try:
-        with Image.open(path):
+        with opened(path):
             return True
     except Exception:
         return False
@@ -65,7 +77,7 @@ def read_size(path: str | Path, content: bytes | None = None) -> tuple[int, int]
 def _opened(path: str | Path, content: bytes | None) -> Iterator[Any]:
     """A file as Pillow's, its header read and found acceptable; what goes wrong with it inside is a UserError."""
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        with opened(path if content is None else io.BytesIO(content)) as image:
             _check_kind(image, path)
             yield image
     except UserError:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -315,8 +316,12 @@ def save(
         kept += ["iptc", "other"] + ["xmp"] * (FORMATS[suffix] is not PNG)
     # Only if there was EXIF, or libvips makes some; but it is where JPEG keeps dots per inch.
     dots = FORMATS[suffix] is JPEG and "resolution-unit" in image.fields
+    if FORMATS[suffix] is JPEG and image.suffix in (".png", ".bmp") and image.resolution != (1.0, 1.0):
+        dots = True  # whose readers leave the unit out
     if metadata == "keep" and ("exif-data" in image.fields or dots):
         kept.append("exif")
+    if dots and "resolution-unit" not in image.fields:
+        image = replace(image, fields=image.fields | {"resolution-unit": (pyvips.GValue.gstr_type, "in")})
     _savers(image, large)[FORMATS[suffix]](to_vips(image, pixels), os.fsencode(name), ":".join(kept))
     if FORMATS[suffix] is PNG:
         _insert_chunks(name, image, metadata)

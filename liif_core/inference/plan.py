@@ -173,6 +173,7 @@ def zoom_files(arguments: argparse.Namespace) -> tuple[Path, Path]:
         ("metadata", "keep"),
         ("compare", False),
         ("frames", "auto"),
+        ("recursive", False),
     ):
         if getattr(arguments, name) != without:
             raise UserError(f"--{name} does not go with --zoom: a video is named by --output and holds no metadata")

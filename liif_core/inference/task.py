@@ -1,6 +1,7 @@
 """What is to be done with one file: how large, and which of its images. Known before a framework is imported."""
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def task_of(source: Path, output: Path, arguments: argparse.Namespace) -> Task:
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     return Task(source, output, source_size, (size,))
+
+
+def require_new(task: Task, arguments: argparse.Namespace) -> None:
+    """Raise UserError where another program has written the result since `plan.files` looked."""
+    if os.path.lexists(task.output) and not arguments.overwrite:
+        raise UserError(f"{task.output} has been written by another program meanwhile: --overwrite replaces it")
 
 
 def _frames(source: Path, output: Path, arguments: argparse.Namespace) -> frames_write.Source | None:

@@ -115,6 +115,20 @@ def check_readable(path: Path, kind: str = "image") -> None:
         raise UserError(f"{path} is a folder: expected a file") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:  # a NUL within the name
+        raise UserError(f"no such {kind}: {str(path)!r} ({error})") from None
+
+
+def _flush_name(path: Path) -> None:
+    """So that a new name outlives a power cut, where the folder lets one do so; the file itself is there."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager
@@ -137,12 +151,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[str]:
         if previous is not None and path.exists():
             _keep(path, previous)
         os.replace(temporary, path)
-        if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name, too, shall outlive a power cut
-            finally:
-                os.close(folder)
+        _flush_name(path)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); what was there before is untouched") from None
     finally:

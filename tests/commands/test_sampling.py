@@ -147,6 +147,12 @@ def test_samples_are_the_same_in_both_frameworks_and_however_many(models, call, 
         np.testing.assert_array_equal(found, place)
         assert np.abs(found.astype(int) - rgb8.to_uint8(expected[number])).max() <= (framework != "torch")
     assert not (tmp_path / "all" / "00003.png").exists()
+    again = ["sample", *words[:6], "--count", 1]
+    for there in (["-o", "sheet.png"], ["-o", "other.png", "--images", "all"]):
+        status, _, err = call(*again, *there, framework=framework)
+        assert status == 2 and "exists already: --overwrite replaces it" in err
+    status, _, err = call(*again[:-1], 1200, "-o", "wide.webp", "--size", 512, framework=framework)
+    assert status == 2 and ".webp holds at most 16,383 pixels" in err
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,12 @@ def changed(place: str, value) -> dict:
     return content
 
 
+@pytest.mark.parametrize("text", ["epoch_max=true", "seed=yes", "ema=true", "val_images=false"])
+def test_yes_is_no_number(text):
+    with pytest.raises(UserError, match=f"'{text.split('=')[0]}' is (True|False): expected a number"):
+        load.load("train-bsds400/train_edsr-baseline-liif.yaml", "train", [text])
+
+
 def test_liifs_files_are_accepted(write):
     train = load.load(write(LIIF_TRAIN), "train")
     assert train.epoch_max == 1000 and train.model.args["imnet_spec"]["args"]["out_dim"] == 3

@@ -119,6 +119,14 @@ def test_iterations_become_epochs_of_as_many_images(convert):
         convert(content, "--overwrite")
 
 
+def test_what_would_be_no_config_is_not_written(convert, tmp_path):
+    convert(SR3)
+    before = (tmp_path / "out.yaml").read_bytes()
+    with pytest.raises(UserError, match="in.json: 'step_save' is 0"):
+        convert(changed(SR3, train__save_checkpoint_freq=0), "--overwrite")
+    assert (tmp_path / "out.yaml").read_bytes() == before
+
+
 def test_a_run_that_went_on_does_so_from_the_same_file(convert):
     assert convert(changed(SR3, path__resume_state="checkpoint/I10_E2")).resume == "checkpoint/I10_E2_gen.pth"
 

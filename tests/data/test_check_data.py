@@ -250,6 +250,8 @@ def test_the_command_draws_a_sheet_of_one_config(config, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"3 samples, input beside target: {tmp_path / 'sheet.png'}" in result.stdout
     assert rgb8.read_size(tmp_path / "sheet.png") == (26 + 192, 3 * 385 + 2 * 8)
+    result = command(config, "--quick", "--sheet", tmp_path / "sheet.png")
+    assert result.returncode == 2 and "sheet.png exists already: --overwrite replaces it" in result.stderr
     result = command(config, config, "--sheet", tmp_path / "other.png")
     assert (result.returncode, result.stderr) == (2, "error: --sheet: expected one config, got 2\n")
 

@@ -26,6 +26,16 @@ def folder(tmp_path):
     return made_images.folder(tmp_path / "images", sizes)
 
 
+def test_pairs_of_one_name_in_two_folders_keep_their_folders(tmp_path):
+    for part, side in (("LR", 4), ("HR", 8)):
+        made_images.folder(tmp_path / part, {f"{folder}/1.png": (side, side) for folder in ("a", "b")})
+    (tmp_path / "split.json").write_text('{"test": ["a/1.png", "b/1.png"]}')
+    roots = {f"root_path_{k + 1}": str(tmp_path / part) for k, part in enumerate(("LR", "HR"))}
+    split = {"split_file": str(tmp_path / "split.json"), "split_key": "test"}
+    pairs = DATASETS.make({"name": "paired-image-folders", "args": roots | split})
+    assert [pairs.name(index) for index in range(2)] == ["a/1.png", "b/1.png"]
+
+
 def test_a_folder_is_sorted_and_leaves_hidden_files_and_folders_out(folder):
     (folder / ".DS_Store").write_bytes(b"\0")
     (folder / ".hidden.png").write_bytes((folder / "a.png").read_bytes())

@@ -565,6 +565,16 @@ def test_one_image_through_all_models(plan, call, experiments_folder, image_fold
     assert set(summary(call("batch_demo", *arguments[:2], "-s", "3", *arguments[4:])[1]).values()) == {"done"}
 
 
+def test_neither_the_input_nor_somebodys_image_is_replaced(plan, call, tmp_path):
+    for name in ("bicubic.png", "input.png"):
+        made_images.write(tmp_path / name, 9, 7)
+    before = contents(tmp_path)
+    words = ["-s", "2", "--models", "bicubic", "--output", tmp_path]
+    for given, said in (("bicubic.png", "bicubic.png is the input"), ("input.png", "bicubic.png exists already")):
+        status, output = call("batch_demo", "-i", tmp_path / given, *words)
+        assert status == 2 and said in output and contents(tmp_path) == before
+
+
 def test_two_models_whose_images_would_have_one_name_are_refused(plan, call, image_folders, tmp_path):
     run_folder = tmp_path / "save" / "a_torch"
     run_folder.mkdir(parents=True)

@@ -254,6 +254,20 @@ def test_dots_per_inch_are_kept(tmp_path):
         assert [round(float(dots)) for dots in PIL.Image.open(tmp_path / f"out{ending}").info["dpi"]] == [300, 300]
 
 
+@pytest.mark.parametrize("ending", [".png", ".bmp"])
+def test_dots_per_inch_are_kept_by_a_jpeg_of_a_scan(tmp_path, ending):
+    PIL.Image.fromarray(noise(3)).save(tmp_path / f"in{ending}", dpi=(300, 300))
+    through(tmp_path / f"in{ending}", tmp_path / "out.jpg")
+    assert PIL.Image.open(tmp_path / "out.jpg").info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+def test_gif_says_nothing_of_an_alpha_that_is_opaque_in_16_bits():
+    pixels = np.full((5, 7, 4), 65535, np.uint16)
+    assert not [note for note in fit(ImageData(pixels, depth=16), ".gif").notes if "half-transparent" in note]
+    pixels[0, 0, 3] = 300
+    assert [note for note in fit(ImageData(pixels, depth=16), ".gif").notes if "half-transparent" in note]
+
+
 def test_the_ending_may_lie(tmp_path):
     PIL.Image.fromarray(noise(3)).save(tmp_path / "in.jpg", "PNG")
     image = vips.read(tmp_path / "in.jpg")
@@ -356,7 +370,7 @@ def test_half_a_file_is_refused(tmp_path, ending):
 
 
 def test_a_size_that_a_format_cannot_hold_is_refused(tmp_path):
-    for ending, longest in ((".webp", 16_383), (".jpg", 65_535), (".avif", 16_384)):
+    for ending, longest in ((".webp", 16_383), (".jpg", 65_500), (".avif", 16_384)):
         vips.check_output(tmp_path / f"a{ending}", 1, longest)
         with pytest.raises(UserError, match=f"{ending} holds at most {longest:,} pixels along a side"):
             vips.check_output(tmp_path / f"a{ending}", 1, longest + 1)

@@ -126,7 +126,7 @@ def test_xmp_in_a_tiff_counts_where_no_tag_says_how_it_lies(tmp_path):
 
 
 def test_what_the_system_refuses_is_not_called_truncated(tmp_path, monkeypatch):
-    def fail(path):
+    def fail(path, **_):
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(rgb8.Image, "open", fail)

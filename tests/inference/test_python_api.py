@@ -335,6 +335,47 @@ def test_loading_and_upscaling_change_nothing_in_the_process(tree, framework, fi
     assert state() == before
 
 
+UNTOUCHED = """
+import os
+import PIL.Image
+before = dict(os.environ), PIL.Image.MAX_IMAGE_PIXELS
+import liif_torch
+liif_torch.load(device="cpu").upscale("small.png", scale=2)
+print((dict(os.environ), PIL.Image.MAX_IMAGE_PIXELS) == before)
+"""
+
+
+@pytest.mark.slow
+def test_the_first_load_of_a_process_leaves_environment_and_limits(files):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", UNTOUCHED], cwd=files, env=environment, capture_output=True, text=True
+    )
+    assert result.stdout == "True\n", result.stderr
+
+
+def test_what_getexif_says_is_kept_and_an_orientation_that_was_taken_away_stays_away(tmp_path):
+    model = api.Model(Repeat())
+    tiff = KINDS["RGB"].copy()
+    tiff.getexif()[271] = "Canon"
+    assert model.upscale(tiff, scale=2).getexif()[271] == "Canon"
+    tiff.save(tmp_path / "a.tif", exif=tiff.getexif())
+    found = model.upscale(PIL.Image.open(tmp_path / "a.tif"), scale=2).getexif()
+    assert dict(found) == {271: "Canon"}  # nothing of how the TIFF is laid out
+    turned = PIL.Image.Exif()
+    turned[274], turned[271] = 6, "Canon"
+    tiff.save(tmp_path / "a.jpg", exif=turned)
+    image = PIL.Image.open(tmp_path / "a.jpg")
+    image.getexif()[274] = 1
+    result = model.upscale(image, scale=2)
+    assert result.size == (2 * image.width, 2 * image.height) and dict(result.getexif()) == {271: "Canon"}
+
+
+def test_a_name_with_a_nul_is_a_sentence():
+    with pytest.raises(UserError, match="no such image"):
+        api.Model(Repeat()).upscale("a\0b.png", scale=2)
+
+
 def test_memory_that_is_refused_is_one_sentence_and_no_limit_is_set(monkeypatch):
     resource = pytest.importorskip("resource")
 

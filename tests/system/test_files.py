@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from liif_core.config import load
 from liif_core.data import bin_cache, names
 from liif_core.errors import UserError, sentence
 from liif_core.images import rgb8
-from liif_core.system import files
+from liif_core.system import files, locks
 from liif_core.training import run_folder
 
 LONG = "x" * 300
@@ -94,6 +96,38 @@ def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path, kept):
         Path(temporary).write_bytes(b"new")
     assert (path.read_bytes(), mode(path)) == (b"new", kept)
     assert (previous.read_bytes(), mode(previous)) == (b"old", kept)
+
+
+def test_a_folder_that_cannot_be_flushed_does_not_undo_a_write(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_one_at_a_time_and_nothing_is_left(tmp_path):
+    inside, most = [], []
+
+    def work():
+        for _ in range(20):
+            with locks.alone(tmp_path / "lock", "does something"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 80 and max(most) == 1 and not list(tmp_path.iterdir())
 
 
 def test_after_a_kill_between_its_renames_the_next_save_leaves_nothing_behind(tmp_path, monkeypatch):
