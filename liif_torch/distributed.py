@@ -1,6 +1,7 @@
 """Several processes that train one model together: torch.distributed, started by torchrun."""
 
 import atexit
+import datetime
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ def join(device: str) -> int:
     """Meet the other processes, if torchrun has started some; how many there are in all."""
     world_size = distributed.read("torch").world_size
     if world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        # Long enough for what the first process draws for the log; that one has ended is noticed without it.
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
         atexit.register(dist.destroy_process_group)
     return world_size
 

@@ -80,14 +80,14 @@ class Updater:
 
     def load_state(self, names: list[str], arrays: dict[str, np.ndarray]) -> None:
         """Take back what `state` gave."""
-        for name, parameter in zip(names, self.parameters, strict=True):
-            state = self.optimizer.state[parameter]
-            for key, value in arrays.items():
-                moment, _, owner = key.partition(".")
-                if owner == name:  # in the memory layout of the parameter, as the fused updates want it
-                    state[moment] = torch.empty_like(parameter).copy_(torch.from_numpy(value)).detach()
-            if "step" in arrays:
-                state["step"] = torch.tensor(float(arrays["step"]))
+        parameters = dict(zip(names, self.parameters, strict=True))
+        for key, value in arrays.items():
+            moment, _, owner = key.partition(".")
+            if owner in parameters:  # in the memory layout of the parameter, as the fused updates want it
+                moved = torch.empty_like(parameters[owner]).copy_(torch.from_numpy(value)).detach()
+                self.optimizer.state[parameters[owner]][moment] = moved
+        for parameter in self.parameters if "step" in arrays else ():
+            self.optimizer.state[parameter]["step"] = torch.tensor(float(arrays["step"]))
         scale = {
             key.removeprefix("scaler."): value.item() for key, value in arrays.items() if key.startswith("scaler.")
         }

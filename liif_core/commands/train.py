@@ -60,7 +60,8 @@ def train(framework: str, load_tree: Callable) -> None:
     note = f"{framework} on {device.kind}, {config.model.name}: {sizes[MODEL]:,} parameters{others}"
     workers = config.num_workers
     if workers is None:  # on the CPU a step takes a hundred times longer than its batch
-        workers = min(8, available_cores()) if device.kind == "cuda" else 0
+        share = available_cores() // ranks.local_world_size
+        workers = min(8, max(1, share)) if device.kind == "cuda" else 0
     make_loader = functools.partial(make_loader, num_workers=workers)
     try:
         loop.train(engine, make_loader, config, data_sets, folder, note, ranks, arguments.wandb, resume)

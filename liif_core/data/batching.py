@@ -37,6 +37,17 @@ class Batches:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def growth(self) -> float:
+        """How many times as large as the first one a batch may be: 1 for crops, and as images differ where they are
+        taken whole."""
+        if getattr(self.wrapper, "inp_size", 0) is not None:
+            return 1.0
+        pixels = [
+            max(height * width for height, width in self.wrapper.dataset.sizes(index))
+            for index in range(len(self.wrapper))
+        ]
+        return max(pixels) / max(pixels[index] for index in self.indices[0])
+
     def __getitem__(self, k: int) -> dict:
         try:
             samples = [self.wrapper.sample(int(index), self.epoch) for index in self.indices[k]]

@@ -25,7 +25,7 @@ def _bicubic(distance: np.ndarray) -> np.ndarray:
 KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"bilinear": _bilinear, "bicubic": _bicubic}
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # one of a large image takes hundreds of megabytes
 def weights(length: int, scale: int, kernel: str) -> np.ndarray:
     """(scale * length, length) float32: how much each pixel of an axis weighs in each of the upscaled one.
 

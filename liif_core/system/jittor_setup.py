@@ -92,6 +92,8 @@ def choose_mpi(ranks: Ranks) -> None:
         os.environ.pop("OMPI_COMM_WORLD_SIZE", None)  # Jittor: mpirun -n 1 sets it, too, and it would look for MPI
         return
     os.environ["use_mpi"] = "1"
+    # Jittor: fetches and builds NCCL, and leaves it alone in a process that sees one GPU, as each of ours does.
+    os.environ.setdefault("use_nccl", "0")
     # Jittor: ends when a signal kills one of its compilers, to which mpirun passes signals, too.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     beside = str(Path(sys.executable).parent)

@@ -88,7 +88,7 @@ def train(
     make_loader(batches) is the tree's own. wandb_project: where Weights & Biases gets what the log gets. resume:
     whether a run that is found in the folder may be gone on with. Checkpoints in `folder`: epoch-last (every epoch and
     every step_save steps) and the one before it, epoch-best (by the metric `best`), epoch-N (every epoch_save epochs).
-    A killed run goes on from the last and gives the same bits.
+    A killed run goes on from the last and, on the same CPU, gives the same bits.
     """
     provenance.commit()  # now, before somebody commits while this runs
     train_set, val_set = data_sets

@@ -25,7 +25,9 @@ class _BatchDataset(Dataset):
     def __init__(self, batches: Batches, num_workers: int):
         # Jittor: each worker gets a ring buffer, of 512 MB unless told, and dies of a batch that is larger.
         size = sum(getattr(array, "nbytes", 0) for array in batches[0].values()) if num_workers else 0
-        super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True, buffer_size=4 * size + (1 << 24))
+        largest = int(size * batches.growth()) if num_workers else 0
+        room = 4 * largest + (1 << 24)
+        super().__init__(batch_size=1, num_workers=num_workers, keep_numpy_array=True, buffer_size=room)
         self.total_len = len(batches)
         self.batches = batches
         self.processes = Workers(num_workers)

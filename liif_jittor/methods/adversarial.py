@@ -68,6 +68,9 @@ class Adversarial:
         weights = vgg.locate(path)
         network = self.backend.network({"name": "vgg19-features"})
         network.load_state(NetworkState(vgg.read(weights, network.state().parameters)))
+        # Or what the features of targets need for a backward pass would be kept for one that never comes.
+        for parameter in network.module.parameters():
+            parameter.stop_grad()
         return network.module
 
     def step(self, micro_batches: list[dict]) -> dict[str, Var]:

@@ -22,9 +22,14 @@ def make_loader(batches: Batches, num_workers: int = 0) -> Iterable[dict]:
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_unchanged,
-        worker_init_fn=lambda number: serve(),
+        worker_init_fn=_begin,
     )
     return _watched(loader) if num_workers else loader
+
+
+def _begin(number: int) -> None:
+    """In each process, of that number. PyTorch: a function of the module, since spawned processes get it pickled."""
+    serve()
 
 
 def _unchanged(batch: Any) -> Any:

@@ -78,7 +78,12 @@ class Regression:
         return rgb, self.total_variation * jacobian.abs().mean()
 
     def _compared(self, image: Tensor) -> Tensor:
-        """What the loss sees of (B, 3, h, w)."""
+        """What the loss sees of (B, 3, h, w). Raises UserError where the border leaves nothing."""
+        height, width = image.shape[2:]
+        if 2 * self.border >= min(height, width):
+            raise UserError(
+                f"method 'regression': a border of {self.border} leaves nothing of crops of {height}x{width} pixels"
+            )
         rows, columns = (slice(self.border, side - self.border) for side in image.shape[2:])
         inner = image[:, :, rows, columns]
         return luma(inner) if self.channels == "y" else inner

@@ -73,6 +73,10 @@ NESTEROV = {"name": "sgd", "args": {"lr": 0.1, "nesterov": True}}
 SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 4}}
 
 
+SRNO = {"width": 16, "blocks": 16}
+FEATURES = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 4, "no_upsampling": True}}
+
+
 def with_crops(good: dict, scale: int = 2) -> dict:
     """A config of a model of one factor."""
     crops = {"name": "sr-patches-downsampled", "args": {"scale": scale, "inp_size": 8}}
@@ -142,6 +146,14 @@ BROKEN = {
             | {"val_dataset": test_config(image_folders)["test_dataset"], "eval_type": "benchmark-2"}
         ),
         "eval_type: 'benchmark-2' is not of the only factor of model 'srresnet', x3",
+    ),
+    "a border as wide as the crop": (
+        lambda good, *_: with_crops(good) | {"method": {"name": "regression", "args": {"border": 8}}},
+        "a border of 8 leaves nothing of crops of 16x16 pixels",
+    ),
+    "heads of one number": (
+        lambda good, *_: good | {"model": {"name": "sronet", "args": SRNO | {"encoder_spec": FEATURES}}},
+        "expected a width that is a multiple of blocks, twice it at least, got 16 and 16",
     ),
     "luma for colours": (
         lambda good, *_: with_crops(good) | {"model": {"name": "srcnn", "args": {"scale": 2}}},

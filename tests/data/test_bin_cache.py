@@ -251,6 +251,19 @@ def test_training_samples_are_the_same_bits(tmp_path, workers):
             np.testing.assert_array_equal(ours[key], theirs[key])
 
 
+@pytest.mark.parametrize("cache", ["none", "in_memory", "bin"])
+def test_a_loader_can_be_sent_to_processes_that_are_spawned(tmp_path, cache):
+    """As on Windows and macOS."""
+    root = made_images.folder(tmp_path / "train", {"a.png": (41, 67), "b.png": (52, 38)})
+    dataset = {"name": "image-folder", "args": {"root_path": str(root), "cache": cache}}
+    wrapper = {"name": "sr-implicit-downsampled", "args": {"inp_size": 8, "scale_max": 4, "sample_q": 30}}
+    batches = Batches(sets.make({"dataset": dataset, "wrapper": wrapper}, seed=1, training=True), 2)
+    loader = make_loader(batches)
+    sent = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn, loader.worker_init_fn)))
+    for key, array in batches[0].items():
+        np.testing.assert_array_equal(sent[1](sent[0][0])[key], array)
+
+
 class Watched:
     """In place of a wrapper: each sample reads a whole image and tells what the process holds, in bytes."""
 

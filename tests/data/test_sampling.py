@@ -39,6 +39,9 @@ class Images:
     def name(self, index):
         return f"p{index}"
 
+    def sizes(self, index):
+        return (self.images[index].shape[:2],)
+
 
 class Pairs(Images):
     """Low-resolution images, and high-resolution ones in which each pixel is a block of scale x scale."""
@@ -59,6 +62,13 @@ DOWNSAMPLED = {"inp_size": 8, "scale_max": 4, "augment": True, "sample_q": 50}
 def wrap(dataset=None, name="sr-implicit-downsampled", seed=0, training=True, **arguments):
     dataset = dataset if dataset is not None else Images(*SIZES * 4)
     return WRAPPERS.make({"name": name, "args": arguments}, dataset=dataset, seed=seed, training=training)
+
+
+def test_how_much_larger_a_batch_may_be_is_known_from_the_sizes():
+    pairs = Pairs(2, (10, 20), (30, 40), (5, 5))
+    whole = wrap(pairs, "sr-implicit-paired", training=False)
+    assert Batches(whole, 1).growth() == 6 and Batches(whole, 2).growth() == 1
+    assert Batches(wrap(), 2).growth() == 1
 
 
 def fetch(wrapper, workers=0, seed=0, epoch=1, start_batch=0, batch_size=4) -> list[dict]:

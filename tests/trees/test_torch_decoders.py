@@ -162,7 +162,7 @@ def test_bilinear_interpolation_is_grid_samples():
     [
         ("lte", {"hidden_dim": 25}, "even hidden_dim"),
         ("lte", {"encoder_spec": {"name": "edsr-baseline", "args": {"scale": 3}}}, "feature per pixel.*no_upsampling"),
-        ("srno", {"width": 30}, "multiple of blocks, got 30 and 4"),
+        ("srno", {"width": 30}, "multiple of blocks, twice it at least, got 30 and 4"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(name, arguments, sentence):

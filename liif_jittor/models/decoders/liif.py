@@ -65,7 +65,7 @@ class LIIF(nn.Module):
         return self.query_rgb(self.encoder(inp), coord, cell)
 
     def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
-        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
+        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) or (B, Q, 2) -> (B, Q, 3)."""
         located = coords.locate(coord, cell if self.cell_decode else None, feat.shape[2:], self.corners)
         index, position, weight = on_device_of(feat, *located)
         if self.imnet is None:

@@ -71,6 +71,7 @@ class LMLIIF(Modulated):
     def entry(self, code: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Modulated. Linear, so that what does not depend on the query is computed once per feature pixel."""
         layer, width = self.imnet.layers[0], code.shape[1]
+        # Jittor: it has no tensor_split.
         constant = nn.matmul_transpose(code, layer.weight[:, :width]) + layer.bias  # (N, hidden)
         if self.cell_decode:
             constant = constant + nn.matmul_transpose(relative_cell, layer.weight[:, width + 2 :])

@@ -77,6 +77,7 @@ class LMLTE(Modulated):
     def entry(self, code: Var, down: Var, right: Var, relative_cell: Var) -> Var:
         """See Modulated."""
         width = 2 * self.imphase.out_features
+        # Jittor: it has no tensor_split.
         coef, freq = code[:, :width], code[:, width:].unsqueeze(1)
         theta_right = right.unsqueeze(-1) * freq[..., 1::2]
         if self.cell_decode:

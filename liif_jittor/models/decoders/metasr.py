@@ -42,7 +42,7 @@ class MetaSR(nn.Module):
         return self.query_rgb(self.encoder(inp), coord, cell)
 
     def query_rgb(self, feat: Var, coord: np.ndarray, cell: np.ndarray) -> Var:
-        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
+        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) or (B, Q, 2) -> (B, Q, 3)."""
         index, position = on_device_of(feat, *corners.locate_corner(coord, cell, feat.shape[2:]))
         hidden = jt.maximum(self.imnet.layers[0](position.reshape(-1, 3)), 0.0)  # (B * Q, K)
         table = rows_of(nn.conv2d(feat, self.kernel(), padding=1))  # (B * H * W, 3 * (K + 1))

@@ -126,7 +126,7 @@ class Upsample(jt.Module):
 
 
 class Sinusoids(jt.Module):
-    """Sines and cosines of a number at frequencies from 1 down to 1 / 10000."""
+    """Sines and cosines of a number at frequencies that fall from 1 towards 1 / 10000."""
 
     def __init__(self, channels: int):
         super().__init__()

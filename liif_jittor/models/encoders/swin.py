@@ -91,7 +91,9 @@ class Block(nn.Module):
 
     def inside(self, x: Var, kinds: np.ndarray) -> Var:
         """Of rows of windows (B, h, w, N, C), and which masks they have: (B, h, w, N, C)."""
-        mask = jt.array(windows.masks()[kinds.ravel(), None]) if self.shift else None
+        mask = None
+        if self.shift:
+            mask = jt.array(windows.masks())[jt.array(kinds.ravel())].unsqueeze(1)
         x = x + self.dropped(self.attn(self.norm1(x), mask))
         return x + self.dropped(self.mlp(self.norm2(x)))
 

@@ -43,7 +43,7 @@ class MetaSR(nn.Module):
         return self.query_rgb(self.encoder(inp), coord, cell)
 
     def query_rgb(self, feat: Tensor, coord: np.ndarray, cell: np.ndarray) -> Tensor:
-        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) -> (B, Q, 3)."""
+        """Decode any queries: feat (B, C, H, W), coord (B, Q, 2), cell (B, 2) or (B, Q, 2) -> (B, Q, 3)."""
         index, position = on_device_of(feat, *corners.locate_corner(coord, cell, feat.shape[2:]))
         # PyTorch: coordinates stay in float32 when autocast would have 16 bits.
         with torch.autocast(feat.device.type, enabled=False):

@@ -112,8 +112,11 @@ class SRNO(nn.Module):
         scale_max: PositiveFloat | None = 4,
     ):
         super().__init__()
-        if width % blocks:
-            raise UserError(f"model 'sronet': expected a width that is a multiple of blocks, got {width} and {blocks}")
+        if width % blocks or width == blocks:  # the numbers of a head are normalised, which one alone cannot be
+            raise UserError(
+                f"model 'sronet': expected a width that is a multiple of blocks, twice it at least, got {width} and "
+                f"{blocks}"
+            )
         self.scale_max = scale_max
         self.encoder: Any = keeping_size("sronet", encoder_spec)
         self.conv00 = nn.Conv2d((self.encoder.out_dim + 2) * 4 + 2, width, 1)
@@ -194,7 +197,7 @@ class SRNO(nn.Module):
             return z
 
         for layer in (self.conv0, self.conv1):
-            total = torch.zeros((), dtype=torch.float64, device=device)
+            total = torch.zeros((), dtype=torch.float64, device=self.conv00.weight.device)
             for tile in tiles:
                 total = total + layer.sums(answer(tile))
             known.append((layer, *layer.folded(total / count)))

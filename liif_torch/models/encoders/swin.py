@@ -5,6 +5,7 @@ Letters: B batch, C channels, H W low-resolution, multiples of a window, h w win
 of a window, n heads.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,17 @@ from liif_core.geometry import windows
 from liif_torch.models.layers import GELU, conv3x3, layer_norm
 
 BAND = {"cpu": 1 << 16, "cuda": 1 << 20}  # pixels in the windows that are predicted at once
+
+
+@functools.cache
+def _relative_index(device: torch.device) -> Tensor:
+    # PyTorch: sent once; a copy in every layer would wait for what the GPU is at.
+    return torch.from_numpy(windows.relative_index()).to(device)
+
+
+@functools.cache
+def _masks(device: torch.device) -> Tensor:
+    return torch.from_numpy(windows.masks()).to(device)
 
 
 class WindowAttention(nn.Module):
@@ -35,10 +47,10 @@ class WindowAttention(nn.Module):
         query, key, value = (
             self.qkv(x).view(-1, pixels, 3, self.heads, x.shape[-1] // self.heads).permute(2, 0, 3, 1, 4)
         )
-        index = torch.from_numpy(windows.relative_index()).to(x.device)
-        bias = self.relative_position_bias_table[index].permute(2, 0, 1)  # (n, N, N)
+        bias = self.relative_position_bias_table[_relative_index(x.device)].permute(2, 0, 1)  # (n, N, N)
         if mask is not None:
-            bias = (bias + mask).repeat(len(x), 1, 1, 1)  # (B h w, n, N, N)
+            bias = bias + mask
+            bias = bias.repeat(len(x), 1, 1, 1) if len(x) > 1 else bias  # (B h w, n, N, N)
         seen = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
         return self.proj(seen.transpose(1, 2).reshape(x.shape))
 
@@ -88,7 +100,10 @@ class Block(nn.Module):
 
     def inside(self, x: Tensor, kinds: np.ndarray) -> Tensor:
         """Of rows of windows (B, h, w, N, C), and which masks they have: (B, h, w, N, C)."""
-        mask = torch.from_numpy(windows.masks()[kinds.ravel(), None]).to(x.device) if self.shift else None
+        mask = None
+        if self.shift:
+            kind = torch.from_numpy(kinds.ravel()).to(x.device, non_blocking=True)
+            mask = _masks(x.device)[kind].unsqueeze(1)
         x = x + self.dropped(self.attn(self.norm1(x), mask))
         return x + self.dropped(self.mlp(self.norm2(x)))
 
