@@ -32,8 +32,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker("jittor")
         if "trained" in item.fixturenames:
             item.add_marker("slow")
-        # Two processes of pytest-xdist: Jittor's tests wait for one compiler thread, and the others need not wait.
-        item.add_marker(pytest.mark.xdist_group("jittor" if item.get_closest_marker("jittor") else "others"))
+        # Two processes of pytest-xdist, which take as long: Jittor's tests wait for one compiler thread, and the others
+        # need not wait. But diffusion's are with the others.
+        waits = item.get_closest_marker("jittor") and item.path.name != "test_diffusion.py"
+        item.add_marker(pytest.mark.xdist_group("jittor" if waits else "others"))
 
 
 @pytest.fixture(autouse=True)
