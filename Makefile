@@ -14,7 +14,7 @@ test: .venv/.installed-dev
 
 # No Jittor, no training, no data: to be called after every change. test_parity.py starts Jittor when it is read.
 quick: .venv/.installed-dev
-	$(PY) -m pytest -m "not slow and not jittor and not data and not nightly" \
+	$(PY) -m pytest -m "not slow and not jittor and not data and not nightly" -n 2 --dist loadfile \
 		--ignore=tests/trees/test_parity.py $(PYTEST)
 
 # What `make test` has no time for.
